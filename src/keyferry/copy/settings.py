@@ -1,0 +1,42 @@
+"""What a copy is asked to do; made by the command line or by a program."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from keyferry.model.address import Endpoint
+from keyferry.model.selection import Selection
+
+ConflictPolicy = Literal["replace", "skip", "fail"]
+
+
+@dataclass(frozen=True, slots=True)
+class CopySettings:
+    """Everything that ``keyferry copy`` takes.
+
+    Attributes:
+        on_conflict: None refuses a target that holds foreign keys.
+        batch: Keys asked of one SCAN.
+        max_rate: Keys per second; None is unlimited.
+        max_bandwidth: Payload bytes per second; None is unlimited.
+        max_latency_ms: Added latency on either server at which the copy slows down; 0 is off.
+        retry_s: How long a lost or busy server is waited for before the run ends with exit 3.
+    """
+
+    source: Endpoint
+    target: Endpoint
+    selection: Selection = Selection()
+    on_conflict: ConflictPolicy | None = None
+    batch: int = 1000
+    max_rate: float | None = None
+    max_bandwidth: float | None = None
+    max_latency_ms: float = 5.0
+    keep_eviction_hints: bool = False
+    drop_field_expiry: bool = False
+    functions: bool = False
+    state_dir: Path = Path(".keyferry")
+    restart: bool = False
+    failures_file: Path | None = None
+    retry_s: float = 60.0

@@ -1,0 +1,65 @@
+"""Key patterns, byte for byte as the servers match them (Redis src/util.c, stringmatchlen)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+
+def compile_glob(pattern: bytes) -> Callable[[bytes], bool]:
+    r"""A matcher for one glob: ``*``, ``?``, ``[abc]``, ``[^a]``, ``[a-z]``, ``\x``.
+
+    Follows the server in the corners: a class that is never closed ends with the pattern, a reversed range
+    counts as its ordered form, ``\`` at the very end stands for itself.
+    """
+    expression = re.compile(_translate(pattern), re.DOTALL)
+    return lambda key: expression.fullmatch(key) is not None
+
+
+def _translate(pattern: bytes) -> bytes:
+    out: list[bytes] = []
+    i = 0
+    while i < len(pattern):
+        byte = pattern[i : i + 1]
+        if byte == b"*":
+            if not out or out[-1] != b".*":
+                out.append(b".*")
+        elif byte == b"?":
+            out.append(b".")
+        elif byte == b"[":
+            expression, i = _class(pattern, i + 1)
+            out.append(expression)
+        elif byte == b"\\" and i + 1 < len(pattern):
+            i += 1
+            out.append(re.escape(pattern[i : i + 1]))
+        else:
+            out.append(re.escape(byte))
+        i += 1
+    return b"".join(out)
+
+
+def _class(pattern: bytes, i: int) -> tuple[bytes, int]:
+    """The class that begins at ``i`` (after its ``[``) and the index of its last byte."""
+    negated = pattern[i : i + 1] == b"^"
+    if negated:
+        i += 1
+    members: set[int] = set()
+    while i < len(pattern):
+        byte = pattern[i]
+        if byte == 0x5C and i + 1 < len(pattern):
+            i += 1
+            members.add(pattern[i])
+        elif byte == 0x5D:
+            break
+        elif i + 2 < len(pattern) and pattern[i + 1] == 0x2D:
+            low, high = sorted((byte, pattern[i + 2]))
+            members.update(range(low, high + 1))
+            i += 2
+        else:
+            members.add(byte)
+        i += 1
+    if negated:
+        members = set(range(256)) - members
+    if not members:
+        return b"(?!)", i
+    return b"[" + b"".join(b"\\x%02x" % byte for byte in sorted(members)) + b"]", i

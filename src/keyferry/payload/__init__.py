@@ -1,0 +1,1 @@
+"""DUMP payloads: footer, CRC64, type table, re-sign, transcode, read and write as commands."""

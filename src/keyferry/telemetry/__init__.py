@@ -1,0 +1,1 @@
+"""Progress, counts and events as plain values."""

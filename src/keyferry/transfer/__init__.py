@@ -1,0 +1,1 @@
+"""One batch of keys from one server to the other: fetch, convert, store, compare."""

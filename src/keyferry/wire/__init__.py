@@ -1,0 +1,1 @@
+"""RESP bytes: codec, connections, sessions."""

@@ -1,0 +1,149 @@
+"""A blocking conversation with one server: handshake, single commands, pipelines.
+
+For everything that is not the hot path. Replies are bytes; errors are values (``ReplyError``), so that the
+caller decides by their kind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from types import TracebackType
+
+from keyferry.model.address import Endpoint
+from keyferry.model.errors import ServerError, Side
+from keyferry.wire.dial import CONNECT_TIMEOUT_S, dial
+from keyferry.wire.resp import Argument, ProtocolError, Reply, ReplyError, ReplyParser, encode_command, encode_commands
+
+CLIENT_NAME = "keyferry"
+RECEIVE_BYTES = 256 * 1024
+
+
+class ConnectionLost(ServerError):
+    """The connection broke or timed out after it had been made; dialling again may help."""
+
+
+class Session:
+    """One connection, authenticated and on its database."""
+
+    def __init__(
+        self, endpoint: Endpoint, side: Side, *, timeout_s: float = 30.0, connect_timeout_s: float = CONNECT_TIMEOUT_S, db: int | None = None
+    ) -> None:
+        """Connects.
+
+        Args:
+            timeout_s: Longest wait for a reply.
+            connect_timeout_s: Longest wait for the connection and the handshake.
+            db: Database to select; None is the endpoint's own.
+
+        Raises:
+            ServerError: It cannot be reached, or refuses us.
+        """
+        self.endpoint = endpoint
+        self.side: Side = side
+        self._parser = ReplyParser()
+        self._pending: list[Reply] = []
+        self._socket: socket.socket = dial(endpoint, side, connect_timeout_s)
+        try:
+            self._handshake(endpoint.db if db is None else db)
+            self._socket.settimeout(timeout_s)
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._socket.close()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def detach(self) -> socket.socket:
+        """Hands the authenticated socket over; the session must not be used any more."""
+        return self._socket
+
+    def call(self, *args: Argument) -> Reply:
+        """Sends one command and waits for its reply.
+
+        Raises:
+            ConnectionLost: The connection broke or no reply came in time.
+            ProtocolError: The peer does not speak RESP.
+        """
+        self._send(encode_command(*args))
+        return self._receive(1)[0]
+
+    def pipeline(self, commands: list[tuple[Argument, ...]]) -> list[Reply]:
+        """Sends all commands, then waits for all replies, in order. Raises as ``call``."""
+        if not commands:
+            return []
+        self._send(encode_commands(commands))
+        return self._receive(len(commands))
+
+    def _handshake(self, db: int) -> None:
+        endpoint = self.endpoint
+        if endpoint.password or endpoint.username:
+            credentials: tuple[Argument, ...] = (endpoint.username, endpoint.password) if endpoint.username else (endpoint.password,)
+            self._expect_ok(self.call("AUTH", *credentials), "does not accept the credentials")
+        if db:
+            self._expect_ok(self.call("SELECT", db), f"does not give us database {db}")
+        # PING shows NOAUTH and NOPERM here, with one sentence, instead of in the middle of the work.
+        reply = self.call("PING")
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        while isinstance(reply, ReplyError) and reply.code == "LOADING" and time.monotonic() < deadline:
+            time.sleep(0.2)
+            reply = self.call("PING")
+        if isinstance(reply, ReplyError) and reply.code in ("NOAUTH", "LOADING", "DENIED"):
+            self._expect_ok(reply, "refuses us")
+        self.call("CLIENT", "SETNAME", CLIENT_NAME)
+
+    def _expect_ok(self, reply: Reply, problem: str) -> None:
+        if not isinstance(reply, ReplyError):
+            return
+        hints = {
+            "NOAUTH": f"Give the password in the address, in KEYFERRY_{self.side.upper()}_PASSWORD or with --{self.side}-password-file.",
+            "WRONGPASS": "Check user name and password.",
+            "LOADING": "It is still reading its data from disk; try again when it is done.",
+            "NOPERM": "Give the user the missing right.",
+        }
+        message = _without_secrets(reply.message, self.endpoint)
+        raise ServerError(self.side, f"The {self.side} {self.endpoint} {problem}: {message}.", hints.get(reply.code, ""))
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise self._lost(error) from None
+
+    def _receive(self, count: int) -> list[Reply]:
+        while len(self._pending) < count:
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except OSError as error:
+                raise self._lost(error) from None
+            if not data:
+                raise self._lost(None)
+            self._parser.feed(data)
+            self._pending += self._parser.replies()
+        replies, self._pending = self._pending[:count], self._pending[count:]
+        return replies
+
+    def _lost(self, error: OSError | None) -> ConnectionLost:
+        if isinstance(error, TimeoutError):
+            reason = "no reply came in time"
+        else:
+            reason = (error.strerror or str(error)) if error else "the server closed it"
+        return ConnectionLost(self.side, f"The connection to the {self.side} {self.endpoint} is lost: {reason}.")
+
+
+def _without_secrets(message: str, endpoint: Endpoint) -> str:
+    return message.replace(endpoint.password, "***") if endpoint.password else message
+
+
+__all__ = ["ConnectionLost", "ProtocolError", "Session"]
