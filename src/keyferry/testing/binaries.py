@@ -74,6 +74,17 @@ def embedded_pair() -> tuple[ServerBinary, ServerBinary]:
     return (sources or targets)[0], targets[0] if targets else newest
 
 
+def server_names() -> list[str]:
+    """The expected servers, at hand or not, and whatever else was found."""
+    return [*EXPECTED, *(name for name in find_binaries() if name not in EXPECTED)]
+
+
+def server_pairs() -> list[tuple[str, str]]:
+    """Every ordered pair of ``server_names``, a server with its own kind included."""
+    names = server_names()
+    return [(source, target) for source in names for target in names]
+
+
 @functools.cache
 def probe(path: Path) -> ServerBinary | None:
     """What the program at ``path`` says it is; None when it does not run or is no server."""

@@ -210,7 +210,7 @@ class Server:
                 cwd=self._directory,
                 start_new_session=True,  # the terminal's Ctrl-C is for us alone
             )
-        self._guard = _guard(self._process.pid)
+        self._guard = _guard(self._process.pid, self._directory)
         deadline = time.monotonic() + START_TIMEOUT_S
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
@@ -263,13 +263,15 @@ def _free_port() -> int:
     raise KeyferryError(f"No free port between {PORTS.start} and {PORTS.stop} on {HOST}.")
 
 
-def _guard(pid: int) -> subprocess.Popen[bytes]:
-    """A shell that ends ``pid`` when this process is gone: its standard input closes then, whatever ended us.
+def _guard(pid: int, directory: Path) -> subprocess.Popen[bytes]:
+    """A shell that ends ``pid`` and removes ``directory`` when we are gone.
+
+    Its standard input closes then, whatever ended us.
 
     Linux has a signal for a parent's death, but it comes when the starting *thread* ends.
     """
     return subprocess.Popen(
-        ["/bin/sh", "-c", 'read -r _; kill -9 "$1"', "keyferry-guard", str(pid)],
+        ["/bin/sh", "-c", 'read -r _; kill -9 "$1"; rm -rf "$2"', "keyferry-guard", str(pid), str(directory)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
