@@ -1,0 +1,3 @@
+from keyferry.transfer.relay_pure import PureRelay
+
+class CompiledRelay(PureRelay): ...

@@ -1,0 +1,130 @@
+"""What a relay is told once, and the words in which it answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import NamedTuple
+
+from keyferry.model.methods import Method
+
+
+class ExpiryMode(IntEnum):
+    """How a key's expiry is asked for."""
+
+    NONE = 0
+    """Not at all: INFO says that no key of the database expires. The driver proves it after each page."""
+    ABSOLUTE = 1
+    """PEXPIRETIME (Redis >= 7.0): exact, nothing to correct."""
+    REMAINING = 2
+    """PTTL, with the server's TIME asked every ``TIME_EVERY_KEYS`` keys, so that it becomes absolute."""
+
+
+class HintMode(IntEnum):
+    """Which eviction hint travels with a key."""
+
+    NONE = 0
+    IDLETIME = 1
+    FREQ = 2
+
+
+class Outcome(IntEnum):
+    """What became of one key."""
+
+    COPIED = 0
+    SKIPPED = 1
+    VANISHED = 2
+    FAILED = 3
+    UNSELECTED = 4
+    """Of a type that was not asked for; it does not count as scanned."""
+
+
+class AsideKind(IntEnum):
+    """Why a key leaves the fast path."""
+
+    CONVERT = 0
+    """Its payload cannot be restored as it is: the action table says so."""
+    OVERSIZE = 1
+    """Its payload is larger than ``payload_bytes_max``; it was read and thrown away."""
+    VANISHED = 2
+    """It was gone when DUMP came."""
+    SOURCE_ERROR = 3
+    TARGET_ERROR = 4
+
+
+class Aside(NamedTuple):
+    """A key that somebody must decide about. It counts as unresolved until ``store`` or ``resolve``.
+
+    ``payload`` is the DUMP payload, or the error's text. ``expires_at_ms`` is Unix time on the target's clock, 0 for
+    never. ``hint`` is the eviction hint, -1 for none.
+    """
+
+    kind: AsideKind
+    page: int
+    key: bytes
+    payload: bytes
+    expires_at_ms: int
+    hint: int
+
+
+class Settled(NamedTuple):
+    """Pages that are done since the last look, counted together.
+
+    ``cursor`` is where SCAN goes on after them: everything before it is acknowledged by the target.
+    """
+
+    cursor: bytes
+    outcomes: tuple[int, int, int, int, int]
+    """Keys by ``Outcome``."""
+    payload_bytes: int
+    methods: tuple[int, int, int, int]
+    """Copied keys by ``Method``."""
+    pages: tuple[int, ...]
+    """Their numbers, in order."""
+
+
+TIME_EVERY_KEYS = 64
+"""In REMAINING mode: 64 keys are some 0.2 ms of server time, which bounds the error of the expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class RelayConfig:
+    """Constants of one run over one database.
+
+    Attributes:
+        actions: 256 ``Method`` numbers by payload type byte.
+        wanted: 256 flags by payload type byte; keys of other types are UNSELECTED.
+        source_version: RDB version that the source writes into its payloads; another one goes aside.
+        target_version: RDB version under which RESIGNED payloads are signed.
+        resign_mask: 10 bytes, from ``payload.crc64.resign_mask``.
+        clock_offset_ms: Target's clock minus source's, added to every expiry.
+        absolute: Send ABSTTL (Redis >= 5.0); else the time that remains.
+        replace: Send REPLACE.
+        scan_match: Sent as MATCH when not empty; ``scan_type`` as TYPE.
+        key_filter: Called per key where globs must be checked on our side; the reserved prefix is always left out.
+        payload_bytes_max: Larger payloads are not kept in memory.
+    """
+
+    actions: bytes
+    source_version: int
+    target_version: int
+    resign_mask: bytes
+    expiry: ExpiryMode
+    wanted: bytes = b"\x01" * 256
+    clock_offset_ms: int = 0
+    absolute: bool = True
+    replace: bool = True
+    hints: HintMode = HintMode.NONE
+    scan_count: int = 1000
+    scan_match: bytes = b""
+    scan_type: bytes = b""
+    key_filter: Callable[[bytes], bool] | None = None
+    payload_bytes_max: int = 32 << 20
+
+    def __post_init__(self) -> None:
+        if len(self.actions) != 256 or len(self.wanted) != 256 or len(self.resign_mask) != 10:
+            raise ValueError("actions and wanted are 256 bytes, resign_mask is 10")
+
+
+CONVERTED = frozenset((Method.TRANSCODED, Method.LOGICAL, Method.IMPOSSIBLE))
