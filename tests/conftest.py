@@ -77,7 +77,7 @@ def flushed(_pool: _Pool) -> Callable[..., Server]:
 
 @pytest.fixture
 def start_server(binaries: dict[str, ServerBinary]) -> Iterator[Callable[..., Server]]:
-    """``start_server(name, maxmemory="10mb", maxmemory_policy="allkeys-lru")``: a server of the test's own."""
+    """``start_server(name, maxmemory="10mb", maxmemory_policy="allkeys-lru")``: one of the test's own."""
     with contextlib.ExitStack() as stack:
 
         def start(name: str, **config: str) -> Server:
