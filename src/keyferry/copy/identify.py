@@ -1,0 +1,176 @@
+"""Which server this is: make, version, payload version, process; and how far its clock is off.
+
+Asks only what costs nothing: INFO (HELLO where INFO is forbidden) and one DUMP of a small value. The source
+is never written to.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+
+from keyferry.copy.info import Info, info_text, parse_info
+from keyferry.model.identity import Family, ServerIdentity
+from keyferry.model.keys import RESERVED_PREFIX
+from keyferry.wire.resp import Reply
+from keyferry.wire.session import Session
+
+PROBE_BYTES_MAX = 64 * 1024
+"""Largest value, by MEMORY USAGE, that is dumped only to see its footer."""
+PROBE_TRIES = 3
+PROBE_EXPIRY_MS = 10_000
+"""How long a probe key lives on the target if we cannot delete it."""
+CLOCK_SAMPLES = 8
+
+_RDB_VERSIONS: dict[Family, tuple[tuple[tuple[int, int], int], ...]] = {
+    # From rdb.h of the releases; 8.6 by librdb's notes. Newest first.
+    Family.REDIS: (
+        ((8, 6), 13),
+        ((7, 4), 12),
+        ((7, 2), 11),
+        ((7, 0), 10),
+        ((5, 0), 9),
+        ((4, 0), 8),
+        ((3, 2), 7),
+        ((0, 0), 6),
+    ),
+    Family.VALKEY: (((9, 2), 81), ((9, 0), 80), ((0, 0), 11)),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ClockOffset:
+    """The target's clock minus the source's; the truth lies within ``uncertainty_ms`` of ``offset_ms``."""
+
+    offset_ms: float
+    uncertainty_ms: float
+
+
+def identify(session: Session) -> ServerIdentity:
+    """Who answers on this connection.
+
+    The payload version is read from the footer of a DUMP: on the source of a small existing key of the
+    connection's database, on the target of a short-lived key under the reserved prefix. Where neither can
+    be had, the version table decides.
+
+    Raises:
+        ConnectionLost: The connection broke.
+        ProtocolError: The peer does not speak RESP.
+    """
+    reply = session.call("INFO", "server")
+    found = (
+        identity_of(parse_info(reply))
+        if isinstance(reply, bytes)
+        else identity_of_hello(session.call("HELLO"))
+    )
+    return with_footer(found, footer_version(session))
+
+
+def identity_of(info: Info) -> ServerIdentity:
+    """The identity that INFO's server section describes, with the payload version of the table."""
+    family = Family.VALKEY if info_text(info, "server", "valkey_version") else Family.REDIS
+    version = _version(info_text(info, "server", f"{family.value}_version"))
+    return ServerIdentity(
+        family, version, rdb_version_of(family, version), info_text(info, "server", "run_id")
+    )
+
+
+def identity_of_hello(reply: Reply) -> ServerIdentity:
+    """As ``identity_of``, from HELLO's reply (>= 6.2), which no ACL forbids; without a run id."""
+    fields = dict(zip(reply[::2], reply[1::2], strict=False)) if isinstance(reply, list) else {}
+    family = Family.VALKEY if fields.get(b"server") == b"valkey" else Family.REDIS
+    text = fields.get(b"version")
+    version = _version(text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else "")
+    return ServerIdentity(family, version, rdb_version_of(family, version))
+
+
+def rdb_version_of(family: Family, version: tuple[int, int, int]) -> int:
+    """The RDB version that this release writes, as far as it is known."""
+    return next(rdb for first, rdb in _RDB_VERSIONS[family] if version[:2] >= first)
+
+
+def with_footer(identity: ServerIdentity, rdb_version: int) -> ServerIdentity:
+    """The identity with the payload version that was seen; 0 keeps what the table says."""
+    return ServerIdentity(
+        identity.family, identity.version, rdb_version or identity.rdb_version, identity.run_id
+    )
+
+
+def same_server(source: ServerIdentity, target: ServerIdentity) -> bool:
+    """Whether both addresses lead to one process. False when either hides its run id."""
+    return bool(source.run_id) and source.run_id == target.run_id
+
+
+def footer_version(session: Session) -> int:
+    """The RDB version in the footer of a DUMP of this server; 0 when none could be had."""
+    if session.side == "target":
+        return _footer_of_probe(session)
+    for _ in range(PROBE_TRIES):
+        key = session.call("RANDOMKEY")
+        if not isinstance(key, bytes):
+            return 0
+        size = session.call("MEMORY", "USAGE", key, "SAMPLES", 1)
+        if (
+            isinstance(size, int)
+            and size <= PROBE_BYTES_MAX
+            and (version := _footer(session.call("DUMP", key)))
+        ):
+            return version
+    return 0
+
+
+def probe_name() -> bytes:
+    """A name under the reserved prefix that nobody else uses."""
+    return RESERVED_PREFIX + b"probe:" + secrets.token_hex(8).encode()
+
+
+def _footer_of_probe(session: Session) -> int:
+    name = probe_name()
+    replies = session.pipeline([("SET", name, "x", "PX", PROBE_EXPIRY_MS), ("DUMP", name), ("DEL", name)])
+    return _footer(replies[1])
+
+
+def _footer(payload: Reply) -> int:
+    # type byte | value | RDB version, 2 bytes little-endian | CRC64, 8 bytes (cluster.c, createDumpPayload)
+    return (
+        int.from_bytes(payload[-10:-8], "little") if isinstance(payload, bytes) and len(payload) > 10 else 0
+    )
+
+
+def clock_offset(source: Session, target: Session, samples: int = CLOCK_SAMPLES) -> ClockOffset | None:
+    """How far the target's clock is ahead of the source's, by TIME on both in turn.
+
+    Each server's clock is taken as that of the middle of its fastest round trip; the error is at most half
+    of that round trip. None when either refuses TIME.
+
+    Raises:
+        ConnectionLost: A connection broke.
+    """
+    best: dict[Session, tuple[float, float]] = {}
+    for _ in range(samples):
+        for session in (source, target):
+            began = time.perf_counter()
+            reply = session.call("TIME")
+            ended = time.perf_counter()
+            server_ms = _time_ms(reply)
+            if server_ms is None:
+                return None
+            round_trip_ms = (ended - began) * 1000
+            if session not in best or round_trip_ms < best[session][0]:
+                best[session] = (round_trip_ms, server_ms - (began + ended) * 500)
+    return ClockOffset(best[target][1] - best[source][1], (best[source][0] + best[target][0]) / 2)
+
+
+def _time_ms(reply: Reply) -> float | None:
+    match reply:
+        case [bytes(seconds), bytes(microseconds)]:
+            return int(seconds) * 1000 + int(microseconds) / 1000
+    return None
+
+
+def _version(text: str) -> tuple[int, int, int]:
+    numbers = [int(part) for part in re.findall(r"[0-9]+", text)[:3]]
+    major, minor, patch = [*numbers, 0, 0, 0][:3]
+    return major, minor, patch
