@@ -1,0 +1,5 @@
+"""``python -m keyferry``."""
+
+from keyferry.app.cli import main
+
+main()

@@ -1,0 +1,114 @@
+"""``keyferry check``, and the same look before every copy."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from keyferry.app.output import emit, emit_json, error_dict
+from keyferry.app.settings import SideOptions, endpoint, names_database, selection
+from keyferry.copy.check import CheckReport, Finding, run_check
+from keyferry.copy.facts import CheckRequest
+from keyferry.copy.settings import CopySettings
+from keyferry.model.errors import KeyferryError, RefusedError
+
+_MARKS = {"ok": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "stop": ("✗", "x", "bold red")}
+
+
+def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) -> int:
+    """Runs the command; returns its exit status.
+
+    Raises:
+        KeyferryError: A server cannot be reached, or the options contradict each other.
+    """
+    try:
+        source = endpoint("source", source_url, SideOptions.of("source", options), os.environ)
+        target = endpoint("target", target_url, SideOptions.of("target", options), os.environ)
+        request = CheckRequest(
+            selection=selection(source, target, names_database(target_url), options),
+            on_conflict=options["on_conflict"],
+            drop_field_expiry=options["drop_field_expiry"],
+            functions=options["functions"],
+            keep_eviction_hints=options["keep_eviction_hints"],
+        )
+        report = run_check(source, target, request)
+    except KeyferryError as error:
+        if options["as_json"]:
+            emit_json(error_dict(error, None))
+        raise
+    if options["as_json"]:
+        emit_json(report.as_dict())
+    else:
+        emit(of_findings(report.findings, unicode=_speaks_unicode(Console())))
+        emit(Text(verdict(report)))
+    return report.exit_code
+
+
+def precheck(settings: CopySettings) -> None:
+    """The look before a copy: shows warnings on standard error, ends the run where one finding says stop.
+
+    Whether the target's keys are foreign is left to the copy, which knows its checkpoint.
+
+    Raises:
+        RefusedError: Something stops the copy.
+        ServerError: A server cannot be reached.
+    """
+    request = CheckRequest(
+        selection=settings.selection,
+        on_conflict=settings.on_conflict,
+        drop_field_expiry=settings.drop_field_expiry,
+        functions=settings.functions,
+        keep_eviction_hints=settings.keep_eviction_hints,
+        resuming=True,
+    )
+    report = run_check(settings.source, settings.target, request)
+    shown = [finding for finding in report.findings if finding.level != "ok"]
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    if shown:
+        console.print(of_findings(shown, unicode=_speaks_unicode(console)))
+    stops = sum(finding.level == "stop" for finding in shown)
+    if stops:
+        raise RefusedError(
+            f"The check before the copy says stop ({stops} of {len(report.findings)}); nothing was written.",
+            "Do what the lines above advise, then run the same command again.",
+        )
+
+
+def of_findings(findings: Iterable[Finding], *, unicode: bool) -> RenderableType:
+    """One line per finding, its advice below it."""
+    width = max((len(finding.topic) for finding in findings), default=0)
+    lines: list[RenderableType] = []
+    for finding in findings:
+        mark, plain_mark, style = _MARKS[finding.level]
+        row = Table.grid(padding=(0, 1))
+        row.add_column(width=9)
+        row.add_column(width=width)
+        row.add_column()
+        row.add_row(
+            Text(f"{mark if unicode else plain_mark} {finding.level}", style=style),
+            Text(finding.topic, style="dim"),
+            Text(finding.sentence),
+        )
+        if finding.advice:
+            row.add_row("", "", Text(finding.advice, style="italic"))
+        lines.append(row)
+    return Group(*lines)
+
+
+def verdict(report: CheckReport) -> str:
+    """The last line."""
+    stops = sum(finding.level == "stop" for finding in report.findings)
+    warnings = sum(finding.level == "warning" for finding in report.findings)
+    named = f" {warnings} to think about." if warnings else ""
+    return (
+        f"A copy would stop here: {stops} to mend first.{named}" if stops else f"Nothing stops a copy.{named}"
+    )
+
+
+def _speaks_unicode(console: Console) -> bool:
+    return console.encoding.lower().startswith("utf")

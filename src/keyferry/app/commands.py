@@ -1,0 +1,118 @@
+"""The command tree: what there is to type. What it does stands in copying.py, checking.py and demo.py."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keyferry import __version__
+from keyferry.app import options
+
+EXIT_CODES = (
+    (0, "all done; check: nothing stops a copy"),
+    (1, "done, but some keys failed; demo: the servers differ"),
+    (2, "bad usage or input"),
+    (3, "a server cannot be reached, refuses us, or is lost for good"),
+    (4, "refused by a safety check"),
+    (70, "a mistake in Keyferry itself"),
+    (130, "interrupted by Ctrl-C or SIGTERM; the same copy command goes on"),
+)
+
+_EPILOG = "\b\nExit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in EXIT_CODES)
+
+
+def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
+    if not value or ctx.resilient_parsing:
+        return
+    from keyferry.transfer.relay import IMPLEMENTATION
+
+    click.echo(f"keyferry {__version__} (data path: {IMPLEMENTATION})")
+    ctx.exit()
+
+
+@click.group(
+    epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_version,
+    help="Show the version, and whether the data path is compiled or pure Python.",
+)
+def cli() -> None:
+    """Move the data of a live Redis or Valkey server to another one."""
+
+
+@cli.command(epilog=_EPILOG, short_help="Copy every key of one server to another.")
+@options.endpoints
+@options.selection
+@options.treatment
+@options.results
+@options.pace
+@options.access
+def copy(source: str, target: str, **given: Any) -> int:
+    """Copy every key of SOURCE to TARGET, with its exact value and expiry.
+
+    SOURCE and TARGET are redis://[user[:password]@]host[:port][/db], rediss:// (TLS), valkey://, valkeys://
+    or unix:///path[?db=N]. Passwords are better given in KEYFERRY_SOURCE_PASSWORD and
+    KEYFERRY_TARGET_PASSWORD or in a file. Nothing is ever written to SOURCE.
+
+    An interrupted copy goes on when the same command is run again.
+    """
+    from keyferry.app.copying import copy_command
+
+    return copy_command(source, target, given)
+
+
+@cli.command(epilog=_EPILOG, short_help="Look whether a copy would work; write nothing.")
+@options.endpoints
+@options.selection
+@options.treatment
+@options.json_option
+@options.access
+def check(source: str, target: str, **given: Any) -> int:
+    """Look at SOURCE and TARGET before anything moves: ok, warning or stop, and what to do about it.
+
+    Writes nothing. The addresses are as for "keyferry copy".
+    """
+    from keyferry.app.checking import check_command
+
+    return check_command(source, target, given)
+
+
+@cli.command(epilog=_EPILOG, short_help="Copy between two servers started for it, and compare them.")
+@click.option(
+    "--keys",
+    type=click.IntRange(1, 10_000_000),
+    default=200_000,
+    metavar="N",
+    help="Keys to copy. Default: 200000.",
+)
+@click.option(
+    "--source",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="BINARY",
+    help="Server program to use as source instead of the embedded Redis.",
+)
+@click.option(
+    "--target",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="BINARY",
+    help="Server program to use as target instead of the embedded Valkey.",
+)
+@click.option(
+    "--record", type=click.Path(dir_okay=False, path_type=Path), hidden=True, help="Draw the run as SVG."
+)
+def demo(**given: Any) -> int:
+    """Copy between two servers that are started for it, compare them, and stop them.
+
+    The source is filled with keys of every type, name and expiry. Nothing outside a temporary directory
+    is touched.
+    """
+    from keyferry.app.demo import demo_command
+
+    return demo_command(**given)

@@ -1,0 +1,265 @@
+"""The options of the commands and the values they take; tables in docs/ are generated from here."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from keyferry.model.errors import Side
+from keyferry.model.selection import TYPES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MULTIPLIERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
+_AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)B?", re.IGNORECASE)
+_MODULE_TYPE = re.compile(r"[A-Za-z0-9_-]{9}")
+"""What RedisModule_CreateDataType takes: exactly nine characters."""
+
+
+def amount(text: str) -> float:
+    """A positive number with an optional K, M or G (thousands, as in redis.conf's 10m)."""
+    match = _AMOUNT.fullmatch(text.strip())
+    value = float(match[1]) * _MULTIPLIERS[match[2].upper()] if match else 0.0
+    if value <= 0:
+        raise click.BadParameter(f"{text!r} is not a positive number such as 500K, 10M or 1G.")
+    return value
+
+
+def key_type(text: str) -> str:
+    """A type's name as the TYPE command says it."""
+    if text not in TYPES and not _MODULE_TYPE.fullmatch(text):
+        raise click.BadParameter(
+            f"{text!r} is none of {', '.join(TYPES)} nor a module's type (nine characters)."
+        )
+    return text
+
+
+def database_pair(text: str) -> tuple[int, int]:
+    """``3:0``: what database 3 of the source holds goes into database 0 of the target."""
+    source, _, target = text.partition(":")
+    if not all(part.isascii() and part.isdigit() for part in (source, target)):
+        raise click.BadParameter(f"{text!r} is not of the form FROM:TO, such as 3:0.")
+    return int(source), int(target)
+
+
+def endpoints(command: F) -> F:
+    """SOURCE and TARGET."""
+    return click.argument("source")(click.argument("target")(command))
+
+
+def access(command: F) -> F:
+    """How to be let in by the two servers."""
+    return _side_options("source")(_side_options("target")(command))
+
+
+def _side_options(side: Side) -> Callable[[F], F]:
+    file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+    def decorate(command: F) -> F:
+        for option in reversed(
+            (
+                click.option(
+                    f"--{side}-password-file",
+                    type=file,
+                    metavar="FILE",
+                    help=f"File with the password of the {side}; a line end after it does not count.",
+                ),
+                click.option(
+                    f"--{side}-ca",
+                    type=file,
+                    metavar="FILE",
+                    help=f"Certificates (PEM) that may have signed the {side}'s, instead of the system's.",
+                ),
+                click.option(
+                    f"--{side}-cert",
+                    type=file,
+                    metavar="FILE",
+                    help=f"Our certificate (PEM) for a {side} that asks for one.",
+                ),
+                click.option(
+                    f"--{side}-key",
+                    type=file,
+                    metavar="FILE",
+                    help=f"Private key of --{side}-cert, when it is not in the same file.",
+                ),
+                click.option(
+                    f"--{side}-insecure",
+                    is_flag=True,
+                    help=f"Do not verify the {side}'s certificate: whoever sits in between can read along.",
+                ),
+            )
+        ):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def selection(command: F) -> F:
+    """Which keys."""
+    for option in reversed(
+        (
+            click.option(
+                "--match",
+                type=os.fsencode,
+                multiple=True,
+                metavar="GLOB",
+                help="Only keys that match, byte for byte, as KEYS and SCAN do. Repeatable: one must match.",
+            ),
+            click.option(
+                "--exclude",
+                type=os.fsencode,
+                multiple=True,
+                metavar="GLOB",
+                help="No keys that match. Repeatable.",
+            ),
+            click.option(
+                "--type",
+                "types",
+                type=key_type,
+                multiple=True,
+                metavar="TYPE",
+                help="Only keys of this type: string, list, set, zset, hash, stream, a module's. Repeatable.",
+            ),
+            click.option(
+                "--db",
+                "databases",
+                type=click.IntRange(min=0),
+                multiple=True,
+                metavar="N",
+                help="A database of the source. Repeatable. Default: the one in SOURCE's address, else 0.",
+            ),
+            click.option("--all-dbs", is_flag=True, help="Every database of the source that holds keys."),
+            click.option(
+                "--db-map",
+                type=database_pair,
+                multiple=True,
+                metavar="FROM:TO",
+                help="Put database FROM of the source into database TO of the target. Repeatable. "
+                "Default: the one in TARGET's address, else the same number.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def pace(command: F) -> F:
+    """How fast, at most."""
+    for option in reversed(
+        (
+            click.option(
+                "--batch",
+                type=click.IntRange(1, 100_000),
+                metavar="N",
+                help="Keys asked of one SCAN. Lower it when single keys are very large. Default: 1000.",
+            ),
+            click.option(
+                "--max-rate",
+                type=amount,
+                metavar="KEYS",
+                help="Keys per second at most, such as 50K. Default: no limit.",
+            ),
+            click.option(
+                "--max-bandwidth",
+                type=amount,
+                metavar="BYTES",
+                help="Payload bytes per second at most, such as 500K or 10M. Default: no limit.",
+            ),
+            click.option(
+                "--max-latency",
+                type=click.FloatRange(min=0),
+                metavar="MS",
+                help="Slow down when either server answers this many milliseconds later than at rest; "
+                "0 is off. Default: 5.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def treatment(command: F) -> F:
+    """What is done with the keys."""
+    for option in reversed(
+        (
+            click.option(
+                "--on-conflict",
+                type=click.Choice(["replace", "skip", "fail"]),
+                metavar="replace|skip|fail",
+                help="What to do with a key that the target holds already: replace it, leave it, or count "
+                "it as failed. Without this option a target that holds keys is refused.",
+            ),
+            click.option(
+                "--keep-eviction-hints",
+                is_flag=True,
+                help="Carry each key's idle time or access frequency, for a target that evicts by them.",
+            ),
+            click.option(
+                "--functions",
+                is_flag=True,
+                help="Carry the function libraries too (both servers 7.0 or later).",
+            ),
+            click.option(
+                "--drop-field-expiry",
+                is_flag=True,
+                help="Carry hashes without their fields' expiry where the target has none; else they fail.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def results(command: F) -> F:
+    """What is written about the run, and what is kept of an unfinished one."""
+    file = click.Path(dir_okay=False, writable=True, path_type=Path)
+    for option in reversed(
+        (
+            click.option(
+                "--dry-run",
+                is_flag=True,
+                help="Say what would be copied, how, and how long it would take; write nothing.",
+            ),
+            json_option,
+            click.option(
+                "--report",
+                type=file,
+                metavar="FILE",
+                help="Write the same JSON to FILE.",
+            ),
+            click.option(
+                "--failures",
+                type=file,
+                metavar="FILE",
+                help="Write one JSON line per failed key to FILE, with the reason.",
+            ),
+            click.option(
+                "--state-dir",
+                type=click.Path(file_okay=False, path_type=Path),
+                metavar="DIRECTORY",
+                help="Where the checkpoint of an unfinished copy is kept. Default: .keyferry",
+            ),
+            click.option(
+                "--restart",
+                is_flag=True,
+                help="Forget an earlier, unfinished run of this copy and begin anew.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def json_option(command: F) -> F:
+    return click.option(
+        "--json",
+        "as_json",
+        is_flag=True,
+        help="Print one JSON object on standard output at the end; everything else goes to standard error.",
+    )(command)

@@ -1,0 +1,81 @@
+"""What goes to standard output and to report files: written once, at the end, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console, RenderableType
+
+from keyferry.model.errors import KeyferryError, UsageError
+from keyferry.telemetry.progress import Progress
+
+
+def emit(renderable: RenderableType) -> None:
+    """Prints for people on standard output. A reader that has gone does not change how the command ends."""
+    try:
+        Console(highlight=False, soft_wrap=True).print(renderable)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+
+
+def emit_json(data: Mapping[str, Any]) -> None:
+    """Prints one JSON object on one line."""
+    try:
+        sys.stdout.write(json.dumps(data) + "\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_stdout()
+
+
+def _forget_stdout() -> None:
+    # Else the interpreter tries again at its end, and complains.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def error_dict(error: KeyferryError, last: Progress | None) -> dict[str, Any]:
+    """A run that did not come to its end: why, and how far it was when it was last looked at."""
+    data: dict[str, Any] = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
+    if last is not None:
+        data |= {
+            "scanned": last.keys_done,
+            "copied": last.copied,
+            "skipped": last.skipped,
+            "vanished": last.vanished,
+            "failed": last.failed,
+            "bytes": last.bytes_done,
+            "seconds": round(last.elapsed_s, 3),
+        }
+    return data
+
+
+def check_writable(option: str, file: Path | None) -> None:
+    """Says so before the copy, not after it, when a file to be written cannot be.
+
+    Raises:
+        UsageError: Its directory is missing or not ours to write.
+    """
+    if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
+        raise UsageError(
+            f"{option} {file} cannot be written.", f"Is there a directory {file.parent} that we may write?"
+        )
+
+
+def write_report(file: Path, data: Mapping[str, Any]) -> None:
+    """Writes JSON to ``file``, never half of it.
+
+    Raises:
+        UsageError: The file cannot be written.
+    """
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        draft.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        draft.replace(file)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise UsageError(f"The report {file} cannot be written: {error.strerror}.") from None

@@ -1,0 +1,191 @@
+"""From what the command line says to what a copy is asked to do. No I/O but the password files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from keyferry.copy.settings import CopySettings
+from keyferry.model.address import Endpoint, TlsSettings, parse_endpoint
+from keyferry.model.errors import Side, UsageError
+from keyferry.model.selection import Selection
+
+
+@dataclass(frozen=True, slots=True)
+class SideOptions:
+    """What the command line says about one server besides its address."""
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    insecure: bool = False
+    password_file: Path | None = None
+
+    @classmethod
+    def of(cls, side: Side, options: Mapping[str, Any]) -> SideOptions:
+        return cls(
+            **{name: options[f"{side}_{name}"] for name in ("ca", "cert", "key", "insecure", "password_file")}
+        )
+
+    @property
+    def speaks_of_tls(self) -> bool:
+        return bool(self.ca or self.cert or self.key or self.insecure)
+
+
+def endpoint(side: Side, url: str, options: SideOptions, environment: Mapping[str, str]) -> Endpoint:
+    """One server's address with its TLS files and its password.
+
+    The password is the address's, else the file's, else that of ``KEYFERRY_SOURCE_PASSWORD`` or
+    ``KEYFERRY_TARGET_PASSWORD``.
+
+    Raises:
+        UsageError: The parts do not fit together, or the password file cannot be read.
+    """
+    if options.key and not options.cert:
+        raise UsageError(
+            f"--{side}-key is given without --{side}-cert.", "Give the certificate that it belongs to."
+        )
+    tls = TlsSettings(
+        ca_file=_text(options.ca),
+        cert_file=_text(options.cert),
+        key_file=_text(options.key),
+        verify=not options.insecure,
+    )
+    try:
+        parsed = parse_endpoint(url, tls)
+    except UsageError as error:
+        raise UsageError(f"{side.upper()}: {error.message}", error.hint) from None
+    if options.speaks_of_tls and parsed.tls is None:
+        raise UsageError(
+            f"TLS options are given for the {side}, but its address does not ask for TLS.",
+            "Write rediss:// instead of redis://, or leave the options out.",
+        )
+    return parsed.with_password(_password(side, parsed, options.password_file, environment))
+
+
+def copy_settings(
+    source_url: str, target_url: str, options: Mapping[str, Any], environment: Mapping[str, str]
+) -> CopySettings:
+    """What ``keyferry copy`` was asked to do.
+
+    Args:
+        options: The options by their names in the command's signature; None stands for the default.
+
+    Raises:
+        UsageError: The options contradict each other.
+    """
+    source = endpoint("source", source_url, SideOptions.of("source", options), environment)
+    target = endpoint("target", target_url, SideOptions.of("target", options), environment)
+    given = {
+        "batch": options["batch"],
+        "max_rate": options["max_rate"],
+        "max_bandwidth": options["max_bandwidth"],
+        "max_latency_ms": options["max_latency"],
+        "state_dir": options["state_dir"],
+    }
+    return replace(
+        CopySettings(
+            source=source,
+            target=target,
+            selection=selection(source, target, names_database(target_url), options),
+            on_conflict=options["on_conflict"],
+            keep_eviction_hints=options["keep_eviction_hints"],
+            drop_field_expiry=options["drop_field_expiry"],
+            functions=options["functions"],
+            restart=options["restart"],
+            failures_file=options["failures"],
+        ),
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def selection(
+    source: Endpoint, target: Endpoint, target_named: bool, options: Mapping[str, Any]
+) -> Selection:
+    """Which keys, and where they go.
+
+    Args:
+        target_named: The target's address names a database.
+    """
+    chosen: tuple[int, ...] = tuple(dict.fromkeys(options["databases"]))
+    if chosen and options["all_dbs"]:
+        raise UsageError("--db and --all-dbs are given together.", "Use one of them.")
+    pairs: dict[int, int] = {}
+    for from_database, to_database in options["db_map"]:
+        if pairs.setdefault(from_database, to_database) != to_database:
+            raise UsageError(
+                f"--db-map gives two places to database {from_database}.", "Give each database one."
+            )
+    databases = None if options["all_dbs"] else chosen or (source.db,)
+    if databases is not None:
+        _check_map(databases, pairs)
+        if target_named and len(databases) == 1:
+            pairs.setdefault(databases[0], target.db)
+    if target_named and target.db and (databases is None or len(databases) > 1):
+        raise UsageError(
+            f"The target's address names database {target.db}, but several databases are to be copied.",
+            "Leave it out of the address and use --db-map.",
+        )
+    return Selection(
+        match=options["match"],
+        exclude=options["exclude"],
+        types=options["types"],
+        databases=databases,
+        database_map={pair[0]: pair[1] for pair in pairs.items() if pair[0] != pair[1]},
+    )
+
+
+def _check_map(databases: tuple[int, ...], pairs: Mapping[int, int]) -> None:
+    """Two databases in one would let keys of the same name overwrite each other in silence."""
+    for database in pairs:
+        if database not in databases:
+            raise UsageError(
+                f"--db-map speaks of database {database}, which is not copied.",
+                f"Add --db {database}, or --all-dbs.",
+            )
+    places: dict[int, int] = {}
+    for database in databases:
+        place = pairs.get(database, database)
+        if place in places:
+            raise UsageError(
+                f"Databases {places[place]} and {database} would both go into the target's {place}.",
+                "Copy them one after the other, the second with --on-conflict to say what equal names mean.",
+            )
+        places[place] = database
+
+
+def names_database(url: str) -> bool:
+    """Whether a readable address names its database, rather than meaning 0 by saying nothing."""
+    parts = urlsplit(url)
+    return bool(parts.query) if parts.scheme.lower() == "unix" else bool(parts.path.strip("/"))
+
+
+def _password(side: Side, parsed: Endpoint, file: Path | None, environment: Mapping[str, str]) -> str:
+    if file is not None:
+        if parsed.password:
+            raise UsageError(
+                f"The {side}'s password is in its address and in --{side}-password-file.",
+                "Leave one of them out.",
+            )
+        return _read_password(side, file)
+    return parsed.password or environment.get(f"KEYFERRY_{side.upper()}_PASSWORD", "")
+
+
+def _read_password(side: Side, file: Path) -> str:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--{side}-password-file {file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError:
+        raise UsageError(f"--{side}-password-file {file} is not UTF-8 text.") from None
+    password = text.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise UsageError(f"--{side}-password-file {file} is empty.")
+    return password
+
+
+def _text(path: Path | None) -> str | None:
+    return None if path is None else str(path)
