@@ -1,0 +1,59 @@
+"""``python -m bench``: measure, write the page, print the goals."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from bench.arena import choose_binary
+from bench.figures import goals
+from bench.machine import look_at_machine, look_at_versions
+from bench.options import Options, parse_options
+from bench.report import Page, render
+from bench.samples import BenchError
+from bench.schedule import measure
+from bench.tool_rows import keyferry_version
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit code 0; 1 when a row failed; 2 on bad usage or without a server."""
+    options = parse_options(arguments)
+    try:
+        binary, remark = choose_binary()
+    except BenchError as error:
+        print(f"Cannot measure: {error}.", file=sys.stderr)
+        return 2
+    results = [measure(name, binary, options) for name in options.data]
+    page = Page(
+        look_at_machine(),
+        look_at_versions(str(binary), _keyferry_says()),
+        options.command_line,
+        options.rounds,
+        options.latency_rounds,
+        results,
+        " ".join(filter(None, (remark, _smallness(options)))),
+    )
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    options.output.write_text(render(page), encoding="utf-8")
+    for goal in goals(results):
+        verdict = {True: "reached", False: "NOT REACHED", None: "-"}[goal.reached]
+        print(f"{verdict:>11}  {goal.text}: {goal.measured}", file=sys.stderr)
+    print(f"written: {options.output}", file=sys.stderr)
+    return 1 if any(row.failed for data in results for row in data.rows) else 0
+
+
+def _keyferry_says() -> str:
+    try:
+        return keyferry_version("auto")
+    except BenchError:
+        return ""
+
+
+def _smallness(options: Options) -> str:
+    if options.quick or options.keys is not None:
+        return "A run with few keys: it shows that the benchmark works, not how fast anything is."
+    return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,116 @@
+"""What a run of the benchmark is asked to do."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.datasets import DATA_SETS
+from bench.rows import ROW_NAMES
+
+DEFAULT_ROUNDS = 5
+LATENCY_ROUNDS_MAX = 3
+DEFAULT_SAMPLE_KEYS = 300
+QUICK_SAMPLE_KEYS = 40
+QUICK_SHARE = 10
+"""``--quick`` takes one key in so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """``--keys`` and ``--quick`` shrink the data sets; figures of such a run say that they are small.
+
+    Attributes:
+        rounds: Throughput rounds; every row runs once in each.
+        latency_rounds: Rounds with the light client, in a pass of their own.
+        keys: Keys of every data set; None is each data set's own number.
+        sample_keys: Keys that the recipe's loop carries.
+    """
+
+    rounds: int
+    latency_rounds: int
+    rows: tuple[str, ...]
+    data: tuple[str, ...]
+    keys: int | None
+    sample_keys: int
+    quick: bool
+    output: Path
+    command_line: str
+
+    def keys_of(self, data: str) -> int:
+        full = DATA_SETS[data].keys
+        if self.keys is not None:
+            return self.keys
+        return full // QUICK_SHARE if self.quick else full
+
+
+def parse_options(arguments: Sequence[str]) -> Options:
+    """Reads the command line; argparse ends the process with 2 on a bad one."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description="Measures everything in one run and writes a Markdown page."
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the keys, one round; under a minute")
+    parser.add_argument("--rounds", type=_positive, help=f"throughput rounds (default {DEFAULT_ROUNDS})")
+    parser.add_argument(
+        "--rows", type=_names(ROW_NAMES), default=ROW_NAMES, help="of: " + ",".join(ROW_NAMES)
+    )
+    parser.add_argument(
+        "--data", type=_names(tuple(DATA_SETS)), default=tuple(DATA_SETS), help="of: strings,mix"
+    )
+    parser.add_argument("--keys", type=_positive, help="keys per data set instead of the full number")
+    parser.add_argument(
+        "--output", type=Path, default=Path("docs/benchmarks.md"), help="default docs/benchmarks.md"
+    )
+    given = parser.parse_args(arguments)
+    rounds = given.rounds or (1 if given.quick else DEFAULT_ROUNDS)
+    small = given.quick or given.keys is not None
+    return Options(
+        rounds=rounds,
+        latency_rounds=min(rounds, LATENCY_ROUNDS_MAX),
+        rows=given.rows,
+        data=given.data,
+        keys=given.keys,
+        sample_keys=QUICK_SAMPLE_KEYS if small else DEFAULT_SAMPLE_KEYS,
+        quick=given.quick,
+        output=given.output,
+        command_line=_shown(arguments),
+    )
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("use a number from 1")
+    return number
+
+
+class _names:  # noqa: N801 (reads as a function, like argparse's own types)
+    """Reads a comma-separated choice; keeps the order of ``known``."""
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self._known = known
+
+    def __call__(self, text: str) -> tuple[str, ...]:
+        wanted = set(text.split(","))
+        unknown = wanted - set(self._known)
+        if unknown:
+            raise argparse.ArgumentTypeError(
+                f"{', '.join(sorted(unknown))}: choose from {','.join(self._known)}"
+            )
+        return tuple(name for name in self._known if name in wanted)
+
+
+def _shown(arguments: Sequence[str]) -> str:
+    """The command line for the page: without the output's path, which is this machine's affair."""
+    kept: list[str] = []
+    skip = False
+    for argument in arguments:
+        if skip:
+            skip = False
+        elif argument == "--output":
+            skip = True
+        elif not argument.startswith("--output="):
+            kept.append(argument)
+    return " ".join(["python -m bench", *kept])
