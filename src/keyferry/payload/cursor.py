@@ -1,8 +1,9 @@
 """Reading the primitives of RDB: lengths, strings, ids.
 
 Source: Redis src/rdb.c, rdbLoadLenByRef and rdbGenericLoadStringObject. A length is 6 bits (``00``), 14 bits
-(``01``), or after 0x80 and 0x81 32 and 64 bits, big-endian. A string is a length and its bytes, or one of: 0xC0,
-0xC1, 0xC2 an integer of 1, 2, 4 bytes (little-endian, signed), 0xC3 the compressed size, the size, and LZF data.
+(``01``), or after 0x80 and 0x81 32 and 64 bits, big-endian. A string is a length and its bytes, or one of:
+0xC0, 0xC1, 0xC2 an integer of 1, 2, 4 bytes (little-endian, signed); 0xC3 the compressed size, the size, and
+LZF data.
 
 Bounds: an index beyond the data raises IndexError, which ``reader`` turns into a PayloadError at one place; a
 slice, which Python would cut short in silence, is checked here.

@@ -1,8 +1,8 @@
 """Values of modules: the type's name stands in the payload, packed into 64 bits.
 
 Nine characters of six bits, from the top; the lowest ten bits are the version of the module's own encoding
-(Redis src/module.c, moduleTypeEncodeId). Which module brings a type is known to the module alone, so the pairs
-that users meet are listed here; a module may also be named like its type.
+(Redis src/module.c, moduleTypeEncodeId). Which module brings a type is known to the module alone, so the
+pairs that users meet are listed here; a module may also be named like its type.
 """
 
 from __future__ import annotations

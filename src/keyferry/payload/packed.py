@@ -1,8 +1,8 @@
 """The packed encodings: listpack, ziplist, intset, zipmap. Each function takes a blob and gives its items.
 
-Layouts: Redis src/listpack.c, src/ziplist.c, src/intset.c, src/zipmap.c (the comments at their heads). Integers
-come out in decimal, as every command shows them. What the headers claim about sizes is not trusted: the items
-are walked to the end byte, and the walk stays inside the blob.
+Layouts: Redis src/listpack.c, src/ziplist.c, src/intset.c, src/zipmap.c (the comments at their heads).
+Integers come out in decimal, as every command shows them. What the headers claim about sizes is not trusted:
+the items are walked to the end byte, and the walk stays inside the blob.
 """
 
 from __future__ import annotations

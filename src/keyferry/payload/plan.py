@@ -1,11 +1,11 @@
 """Which way each payload type takes from one server to another, decided before the first key moves.
 
-The table (``types``) says what the target can load; nothing is found out by trying on a user's key. Best first:
+The table (``types``) says what the target can load; nothing is found out by trying on a user's key.
 
     RESTORE     the target loads what the source writes
     RESIGNED    it loads the value, but not under the source's RDB version
-    TRANSCODED  it loads the same value in an older encoding, or the payload itself must be looked at
-                (modules, field expiries to drop)
+    TRANSCODED  it loads the same value in an older encoding; or the payload must be looked at first: values
+                of modules, hashes with field expiries for a target without them
     LOGICAL     it holds such values, but no payload of the source's can say them
     IMPOSSIBLE  it cannot hold the value
 """
@@ -42,7 +42,7 @@ FIELD_EXPIRY = "field_expiry"
 
 _MODULE = 7
 _COUNTERS_SINCE, _ACTIVE_TIMES_SINCE = 10, 11
-"""RDB versions since which streams have entries added, max deleted id, entries read; consumers an active time."""
+"""RDB versions since which streams have counters, and their consumers an active time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,17 +117,20 @@ class PayloadPlan:
         return row.name if row else "unknown"
 
     def reason(self, type_byte: int) -> str:
-        """Why values of a type byte that is IMPOSSIBLE cannot be carried, and what to do; else empty."""
+        """Why values of a type byte cannot be carried, and what to do; empty when they can.
+
+        A TRANSCODED type has a reason when ``convert`` may refuse some of its values: values of modules, and
+        hashes with field expiries that are not to be dropped.
+        """
+        row = self._rows.get(type_byte)
+        if self.actions[type_byte] == Method.TRANSCODED:
+            return self._refusal(row) if row else ""
         if self.actions[type_byte] != Method.IMPOSSIBLE:
             return ""
-        row = self._rows.get(type_byte)
         if row is None:
-            return f"The source ({self.source}) wrote a value of type {type_byte}, which Keyferry does not know. Use a target of the same make that is at least as new as the source."
-        if row.field_expiry:
             return (
-                f"The hash has fields with an expiry of their own, which the target ({self.target}) does not "
-                f"have. Use --drop-field-expiry to carry the fields without it, or a target with HPEXPIREAT "
-                f"(Redis 7.4, Valkey 9.0)."
+                f"The source ({self.source}) wrote a value of type {type_byte}, unknown to Keyferry. "
+                f"Use a target of the same make that is at least as new as the source."
             )
         if row.name == "stream" and not self._loads(STREAM):
             return f"The target ({self.target}) has no streams. Use Redis 5.0, Valkey 7.2 or a newer target."
@@ -165,6 +168,8 @@ class PayloadPlan:
         value = decode_body(body, self.source.family)
         notes: tuple[str, ...] = ()
         if isinstance(value, HashValue) and value.expiries:
+            if not self._drop_field_expiry:
+                raise PayloadRefused(self._refusal(row))
             value, notes = self._without_expiries(value), (FIELD_EXPIRY,)
         converted = encode(value, self._transcoded_types[row.name])
         return Converted(footer.sign(converted, self.target_version), notes)
@@ -184,6 +189,17 @@ class PayloadPlan:
             )
             return self._stream_notes(tail)
         return ()
+
+    def _refusal(self, row: TypeRow) -> str:
+        if row.name == "module":
+            return f"A value of a module's own type needs that module on the target ({self.target})."
+        if row.field_expiry and not self._drop_field_expiry:
+            return (
+                f"The hash has fields with an expiry of their own, which the target ({self.target}) does not "
+                f"have. Use --drop-field-expiry to carry the fields without it, or a target with HPEXPIREAT "
+                f"(Redis 7.4, Valkey 9.0)."
+            )
+        return ""
 
     # --- Which way
 
@@ -217,7 +233,7 @@ class PayloadPlan:
     def _field_expiry_action(self) -> Method:
         if self._target_has_field_expiry():
             return Method.LOGICAL
-        return Method.TRANSCODED if self._drop_field_expiry else Method.IMPOSSIBLE
+        return Method.TRANSCODED  # The type byte stays when the last expiry was taken off: look at each.
 
     def _older_encoding_action(self, type_byte: int, row: TypeRow) -> Method:
         if type_byte > SHARED_TYPE_MAX:
@@ -254,7 +270,7 @@ class PayloadPlan:
                 notes.append(ENTRIES_ADDED)
             if tail.max_deleted_id not in (None, (0, 0)):
                 notes.append(MAX_DELETED_ID)
-            if any(group.entries_read != -1 for group in tail.groups):
+            if any(group.entries_read > 0 for group in tail.groups):
                 notes.append(ENTRIES_READ)
         if version < _ACTIVE_TIMES_SINCE and any(
             consumer.active_ms not in (-1, consumer.seen_ms)

@@ -1,7 +1,7 @@
 """Payloads as values: every type byte that Redis 2.6 to 8.4 and Valkey 7.2 to 9.1 write.
 
-Layouts: Redis src/rdb.c, rdbLoadObject; Valkey src/rdb.c for its type 22. The bytes may come from anywhere: every
-read is bounded by the bytes that are there, and whatever is broken raises PayloadError.
+Layouts: Redis src/rdb.c, rdbLoadObject; Valkey src/rdb.c for its type 22. The bytes may come from anywhere:
+every read is bounded by the bytes that are there, and whatever is broken raises PayloadError.
 """
 
 from __future__ import annotations

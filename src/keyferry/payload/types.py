@@ -1,11 +1,11 @@
 """The table of payload types: what a type byte means, and from which RDB version on a server can load it.
 
 Redis and Valkey share the bytes 0 to 21 and the RDB versions up to 11; from there on the same number means
-different things (Valkey 9 counts from 80). Everything that decides how a value travels is derived from these rows.
+different things (Valkey 9 counts from 80). Everything that decides how a value travels is derived from here.
 
-Sources. Type bytes: Redis src/rdb.h (RDB_TYPE_*), Valkey src/rdb.h (the same names). First versions: RDB_VERSION
-in src/rdb.h of the first release that writes the type. What the tested servers write of 0 to 25 and of Valkey's
-22 is tested against them; 26 and 27 are from Redis' rdb.h alone, and 23 from Valkey's.
+Sources. Type bytes: Redis src/rdb.h (RDB_TYPE_*), Valkey src/rdb.h (the same names). First versions:
+RDB_VERSION in src/rdb.h of the first release that writes the type. What the tested servers write of 0 to 25
+and of Valkey's 22 is tested against them; 26 and 27 are from Redis' rdb.h alone, and 23 from Valkey's.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ TYPES: dict[Family, dict[int, TypeRow]] = {
         23: TypeRow("hash", "path hash", 81, _VALKEY + "PATH_HASH"),
     },
 }
-"""Family -> type byte -> row. Bytes without a row are not known to us (6 is a module format never released)."""
+"""Family -> type byte -> row. A byte without a row is not known (6: a module format never released)."""
 
 _VERSIONS: dict[Family, tuple[tuple[tuple[int, int], int], ...]] = {
     Family.REDIS: (
