@@ -154,11 +154,15 @@ class SourceFacts:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKeys:
-    """Keys of one target database that are not ours. Not ``exact``: DBSIZE is the figure."""
+    """Keys of one target database that are not ours.
+
+    Not ``exact``: DBSIZE is the figure. Not ``known``: the server refuses to say.
+    """
 
     database: int
     keys: int
     exact: bool = True
+    known: bool = True
 
 
 @dataclass(frozen=True, slots=True)

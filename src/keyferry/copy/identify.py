@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from keyferry.copy.info import Info, info_text, parse_info
 from keyferry.model.identity import Family, ServerIdentity
 from keyferry.model.keys import RESERVED_PREFIX
+from keyferry.payload.types import rdb_version_of
 from keyferry.wire.resp import Reply
 from keyferry.wire.session import Session
 
@@ -23,21 +24,6 @@ PROBE_TRIES = 3
 PROBE_EXPIRY_MS = 10_000
 """How long a probe key lives on the target if we cannot delete it."""
 CLOCK_SAMPLES = 8
-
-_RDB_VERSIONS: dict[Family, tuple[tuple[tuple[int, int], int], ...]] = {
-    # From rdb.h of the releases; 8.6 by librdb's notes. Newest first.
-    Family.REDIS: (
-        ((8, 6), 13),
-        ((7, 4), 12),
-        ((7, 2), 11),
-        ((7, 0), 10),
-        ((5, 0), 9),
-        ((4, 0), 8),
-        ((3, 2), 7),
-        ((0, 0), 6),
-    ),
-    Family.VALKEY: (((9, 2), 81), ((9, 0), 80), ((0, 0), 11)),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +70,6 @@ def identity_of_hello(reply: Reply) -> ServerIdentity:
     text = fields.get(b"version")
     version = _version(text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else "")
     return ServerIdentity(family, version, rdb_version_of(family, version))
-
-
-def rdb_version_of(family: Family, version: tuple[int, int, int]) -> int:
-    """The RDB version that this release writes, as far as it is known."""
-    return next(rdb for first, rdb in _RDB_VERSIONS[family] if version[:2] >= first)
 
 
 def with_footer(identity: ServerIdentity, rdb_version: int) -> ServerIdentity:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from keyferry.copy.facts import CheckRequest, Right, RightState, RightUse
 from keyferry.model.identity import Family, ServerIdentity
+from keyferry.payload.types import FIELD_EXPIRY_SINCE
 from keyferry.wire.resp import Argument, Reply, ReplyError
 
 STATE_CODES = frozenset(
@@ -70,7 +71,7 @@ def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
         ]
     if request.functions and _speaks(identity, (7, 0, 0)):
         probes.append(Probe("function|dump", ("FUNCTION", "DUMP")))
-    return probes
+    return probes + _piece_readers(identity, key)
 
 
 def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -> list[Probe]:
@@ -90,12 +91,37 @@ def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
     ]
     if request.functions and _speaks(identity, (7, 0, 0)):
         probes.append(Probe("function|restore", ("FUNCTION", "RESTORE", b"", "REPLACE")))
-    return probes + logical_probes(identity, key)
+    return probes + _value_writers(identity, key)
 
 
-def logical_probes(identity: ServerIdentity, key: bytes) -> list[Probe]:
-    """What writes a value with its type's own commands. They would write, so only a transaction may ask."""
-    other = key + b":2"
+def _piece_readers(identity: ServerIdentity, key: bytes) -> list[Probe]:
+    """What reads a big value by ranges, under WATCH."""
+    commands: list[tuple[Argument, ...]] = [
+        ("STRLEN", key),
+        ("GETRANGE", key, 0, 1),
+        ("LLEN", key),
+        ("LRANGE", key, 0, 1),
+        ("SCARD", key),
+        ("SSCAN", key, 0),
+        ("ZCARD", key),
+        ("ZSCAN", key, 0),
+        ("HLEN", key),
+        ("HSCAN", key, 0),
+        ("XLEN", key),
+        ("XRANGE", key, "-", "+", "COUNT", 1),
+        ("XPENDING", key, "g"),
+    ]
+    if has_field_expiry(identity):
+        commands.append(("HPEXPIRETIME", key, "FIELDS", 1, "f"))
+    probes = [Probe(str(command[0]).lower(), command, "logical") for command in commands]
+    return [
+        *probes,
+        *(Probe(f"xinfo|{what.lower()}", ("XINFO", what, key), "logical") for what in ("STREAM", "GROUPS")),
+    ]
+
+
+def _value_writers(identity: ServerIdentity, key: bytes) -> list[Probe]:
+    """What builds a value with its type's own commands. They would write, so only a transaction may ask."""
     commands: list[tuple[Argument, ...]] = [
         ("SET", key, "x"),
         ("APPEND", key, "x"),
@@ -104,25 +130,29 @@ def logical_probes(identity: ServerIdentity, key: bytes) -> list[Probe]:
         ("ZADD", key, 1, "x"),
         ("HSET", key, "f", "x"),
         ("XADD", key, "1-1", "f", "x"),
-        ("XDEL", key, "1-1"),
+        ("XTRIM", key, "MAXLEN", 0),
         ("XCLAIM", key, "g", "c", 0, "1-1", "JUSTID"),
         ("XSETID", key, "1-1"),
         ("PEXPIREAT", key, 1),
-        ("RENAME", key, other),
+        ("RENAME", key, key + b":2"),
     ]
-    probes = [Probe(str(command[0]).lower(), command, "logical", harmless=False) for command in commands]
-    probes.append(Probe("xgroup|create", ("XGROUP", "CREATE", key, "g", "0"), "logical", harmless=False))
     if has_field_expiry(identity):
-        probes.append(
-            Probe("hpexpireat", ("HPEXPIREAT", key, 1, "FIELDS", 1, "f"), "logical", harmless=False)
-        )
-    return probes
+        commands.append(("HPEXPIREAT", key, 1, "FIELDS", 1, "f"))
+    groups: dict[str, tuple[Argument, ...]] = {
+        "create": ("XGROUP", "CREATE", key, "g", "0"),
+        "createconsumer": ("XGROUP", "CREATECONSUMER", key, "g", "c"),
+        "setid": ("XGROUP", "SETID", key, "g", "0"),
+        "destroy": ("XGROUP", "DESTROY", key, "g"),
+    }
+    probes = [Probe(str(command[0]).lower(), command, "logical", harmless=False) for command in commands]
+    return [
+        *probes,
+        *(Probe(f"xgroup|{what}", group, "logical", harmless=False) for what, group in groups.items()),
+    ]
 
 
 def has_field_expiry(identity: ServerIdentity) -> bool:
-    """Hash fields with expiry: Redis >= 7.4, Valkey >= 9.0."""
-    first = (9, 0, 0) if identity.family is Family.VALKEY else (7, 4, 0)
-    return identity.version >= first
+    return identity.version[:2] >= FIELD_EXPIRY_SINCE[identity.family]
 
 
 def right_of(probe: Probe, reply: Reply) -> Right:

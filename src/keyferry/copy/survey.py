@@ -348,9 +348,10 @@ def _foreign_keys(session: Session, db: int) -> ForeignKeys:
     """Counts the keys of one database without ours; looks at all only where they are few."""
     session.call("SELECT", db)
     size = session.call("DBSIZE")
-    count = size if isinstance(size, int) else 0
-    if not count:
-        return ForeignKeys(db, 0, exact=isinstance(size, int))
+    if not isinstance(size, int):
+        return ForeignKeys(db, 0, known=False)
+    if not size:
+        return ForeignKeys(db, 0)
     keys: set[bytes] = set()
     cursor: Argument = 0
     for _ in range(FOREIGN_PAGES_MAX):
@@ -359,10 +360,10 @@ def _foreign_keys(session: Session, db: int) -> ForeignKeys:
                 keys.update(key for key in page if isinstance(key, bytes))
                 cursor = following
             case _:
-                return ForeignKeys(db, count, exact=False)
+                return ForeignKeys(db, size, exact=False)
         if cursor == b"0":
             return ForeignKeys(db, sum(not is_reserved(key) for key in keys))
-    return ForeignKeys(db, count - sum(map(is_reserved, keys)), exact=False)
+    return ForeignKeys(db, size - sum(map(is_reserved, keys)), exact=False)
 
 
 def _try_names(endpoint: Endpoint, names: list[bytes]) -> tuple[int, str]:
