@@ -83,8 +83,12 @@ class Session:
         """Sends all commands, then waits for all replies, in order. Raises as ``call``."""
         if not commands:
             return []
-        self._send(encode_commands(commands))
-        return self._receive(len(commands))
+        return self.exchange(encode_commands(commands), len(commands))
+
+    def exchange(self, commands: bytes, count: int) -> list[Reply]:
+        """As ``pipeline``, for ``count`` commands that are encoded already."""
+        self._send(commands)
+        return self._receive(count)
 
     def _handshake(self, db: int) -> None:
         endpoint = self.endpoint
