@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -10,12 +11,13 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from keyferry.app.output import emit, emit_json, error_dict
+from keyferry.app.output import console_on, emit, emit_json, error_dict
 from keyferry.app.settings import SideOptions, endpoint, names_database, selection
+from keyferry.app.words import counted
 from keyferry.copy.check import CheckReport, Finding, run_check
 from keyferry.copy.facts import CheckRequest
 from keyferry.copy.settings import CopySettings
-from keyferry.model.errors import KeyferryError, RefusedError
+from keyferry.model.errors import KeyferryError
 
 _MARKS = {"ok": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "stop": ("✗", "x", "bold red")}
 
@@ -44,7 +46,7 @@ def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) 
     if options["as_json"]:
         emit_json(report.as_dict())
     else:
-        emit(of_findings(report.findings, unicode=_speaks_unicode(Console())))
+        emit(of_findings(report.findings, unicode=_speaks_unicode(console_on(sys.stdout))))
         emit(Text(verdict(report)))
     return report.exit_code
 
@@ -67,16 +69,10 @@ def precheck(settings: CopySettings) -> None:
         resuming=True,
     )
     report = run_check(settings.source, settings.target, request)
-    shown = [finding for finding in report.findings if finding.level != "ok"]
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
-    if shown:
-        console.print(of_findings(shown, unicode=_speaks_unicode(console)))
-    stops = sum(finding.level == "stop" for finding in shown)
-    if stops:
-        raise RefusedError(
-            f"The check before the copy says stop ({stops} of {len(report.findings)}); nothing was written.",
-            "Do what the lines above advise, then run the same command again.",
-        )
+    console = console_on(sys.stderr)
+    if report.warnings:
+        console.print(of_findings(report.warnings, unicode=_speaks_unicode(console)))
+    report.raise_if_stopped()
 
 
 def of_findings(findings: Iterable[Finding], *, unicode: bool) -> RenderableType:
@@ -102,12 +98,10 @@ def of_findings(findings: Iterable[Finding], *, unicode: bool) -> RenderableType
 
 def verdict(report: CheckReport) -> str:
     """The last line."""
-    stops = sum(finding.level == "stop" for finding in report.findings)
-    warnings = sum(finding.level == "warning" for finding in report.findings)
-    named = f" {warnings} to think about." if warnings else ""
-    return (
-        f"A copy would stop here: {stops} to mend first.{named}" if stops else f"Nothing stops a copy.{named}"
-    )
+    warned = f" {counted(len(report.warnings), 'warning')}: think about them." if report.warnings else ""
+    if report.stops:
+        return f"A copy would stop here: {counted(len(report.stops), 'thing')} to mend first.{warned}"
+    return f"Nothing stops a copy.{warned}"
 
 
 def _speaks_unicode(console: Console) -> bool:

@@ -77,7 +77,8 @@ def copy(source: str, target: str, **given: Any) -> int:
 def check(source: str, target: str, **given: Any) -> int:
     """Look at SOURCE and TARGET before anything moves: ok, warning or stop, and what to do about it.
 
-    Writes nothing. The addresses are as for "keyferry copy".
+    Writes nothing but one probe key of its own on TARGET, which it deletes at once. The addresses are as for
+    "keyferry copy"; give the same options, so that it judges the copy that you mean.
     """
     from keyferry.app.checking import check_command
 

@@ -7,8 +7,8 @@ second, because every frame costs the copy some milliseconds of its core.
 from __future__ import annotations
 
 import os
+import sys
 import time
-from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from keyferry.app.output import console_on
 from keyferry.app.words import count, duration, latency, share, size
 from keyferry.telemetry.progress import Progress, ThrottleState
 
@@ -33,11 +34,18 @@ _THROTTLE: dict[ThrottleState, tuple[str, str]] = {
 }
 
 
-class Display(AbstractContextManager["Display"], Protocol):
+class Display(Protocol):
     """Where progress and sentences go while a copy runs."""
 
-    last: Progress | None
-    """The newest look at the copy, whether drawn or not."""
+    @property
+    def last(self) -> Progress | None:
+        """The newest look at the copy, whether drawn or not."""
+
+    def __enter__(self) -> Display: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
     def observe(self, progress: Progress) -> None: ...
 
@@ -49,14 +57,14 @@ def open_display(title: str) -> Display:
     console = Console(stderr=True, highlight=False)
     if console.is_terminal and os.environ.get("TERM") != "dumb":
         return LiveDisplay(console, title)
-    return PlainDisplay(Console(stderr=True, highlight=False, soft_wrap=True), title)
+    return PlainDisplay(console_on(sys.stderr), title)
 
 
 class LiveDisplay:
     """Redraws a few lines in place; sentences scroll above them."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self.last: Progress | None = None
+        self._last: Progress | None = None
         self._console = console
         self._title = title
         self._live = Live(console=console, auto_refresh=False, transient=True)
@@ -72,8 +80,12 @@ class LiveDisplay:
     ) -> None:
         self._live.stop()
 
+    @property
+    def last(self) -> Progress | None:
+        return self._last
+
     def observe(self, progress: Progress) -> None:
-        self.last = progress
+        self._last = progress
         now = time.monotonic()
         if now - self._drawn_at >= FRAME_S:
             self._drawn_at = now
@@ -87,7 +99,7 @@ class PlainDisplay:
     """One line every few seconds, for logs."""
 
     def __init__(self, console: Console, title: str) -> None:
-        self.last: Progress | None = None
+        self._last: Progress | None = None
         self._console = console
         self._title = title
         self._said_at = time.monotonic()
@@ -101,8 +113,12 @@ class PlainDisplay:
     ) -> None:
         return None
 
+    @property
+    def last(self) -> Progress | None:
+        return self._last
+
     def observe(self, progress: Progress) -> None:
-        self.last = progress
+        self._last = progress
         now = time.monotonic()
         if now - self._said_at >= LINE_S:
             self._said_at = now

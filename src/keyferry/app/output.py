@@ -7,18 +7,25 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console, RenderableType
 
 from keyferry.model.errors import KeyferryError, UsageError
 from keyferry.telemetry.progress import Progress
 
+WIDE = 10_000
+"""Columns where no terminal folds the lines: what is one line stays one for grep."""
+
+
+def console_on(stream: TextIO) -> Console:
+    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else WIDE)
+
 
 def emit(renderable: RenderableType) -> None:
     """Prints for people on standard output. A reader that has gone does not change how the command ends."""
     try:
-        Console(highlight=False, soft_wrap=True).print(renderable)
+        console_on(sys.stdout).print(renderable)
         sys.stdout.flush()
     except BrokenPipeError:
         _forget_stdout()

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.text import Text
 
 from keyferry.app.commands import cli
 from keyferry.app.hide import redact
+from keyferry.app.output import console_on
 from keyferry.model.errors import ExitCode, KeyferryError
 
 DEBUG_VARIABLE = "KEYFERRY_DEBUG"
@@ -42,7 +42,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _said(message: str, hint: str, status: int) -> int:
-    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console = console_on(sys.stderr)
     style = "yellow" if status == ExitCode.INTERRUPTED else "bold red"
     label = "" if status == ExitCode.INTERRUPTED else "error: "
     console.print(Text.assemble((label, style), message))
