@@ -125,7 +125,7 @@ def read_tail(cursor: Cursor, type_byte: int) -> StreamTail:
         first_id = cursor.stream_id()
         max_deleted_id = cursor.stream_id()
         entries_added = cursor.length()
-    groups = [_read_group(cursor, type_byte) for _ in range(cursor.count(6))]
+    groups = [_read_group(cursor, type_byte) for _ in range(cursor.count(5))]
     return StreamTail(entry_count, last_id, first_id, max_deleted_id, entries_added, groups)
 
 
