@@ -13,17 +13,22 @@ from bench.report import Page, render
 from bench.samples import BenchError
 from bench.schedule import measure
 from bench.tool_rows import keyferry_version
+from keyferry.model.errors import KeyferryError
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0; 1 when a row failed; 2 on bad usage or without a server."""
+    """Exit code 0; 1 when a row failed; 2 on bad usage, or when nothing can be measured."""
     options = parse_options(arguments)
     try:
         binary, remark = choose_binary()
-    except BenchError as error:
+        results = [
+            # A quick run looks at latency once: it shall end within a minute.
+            measure(name, binary, options, latency=number == 0 or not options.quick)
+            for number, name in enumerate(options.data)
+        ]
+    except (BenchError, KeyferryError) as error:
         print(f"Cannot measure: {error}.", file=sys.stderr)
         return 2
-    results = [measure(name, binary, options) for name in options.data]
     page = Page(
         look_at_machine(),
         look_at_versions(str(binary), _keyferry_says()),

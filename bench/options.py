@@ -51,7 +51,11 @@ def parse_options(arguments: Sequence[str]) -> Options:
     parser = argparse.ArgumentParser(
         prog="python -m bench", description="Measures everything in one run and writes a Markdown page."
     )
-    parser.add_argument("--quick", action="store_true", help="a tenth of the keys, one round; under a minute")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="a tenth of the keys, one round, latency on one data set",
+    )
     parser.add_argument("--rounds", type=_positive, help=f"throughput rounds (default {DEFAULT_ROUNDS})")
     parser.add_argument(
         "--rows", type=_names(ROW_NAMES), default=ROW_NAMES, help="of: " + ",".join(ROW_NAMES)

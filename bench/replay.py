@@ -60,7 +60,10 @@ def replay(session: Session, stream: Stream) -> Replayed:
     connection = session.detach()
     connection.setblocking(False)
     cpu_begun, begun = time.process_time(), time.perf_counter()
-    received = _pump(connection, stream)
+    try:
+        received = _pump(connection, stream)
+    except OSError as error:
+        raise BenchError(f"the connection broke: {error.strerror or error}") from None
     seconds, cpu_s = time.perf_counter() - begun, time.process_time() - cpu_begun
     allowed = 0 if stream.exact else stream.reply_bytes * TTL_SHARE_MAX
     if abs(received - stream.reply_bytes) > allowed:

@@ -20,14 +20,20 @@ from bench.prepare import record
 from bench.rows import Context, Row
 from bench.samples import BenchError, DataResult, RowResult, Sample
 from bench.server_rows import read_source
+from keyferry.model.errors import KeyferryError
 from keyferry.testing.servers import ServerBinary
 
 IDLE_S = 5.0
 QUICK_IDLE_S = 1.0
 
 
-def measure(name: str, binary: ServerBinary, options: Options) -> DataResult:
-    """All rows on one data set."""
+def measure(name: str, binary: ServerBinary, options: Options, *, latency: bool) -> DataResult:
+    """All rows on one data set; ``latency`` asks for the rounds with the light client too.
+
+    Raises:
+        BenchError: The source cannot be loaded or read.
+        KeyferryError: A server does not start, or is lost outside of a row.
+    """
     rows = all_rows()
     results = [RowResult(row, rows[row].title) for row in options.rows]
     asked = options.keys_of(name)
@@ -39,11 +45,13 @@ def measure(name: str, binary: ServerBinary, options: Options) -> DataResult:
         runner = Runner(arena, Context(arena, streams, keys, options.sample_keys, Path()), rows, name)
         for result in results:
             result.problem = rows[result.name].unavailable()
-        idle = runner.idle(QUICK_IDLE_S if options.quick else IDLE_S)
         for number in range(options.rounds):
             runner.round(results, number, options.rounds, watched=False)
-        for number in range(options.latency_rounds):
-            runner.round(results, number, options.latency_rounds, watched=True)
+        idle: list[int] = []
+        if latency:
+            idle = runner.idle(QUICK_IDLE_S if options.quick else IDLE_S)
+            for number in range(options.latency_rounds):
+                runner.round(results, number, options.latency_rounds, watched=True)
     return DataResult(name, DATA_SETS[name].title, keys, options.sample_keys, results, idle)
 
 
@@ -70,7 +78,7 @@ class Runner:
                 continue
             try:
                 said = self._watched(result) if watched else self._unwatched(result)
-            except BenchError as error:
+            except (BenchError, KeyferryError) as error:
                 result.problem, result.failed = f"failed: {error}", True
                 said = result.problem
             kind = "latency round" if watched else "round"
