@@ -1,0 +1,48 @@
+"""The command as a user runs it: a process of its own, with real streams, and no KEYFERRY_ variables of ours."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+TIMEOUT_S = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def command(*arguments: str | bytes) -> list[str | bytes]:
+    return [sys.executable, "-m", "keyferry", *arguments]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYFERRY_")}
+    return kept | {"PYTHONUTF8": "1", **more}
+
+
+def keyferry(*arguments: str | bytes, cwd: Path, **more: str) -> Ended:
+    """Runs the command to its end; ``more`` are environment variables.
+
+    No end of it may show a traceback, whatever the test is about.
+    """
+    ended = subprocess.run(
+        command(*arguments),
+        cwd=cwd,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        timeout=TIMEOUT_S,
+        check=False,
+    )
+    result = Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+    assert "Traceback" not in result.out + result.err
+    return result

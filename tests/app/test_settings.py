@@ -1,0 +1,149 @@
+"""From options to what a copy is asked to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keyferry.app.commands import copy as copy_command
+from keyferry.app.settings import copy_settings
+from keyferry.copy.settings import CopySettings
+from keyferry.model.errors import UsageError
+
+
+def parsed(
+    *arguments: str, source: str = "redis://s", target: str = "redis://t", **environment: str
+) -> CopySettings:
+    context = copy_command.make_context("copy", [source, target, *arguments])
+    options: dict[str, Any] = {
+        name: value for name, value in context.params.items() if name not in ("source", "target")
+    }
+    return copy_settings(source, target, options, environment)
+
+
+def test_defaults_are_those_of_the_settings() -> None:
+    settings = parsed()
+    assert settings == CopySettings(source=settings.source, target=settings.target)
+
+
+def test_globs_are_the_bytes_of_the_argument() -> None:
+    settings = parsed("--match", "\udcff*", "--exclude", "ä")
+    assert (settings.selection.match, settings.selection.exclude) == ((b"\xff*",), ("ä".encode(),))
+
+
+@pytest.mark.parametrize(
+    ("text", "amount"),
+    [("1", 1), ("1.5K", 1500), ("10M", 10_000_000), ("2g", 2_000_000_000), ("500KB", 500_000)],
+)
+def test_amounts_are_in_thousands(text: str, amount: float) -> None:
+    settings = parsed("--max-bandwidth", text, "--max-rate", text)
+    assert settings.max_bandwidth == settings.max_rate == amount
+
+
+def test_every_option_arrives() -> None:
+    settings = parsed(
+        *(
+            "--type",
+            "hash",
+            "--type",
+            "ReJSON-RL",
+            "--on-conflict",
+            "skip",
+            "--batch",
+            "7",
+            "--max-latency",
+            "0",
+        ),
+        *("--keep-eviction-hints", "--functions", "--drop-field-expiry", "--state-dir", "d", "--restart"),
+        *("--failures", "f"),
+    )
+    assert settings == CopySettings(
+        source=settings.source,
+        target=settings.target,
+        selection=settings.selection,
+        on_conflict="skip",
+        batch=7,
+        max_latency_ms=0,
+        keep_eviction_hints=True,
+        functions=True,
+        drop_field_expiry=True,
+        state_dir=Path("d"),
+        restart=True,
+        failures_file=Path("f"),
+    )
+    assert settings.selection.types == ("hash", "ReJSON-RL")
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "arguments", "databases", "mapped"),
+    [
+        ("redis://s", "redis://t", [], (0,), {}),
+        ("redis://s/3", "redis://t", [], (3,), {}),
+        ("redis://s/3", "redis://t/0", [], (3,), {3: 0}),
+        ("redis://s", "redis://t/5", [], (0,), {0: 5}),
+        ("redis://s/3", "redis://t/3", [], (3,), {}),
+        ("redis://s/3", "redis://t/4", ["--db-map", "3:1"], (3,), {3: 1}),
+        ("redis://s/3", "redis://t", ["--db", "0", "--db", "1", "--db", "0"], (0, 1), {}),
+        (
+            "redis://s",
+            "redis://t",
+            ["--db", "0", "--db", "1", "--db-map", "0:1", "--db-map", "1:0"],
+            (0, 1),
+            {0: 1, 1: 0},
+        ),
+        ("redis://s", "redis://t", ["--all-dbs", "--db-map", "3:9"], None, {3: 9}),
+        ("unix:///s?db=2", "unix:///t?db=1", [], (2,), {2: 1}),
+        ("unix:///s?db=2", "unix:///t", [], (2,), {}),
+    ],
+)
+def test_databases(
+    source: str, target: str, arguments: list[str], databases: tuple[int, ...] | None, mapped: dict[int, int]
+) -> None:
+    selection = parsed(*arguments, source=source, target=target).selection
+    assert (selection.databases, selection.database_map) == (databases, mapped)
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "sentence"),
+    [
+        ("redis://t/2", ["--all-dbs"], "names database 2"),
+        ("redis://t/2", ["--db", "1", "--db", "2"], "names database 2"),
+        ("redis://t", ["--db-map", "0:1", "--db-map", "0:2"], "two places"),
+        ("redis://t", ["--db", "1", "--db", "2", "--db-map", "1:2"], "1 and 2"),
+        ("redis://t", ["--target-key", __file__], "--target-key is given without --target-cert"),
+    ],
+)
+def test_contradictions_are_refused(target: str, arguments: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parsed(*arguments, target=target)
+
+
+def test_the_password_of_the_address_counts_before_the_environment() -> None:
+    settings = parsed(
+        source="redis://:here@s", KEYFERRY_SOURCE_PASSWORD="there", KEYFERRY_TARGET_PASSWORD="t"
+    )
+    assert (settings.source.password, settings.target.password) == ("here", "t")
+
+
+@pytest.mark.parametrize(
+    ("content", "password"), [(b"pw", "pw"), (b"pw\n", "pw"), (b" p\xc3\xa4 \r\n", " pä ")]
+)
+def test_password_files(tmp_path: Path, content: bytes, password: str) -> None:
+    (tmp_path / "f").write_bytes(content)
+    settings = parsed("--source-password-file", str(tmp_path / "f"), KEYFERRY_SOURCE_PASSWORD="x")
+    assert settings.source.password == password
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\xff"])
+def test_password_files_that_cannot_be_used(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "f").write_bytes(content)
+    with pytest.raises(UsageError, match="--source-password-file"):
+        parsed("--source-password-file", str(tmp_path / "f"))
+
+
+def test_two_passwords_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"pw")
+    with pytest.raises(UsageError, match="Leave one of them out"):
+        parsed("--source-password-file", str(tmp_path / "f"), source="redis://:x@s")
