@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from keyferry.copy.facts import CheckRequest, Facts, Right, ServerFacts
 from keyferry.copy.finding import Finding, Level, could_not_look, counted, listed
@@ -24,19 +25,22 @@ def access(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[F
     yield from _same_server(source, target)
     yield from _cluster(source, target)
     logical = any(plan.actions[byte] == Method.LOGICAL for byte in range(256))
-    yield from _rights(source, logical)
-    if facts.source.sample.forbidden:
-        yield _forbidden_keys(source, "read", facts.source.sample.forbidden, _looked_at(facts))
-    yield from _rights(target, logical)
-    if facts.target.forbidden_keys:
-        yield _forbidden_keys(target, "write", facts.target.forbidden_keys, facts.target.tried_keys)
+    sample, tried = facts.source.sample, facts.target
+    # The source's part in a value that goes by commands is its DUMP, unless the value is too big for one.
+    yield from _rights(source, False, _Keys("read", sample.forbidden, len(sample.keys) + sample.forbidden))
+    yield from _rights(target, logical, _Keys("write", tried.forbidden_keys, tried.tried_keys))
     yield from _roles(facts)
     yield from _writes(facts)
     yield _clocks(facts)
 
 
-def _looked_at(facts: Facts) -> int:
-    return len(facts.source.sample.keys) + facts.source.sample.forbidden
+@dataclass(frozen=True, slots=True)
+class _Keys:
+    """Sampled keys that our user may not ``verb``."""
+
+    verb: str
+    forbidden: int
+    looked_at: int
 
 
 def _reached(server: ServerFacts) -> Finding:
@@ -75,63 +79,77 @@ def _cluster(source: ServerFacts, target: ServerFacts) -> Iterator[Finding]:
             )
 
 
-def _rights(server: ServerFacts, logical: bool) -> Iterator[Finding]:
-    topic = f"{server.side} rights"
+def _rights(server: ServerFacts, logical: bool, keys: _Keys) -> Iterator[Finding]:
     needed = [right for right in server.rights if right.use == "copy" or (right.use == "logical" and logical)]
     rest = [right for right in server.rights if right.use == "logical" and not logical]
-    problems = [*_lacking(server, needed, "stop"), *_lacking(server, rest, "warning")]
+    problems = [*_lacking(server, needed, keys), *_lacking_for_big(server, rest)]
     yield from problems
     if not any(problem.level == "stop" for problem in problems):
-        allowed = sum(right.state == "allowed" for right in needed)
+        allowed = sum(right.state in ("allowed", "key") for right in needed)
+        count = f"all {allowed}" if allowed == len(needed) else f"{allowed} of the {len(needed)}"
+        sentence = f"User {server.user} may run {count} commands needed on the {server.side}."
+        yield Finding("ok", f"{server.side} rights", sentence)
+
+
+def _lacking(server: ServerFacts, rights: list[Right], keys: _Keys) -> Iterator[Finding]:
+    """What stops a copy: one rule for all that an ACL forbids, one sentence for what is not there."""
+    topic, side = f"{server.side} rights", server.side
+    commands = [right.token for right in rights if right.state == "command"]
+    # Nothing of ours is ever written to the source, so its names need no right there.
+    names = side == "target" and any(right.state == "key" for right in rights)
+    problems = []
+    if commands:
+        problems.append(f"run {_spelled(commands)}")
+    if names:
+        problems.append("use names that begin with keyferry:")
+    if keys.forbidden:
+        problems.append(f"{keys.verb} {keys.forbidden} of {counted(keys.looked_at, 'sampled key')}")
+    if problems:
+        # A pattern after ~* is an error, so what is allowed already is left out.
+        pattern = "~*" if keys.forbidden else "~keyferry:*" if names else ""
+        narrower = " (or leave those keys out with --match)" if keys.forbidden else ""
         yield Finding(
-            "ok", topic, f"User {server.user} may run {allowed} of the {len(needed)} commands needed."
+            "stop",
+            topic,
+            f"User {server.user} may not {', nor '.join(problems)} on the {side}.",
+            f"Run on the {side}: {acl_rule(server.user, commands, pattern)}{narrower}",
         )
+    yield from _not_there(server, rights, "stop")
 
 
-def _lacking(server: ServerFacts, rights: list[Right], level: Level) -> Iterator[Finding]:
-    topic, user = f"{server.side} rights", server.user
-    purpose = "" if level == "stop" else " (needed for values too big for one DUMP)"
+def _lacking_for_big(server: ServerFacts, rights: list[Right]) -> Iterator[Finding]:
     commands = [right.token for right in rights if right.state == "command"]
     if commands:
-        names = listed([_spelled(token) for token in commands], 8)
         yield Finding(
-            level,
-            topic,
-            f"User {user} may not run {names} on the {server.side}{purpose}.",
-            f"Run on the {server.side}: {acl_rule(user, commands, '~*')}",
+            "warning",
+            f"{server.side} rights",
+            f"Values too big for one DUMP would fail: user {server.user} may not run {_spelled(commands)} "
+            f"on the {server.side}.",
+            f"Run on the {server.side}: {acl_rule(server.user, commands)}",
         )
-    missing = [_spelled(right.token) for right in rights if right.state == "missing"]
+    yield from _not_there(server, rights, "warning")
+
+
+def _not_there(server: ServerFacts, rights: list[Right], level: Level) -> Iterator[Finding]:
+    topic, side = f"{server.side} rights", server.side
+    missing = [right.token for right in rights if right.state == "missing"]
     if missing:
         yield Finding(
             level,
             topic,
-            f"The {server.side} does not know {listed(missing, 8)}{purpose}: renamed or disabled.",
-            f"Remove the rename-command lines for {listed(missing, 8)}, or ask the service to allow them.",
+            f"The {side} does not know {_spelled(missing)}: renamed or disabled.",
+            f"Remove the rename-command lines for {_spelled(missing)}, or ask the service to allow them.",
         )
-    if level == "stop" and any(right.state == "key" for right in rights):
-        yield Finding(
-            level,
-            topic,
-            f"User {user} may not use names that begin with keyferry: on the {server.side}.",
-            f"Run on the {server.side}: {acl_rule(user, [], '~keyferry:*')}",
-        )
-    unclear = [_spelled(right.token) for right in rights if right.state == "unclear"]
+    unclear = [right.token for right in rights if right.state == "unclear"]
     if unclear:
-        yield could_not_look(topic, f"the right to run {listed(unclear)}", "the server refuses MULTI")
+        advice = "Allow MULTI, or see that the user may run them."
+        yield could_not_look(
+            topic, f"the right to run {_spelled(unclear)}", f"the {side} refuses MULTI", advice
+        )
 
 
-def _spelled(token: str) -> str:
-    return token.replace("|", " ").upper()
-
-
-def _forbidden_keys(server: ServerFacts, verb: str, forbidden: int, looked_at: int) -> Finding:
-    side, keys = server.side, counted(looked_at, "sampled key")
-    return Finding(
-        "stop",
-        f"{side} rights",
-        f"User {server.user} may not {verb} {forbidden} of {keys} on the {side}.",
-        f"Run on the {side}: {acl_rule(server.user, [], '~*')} (or leave those keys out with --match).",
-    )
+def _spelled(tokens: list[str]) -> str:
+    return listed([token.replace("|", " ").upper() for token in tokens], 8)
 
 
 def _roles(facts: Facts) -> Iterator[Finding]:

@@ -15,6 +15,8 @@ from keyferry.payload.types import TYPES as TYPE_ROWS
 
 MEMORY_WARNING_SHARE = 0.8
 """Of the target's free memory: payloads decode to other sizes on other versions."""
+MEMORY_ROOM = 1.4
+"""Of the data, in the advice on maxmemory: clearly more than the warning asks for."""
 BIG_KEY_BYTES = 64 << 20
 BULK_WARNING_SHARE = 0.9
 WAYS = {
@@ -229,7 +231,7 @@ def _memory(facts: Facts) -> Finding:
     sentence = f"The source's data takes about {size(need)}; the target has {room}."
     advice = "Use a larger machine for the target, or copy less with --match or --db."
     if target.maxmemory:
-        wanted_mb = math.ceil((target.used + need / MEMORY_WARNING_SHARE) / (1 << 20))
+        wanted_mb = math.ceil((target.used + need * MEMORY_ROOM) / (1 << 20))
         advice = f"Run CONFIG SET maxmemory {wanted_mb}mb on the target (or more), or use a larger one."
     if need > free:
         present = sum(keys.keys for keys in facts.target.foreign)

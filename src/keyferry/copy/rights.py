@@ -56,7 +56,7 @@ def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
         Probe("info", ("INFO", "server")),
         Probe("time", ("TIME",)),
         Probe("dbsize", ("DBSIZE",)),
-        Probe("select", ("SELECT", 0)),
+        Probe("select", ("SELECT", 0), use=_select_use(request)),
         Probe("scan", ("SCAN", 0, "COUNT", 1)),
         Probe("dump", ("DUMP", key)),
         Probe("pttl", ("PTTL", key)),
@@ -79,7 +79,7 @@ def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
     probes = [
         Probe("info", ("INFO", "server")),
         Probe("time", ("TIME",)),
-        Probe("select", ("SELECT", 0)),
+        Probe("select", ("SELECT", 0), use=_select_use(request)),
         # Not a payload: a server that ran it would refuse it before it looks at the key.
         Probe("restore", ("RESTORE", key, 0, b"")),
         Probe("del", ("DEL", key)),
@@ -198,6 +198,12 @@ def psync_allowed(rules: str) -> bool | None:
 def notifies(flags: str) -> bool:
     """Whether ``notify-keyspace-events`` names every changed key: K or E, and every event class (A)."""
     return ("K" in flags or "E" in flags) and ("A" in flags or set("g$lshzxet") <= set(flags))
+
+
+def _select_use(request: CheckRequest) -> RightUse:
+    """Database 0 is there without SELECT."""
+    only_zero = request.selection.databases == (0,) and request.selection.target_database(0) == 0
+    return "helpful" if only_zero else "copy"
 
 
 def _speaks(identity: ServerIdentity, redis_version: tuple[int, int, int]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -27,7 +27,7 @@ class CopySettings:
 
     source: Endpoint
     target: Endpoint
-    selection: Selection = Selection()
+    selection: Selection = field(default_factory=Selection)
     on_conflict: ConflictPolicy | None = None
     batch: int = 1000
     max_rate: float | None = None

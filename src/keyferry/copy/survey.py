@@ -108,7 +108,7 @@ def survey_source(session: Session, request: CheckRequest) -> SourceFacts:
         selected = tuple(sorted(databases))
     absent = _absent_databases(session.endpoint, "source", selected)
     present = {db: databases[db] for db in selected if db in databases and db not in absent}
-    sample = _sample(session, request, present)
+    sample = _sample(inquiry, request, present)
     footer = _footer_of_any(session, databases)
     server = _server_facts(inquiry, info, footer, absent, request)
     return SourceFacts(
@@ -286,28 +286,34 @@ def _absent_databases(endpoint: Endpoint, side: Side, databases: Iterable[int]) 
     }
 
 
+def _select(session: Session, db: int) -> bool:
+    """Whether the session is on that database now; where SELECT is forbidden it never left its own."""
+    return not isinstance(session.call("SELECT", db), ReplyError) or db == session.endpoint.db
+
+
 def _footer_of_any(session: Session, databases: dict[int, Keyspace]) -> int:
     if databases:
-        session.call("SELECT", max(databases, key=lambda db: databases[db].keys))
+        _select(session, max(databases, key=lambda db: databases[db].keys))
     return footer_version(session)
 
 
-def _sample(session: Session, request: CheckRequest, databases: dict[int, Keyspace]) -> Sample:
+def _sample(inquiry: Inquiry, request: CheckRequest, databases: dict[int, Keyspace]) -> Sample:
     """Random keys of each database by its share, until there are enough or the time is up."""
     total = sum(database.keys for database in databases.values())
     passes = request.selection.key_filter() or (lambda key: not is_reserved(key))
     found: dict[tuple[int, bytes], SampledKey] = {}
     forbidden: set[tuple[int, bytes]] = set()
+    session = inquiry.session
     deadline = time.perf_counter() + SAMPLE_SECONDS_MAX
     for db, database in databases.items():
-        if isinstance(session.call("SELECT", db), ReplyError):
+        if not _select(session, db):
             continue
         share = max(SAMPLE_PAGE_KEYS, SAMPLE_KEYS_MAX * database.keys // max(1, total))
         for _ in range(0, share, SAMPLE_PAGE_KEYS):
             if time.perf_counter() >= deadline:
                 break
             names = [key for key in _some_keys(session) if passes(key) and (db, key) not in found]
-            for key, right, sampled in _looked_at(session, db, names):
+            for key, right, sampled in _looked_at(inquiry, db, names):
                 if right == "key":
                     forbidden.add((db, key))
                 elif sampled is not None and (
@@ -327,15 +333,17 @@ def _some_keys(session: Session) -> list[bytes]:
 
 
 def _looked_at(
-    session: Session, db: int, names: list[bytes]
+    inquiry: Inquiry, db: int, names: list[bytes]
 ) -> list[tuple[bytes, RightState, SampledKey | None]]:
     commands: list[tuple[Argument, ...]] = []
     for name in names:
         commands += [("PTTL", name), ("TYPE", name), ("MEMORY", "USAGE", name, "SAMPLES", 1)]
-    replies = session.pipeline(commands)
+    replies = inquiry.session.pipeline(commands)
     looks: list[tuple[bytes, RightState, SampledKey | None]] = []
     for index, name in enumerate(names):
         expiry, kind, size = replies[index * 3 : index * 3 + 3]
+        if isinstance(size, ReplyError):
+            inquiry.refusals["MEMORY USAGE"] = size.message
         state = rights.right_of(rights.Probe("pttl", ()), expiry).state
         text = kind.decode("utf-8", "backslashreplace") if isinstance(kind, bytes) else ""
         there = expiry != -2 and text != "none"
@@ -346,7 +354,8 @@ def _looked_at(
 
 def _foreign_keys(session: Session, db: int) -> ForeignKeys:
     """Counts the keys of one database without ours; looks at all only where they are few."""
-    session.call("SELECT", db)
+    if not _select(session, db):
+        return ForeignKeys(db, 0, known=False)
     size = session.call("DBSIZE")
     if not isinstance(size, int):
         return ForeignKeys(db, 0, known=False)

@@ -62,20 +62,30 @@ def parse_endpoint(url: str, tls: TlsSettings | None = None) -> Endpoint:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise UsageError("The address has a port that is not a number from 1 to 65535.", f"Use {FORMS}.") from None
+        raise UsageError(
+            "The address has a port that is not a number from 1 to 65535.", f"Use {FORMS}."
+        ) from None
     scheme = parts.scheme.lower()
     if scheme not in ("redis", "rediss", "valkey", "valkeys", "unix"):
-        raise UsageError(f"The address has the unknown scheme {scheme!r}." if scheme else "The address has no scheme.", f"Use {FORMS}.")
+        raise UsageError(
+            f"The address has the unknown scheme {scheme!r}." if scheme else "The address has no scheme.",
+            f"Use {FORMS}.",
+        )
     username, password = unquote(parts.username or ""), unquote(parts.password or "")
     if scheme == "unix":
         if not parts.path.strip("/"):
             raise UsageError("The unix address names no socket.", f"Use {FORMS}.")
         db_text = parts.query.removeprefix("db=") if parts.query else "0"
-        return Endpoint(unix_path=unquote(parts.path), db=_database(db_text), username=username, password=password)
+        return Endpoint(
+            unix_path=unquote(parts.path), db=_database(db_text), username=username, password=password
+        )
     if not parts.hostname:
         raise UsageError("The address names no host.", f"Use {FORMS}.")
     if parts.query or parts.fragment:
-        raise UsageError("The address has a part after '?' or '#'.", f"Percent-encode special characters in the password; use {FORMS}.")
+        raise UsageError(
+            "The address has a part after '?' or '#'.",
+            f"Percent-encode special characters in the password; use {FORMS}.",
+        )
     return Endpoint(
         host=parts.hostname,
         port=6379 if port is None else port,

@@ -19,7 +19,8 @@ def wanted() -> Implementation:
     Raises:
         UsageError: It names something else.
     """
-    value = os.environ.get("KEYFERRY_IMPL", "auto")
-    if value == "auto" or value == "compiled" or value == "pure":  # noqa: PLR1714 (narrows the type)
-        return value
-    raise UsageError(f"KEYFERRY_IMPL is {value!r}.", "Use auto, compiled or pure.")
+    match os.environ.get("KEYFERRY_IMPL", "auto"):
+        case "auto" | "compiled" | "pure" as value:
+            return value
+        case other:
+            raise UsageError(f"KEYFERRY_IMPL is {other!r}.", "Use auto, compiled or pure.")

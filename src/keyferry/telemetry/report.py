@@ -57,6 +57,8 @@ class CopyReport:
     throttled_seconds: float
     notes: dict[str, int] = field(default_factory=dict)
     """What the target cannot hold and was therefore not carried -> number of keys."""
+    cpu_seconds: float = 0.0
+    """Processor time of this process while it copied."""
     functions: int = 0
     """Function libraries carried."""
 
@@ -66,6 +68,7 @@ class CopyReport:
             **self.run.as_dict(),
             "seconds": round(self.seconds, 3),
             "keys_per_second": round(rate),
+            "cpu_seconds": round(self.cpu_seconds, 3),
             "throttled_seconds": round(self.throttled_seconds, 3),
             "resumed": self.resumed,
             **{f"total_{name}": value for name, value in self.total.as_dict().items()},

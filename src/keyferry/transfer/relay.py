@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from keyferry.model.build import wanted
@@ -42,7 +43,14 @@ class Relay(Protocol):
     def source_command(self, token: int, data: bytes, replies: int) -> None: ...
     def target_command(self, token: int, data: bytes, replies: int) -> None: ...
     def store(
-        self, page: int, key: bytes, expires_at_ms: int, payload: bytes, method: int, hint: int = -1, replace: int = -1
+        self,
+        page: int,
+        key: bytes,
+        expires_at_ms: int,
+        payload: bytes,
+        method: int,
+        hint: int = -1,
+        replace: int = -1,
     ) -> None: ...
     def resolve(self, page: int, outcome: int, payload_bytes: int = 0, method: int = 0) -> None: ...
     def hold(self, page: int) -> None: ...
@@ -56,7 +64,7 @@ class Relay(Protocol):
     def take_settled(self) -> Settled | None: ...
 
 
-def _bind() -> tuple[type[Relay], str]:
+def _bind() -> tuple[Callable[[RelayConfig], Relay], str]:
     if wanted() != "pure":
         try:
             from keyferry.transfer._relay import CompiledRelay

@@ -19,7 +19,16 @@ from collections import deque
 
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
-from keyferry.transfer.config import TIME_EVERY_KEYS, Aside, AsideKind, ExpiryMode, HintMode, Outcome, RelayConfig, Settled
+from keyferry.transfer.config import (
+    TIME_EVERY_KEYS,
+    Aside,
+    AsideKind,
+    ExpiryMode,
+    HintMode,
+    Outcome,
+    RelayConfig,
+    Settled,
+)
 from keyferry.wire.resp import BULK_BYTES_MAX, LINE_BYTES_MAX, ProtocolError, encode_command
 
 _SCAN, _FETCH, _RAW, _STORE = 0, 1, 2, 3
@@ -150,12 +159,29 @@ class PureRelay:
         self._send_target(data)
         self._target_runs.append((_RAW, token, b"", replies, 0))
 
-    def store(self, page: int, key: bytes, expires_at_ms: int, payload: bytes, method: int, hint: int = -1, replace: int = -1) -> None:
+    def store(
+        self,
+        page: int,
+        key: bytes,
+        expires_at_ms: int,
+        payload: bytes,
+        method: int,
+        hint: int = -1,
+        replace: int = -1,
+    ) -> None:
         """Sends a RESTORE for a key that was aside; resolves it when the target answers.
 
         ``replace``: 1 or 0 overrules the configuration, -1 does not.
         """
-        self._restore(page, key, expires_at_ms, payload, method, hint, self.config.replace if replace < 0 else bool(replace))
+        self._restore(
+            page,
+            key,
+            expires_at_ms,
+            payload,
+            method,
+            hint,
+            self.config.replace if replace < 0 else bool(replace),
+        )
 
     def resolve(self, page: int, outcome: int, payload_bytes: int = 0, method: int = 0) -> None:
         """Says what became of a key that was aside."""
@@ -383,7 +409,9 @@ class PureRelay:
 
     # Commands to the target, and its replies
 
-    def _restore(self, page: int, key: bytes, expires_at: int, payload: bytes, method: int, hint: int, replace: bool) -> None:
+    def _restore(
+        self, page: int, key: bytes, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
+    ) -> None:
         options = b"$7\r\nREPLACE\r\n" if replace else b""
         count = 4 + replace
         ttl = expires_at
@@ -498,7 +526,9 @@ class PureRelay:
         if not numbers:
             return None
         o, m = outcomes, methods
-        return Settled(cursor, (o[0], o[1], o[2], o[3], o[4]), payload_bytes, (m[0], m[1], m[2], m[3]), tuple(numbers))
+        return Settled(
+            cursor, (o[0], o[1], o[2], o[3], o[4]), payload_bytes, (m[0], m[1], m[2], m[3]), tuple(numbers)
+        )
 
     @property
     def newest_page(self) -> int:

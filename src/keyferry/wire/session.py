@@ -14,7 +14,15 @@ from types import TracebackType
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ServerError, Side
 from keyferry.wire.dial import CONNECT_TIMEOUT_S, dial
-from keyferry.wire.resp import Argument, ProtocolError, Reply, ReplyError, ReplyParser, encode_command, encode_commands
+from keyferry.wire.resp import (
+    Argument,
+    ProtocolError,
+    Reply,
+    ReplyError,
+    ReplyParser,
+    encode_command,
+    encode_commands,
+)
 
 CLIENT_NAME = "keyferry"
 RECEIVE_BYTES = 256 * 1024
@@ -28,7 +36,13 @@ class Session:
     """One connection, authenticated and on its database."""
 
     def __init__(
-        self, endpoint: Endpoint, side: Side, *, timeout_s: float = 30.0, connect_timeout_s: float = CONNECT_TIMEOUT_S, db: int | None = None
+        self,
+        endpoint: Endpoint,
+        side: Side,
+        *,
+        timeout_s: float = 30.0,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        db: int | None = None,
     ) -> None:
         """Connects.
 
@@ -55,7 +69,9 @@ class Session:
     def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -93,7 +109,9 @@ class Session:
     def _handshake(self, db: int) -> None:
         endpoint = self.endpoint
         if endpoint.password or endpoint.username:
-            credentials: tuple[Argument, ...] = (endpoint.username, endpoint.password) if endpoint.username else (endpoint.password,)
+            credentials: tuple[Argument, ...] = (
+                (endpoint.username, endpoint.password) if endpoint.username else (endpoint.password,)
+            )
             self._expect_ok(self.call("AUTH", *credentials), "does not accept the credentials")
         if db:
             self._expect_ok(self.call("SELECT", db), f"does not give us database {db}")
@@ -117,7 +135,9 @@ class Session:
             "NOPERM": "Give the user the missing right.",
         }
         message = _without_secrets(reply.message, self.endpoint)
-        raise ServerError(self.side, f"The {self.side} {self.endpoint} {problem}: {message}.", hints.get(reply.code, ""))
+        raise ServerError(
+            self.side, f"The {self.side} {self.endpoint} {problem}: {message}.", hints.get(reply.code, "")
+        )
 
     def _send(self, data: bytes) -> None:
         try:
@@ -143,7 +163,9 @@ class Session:
             reason = "no reply came in time"
         else:
             reason = (error.strerror or str(error)) if error else "the server closed it"
-        return ConnectionLost(self.side, f"The connection to the {self.side} {self.endpoint} is lost: {reason}.")
+        return ConnectionLost(
+            self.side, f"The connection to the {self.side} {self.endpoint} is lost: {reason}."
+        )
 
 
 def _without_secrets(message: str, endpoint: Endpoint) -> str:

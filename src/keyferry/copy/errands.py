@@ -1,0 +1,40 @@
+"""Commands of our own on a relay's two connections, each with what to do when its replies are there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from keyferry.model.errors import Side
+from keyferry.transfer.relay import Relay
+from keyferry.wire.resp import Argument, Reply, ReplyParser, encode_commands
+
+Then = Callable[[list[Reply]], None]
+
+
+class Errands:
+    """Numbers each errand and finds its continuation again."""
+
+    def __init__(self, relay: Relay) -> None:
+        self._relay = relay
+        self._next = 0
+        self._waiting: dict[int, tuple[Side, Then]] = {}
+        self.owed: dict[Side, int] = {"source": 0, "target": 0}
+        """Errands under way, by the side that has to answer."""
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def ask(self, side: Side, commands: Sequence[tuple[Argument, ...]], then: Then) -> None:
+        """Sends the commands back to back; ``then`` gets their replies, errors as values."""
+        self._next += 1
+        self._waiting[self._next] = side, then
+        self.owed[side] += 1
+        send = self._relay.source_command if side == "source" else self._relay.target_command
+        send(self._next, encode_commands(list(commands)), len(commands))
+
+    def answer(self, token: int, data: bytes) -> None:
+        parser = ReplyParser()
+        parser.feed(data)
+        side, then = self._waiting.pop(token)
+        self.owed[side] -= 1
+        then(parser.replies())

@@ -1,0 +1,136 @@
+"""How fast the copy may go: the user's limits, and the guard that slows it down before the application feels it.
+
+Pure: the clock comes in as an argument, in seconds.
+"""
+
+from __future__ import annotations
+
+from keyferry.telemetry.progress import ThrottleState
+
+INTERVAL_S = 0.1
+"""One decision of the guard per interval: long enough that its effect shows in the next samples."""
+DECREASE = 0.6
+INCREASE = 0.05
+"""Share of the fastest rate seen that is added back in each calm interval: 2 s from a standstill to full speed."""
+RATE_MIN = 200.0
+"""Keys per second: the guard never stops the copy, or a server that is slow by itself would stop it for ever."""
+BURST_S = 0.02
+UNLIMITED = 1 << 30
+
+
+class Guard:
+    """Additive increase, multiplicative decrease of the rate, by the latency added on either server."""
+
+    def __init__(self, latency_max_ms: float) -> None:
+        """Args: latency_max_ms: Added latency at which to slow down; 0 is off."""
+        self._latency_max_ms = latency_max_ms
+        self._worst_ms = 0.0
+        self._keys = 0
+        self._since = -1.0
+        self._fastest = RATE_MIN
+        self.rate: float | None = None
+        self.slowed_s = 0.0
+
+    def sample(self, added_ms: float) -> None:
+        """One measured latency, over what the idle server answers in."""
+        self._worst_ms = max(self._worst_ms, added_ms)
+
+    def tick(self, now_s: float, keys_done: int) -> None:
+        """Decides when an interval is over. ``keys_done`` counts all keys so far."""
+        if not self._latency_max_ms:
+            return
+        if self._since < 0:
+            self._since, self._keys = now_s, keys_done
+            return
+        elapsed = now_s - self._since
+        if elapsed < INTERVAL_S:
+            return
+        measured = (keys_done - self._keys) / elapsed
+        self._fastest = max(self._fastest, measured)
+        if self.rate is not None:
+            self.slowed_s += elapsed
+        if self._worst_ms > self._latency_max_ms:
+            self.rate = max(RATE_MIN, DECREASE * min(measured or RATE_MIN, self.rate or measured))
+        elif self.rate is not None:
+            self.rate += INCREASE * self._fastest
+            if self.rate > 1.1 * self._fastest:
+                self.rate = None
+        self._worst_ms = 0.0
+        self._since, self._keys = now_s, keys_done
+
+
+class Bucket:
+    """A token bucket that may go into debt: what was not known in advance (bytes) is paid for afterwards."""
+
+    def __init__(self) -> None:
+        self._tokens = 0.0
+        self._at = -1.0
+
+    def allowance(self, rate: float, now_s: float) -> float:
+        if self._at < 0:
+            self._at = now_s
+        self._tokens = min(self._tokens + (now_s - self._at) * rate, max(1.0, rate * BURST_S))
+        self._at = now_s
+        return self._tokens
+
+    def spend(self, amount: float) -> None:
+        self._tokens -= amount
+
+
+class Pace:
+    """The user's limits and the guard together."""
+
+    def __init__(self, max_rate: float | None, max_bandwidth: float | None, latency_max_ms: float) -> None:
+        """Args: max_rate: Keys/s. max_bandwidth: Payload bytes/s. latency_max_ms: 0 turns the guard off."""
+        self.guard = Guard(latency_max_ms)
+        self._max_rate = max_rate
+        self._max_bandwidth = max_bandwidth
+        self._keys = Bucket()
+        self._bytes = Bucket()
+        self._bytes_seen = 0
+        self._guarded = latency_max_ms > 0
+        self._waiting_since = -1.0
+        self.limited_s = 0.0
+
+    @property
+    def throttled_s(self) -> float:
+        """Seconds in which the guard or a limit held the copy back."""
+        return self.guard.slowed_s + self.limited_s
+
+    @property
+    def state(self) -> ThrottleState:
+        if self.guard.rate is not None:
+            return "slowed"
+        if self._waiting_since >= 0:
+            return "limited"
+        return "free" if self._guarded else "off"
+
+    def allowance(self, now_s: float, keys_done: int, payload_bytes: int) -> int:
+        """Keys that may be asked for now.
+
+        Args:
+            keys_done: All keys fetched so far.
+            payload_bytes: All payload bytes fetched so far.
+        """
+        self.guard.tick(now_s, keys_done)
+        allowed = float(UNLIMITED)
+        rates = [rate for rate in (self._max_rate, self.guard.rate) if rate is not None]
+        if rates:
+            allowed = self._keys.allowance(min(rates), now_s)
+        limited = self._max_rate is not None and allowed < 1
+        if self._max_bandwidth is not None:
+            self._bytes.spend(payload_bytes - self._bytes_seen)
+            self._bytes_seen = payload_bytes
+            if self._bytes.allowance(self._max_bandwidth, now_s) <= 0:
+                allowed, limited = 0.0, True
+        self._note(limited and self.guard.rate is None, now_s)
+        return int(max(0.0, allowed))
+
+    def spend(self, keys: int) -> None:
+        if self._max_rate is not None or self.guard.rate is not None:
+            self._keys.spend(keys)
+
+    def _note(self, limited: bool, now_s: float) -> None:
+        if self._waiting_since >= 0:
+            self.limited_s += now_s - self._waiting_since
+        self._waiting_since = now_s if limited else -1.0

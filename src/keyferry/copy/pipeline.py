@@ -1,0 +1,244 @@
+"""One shard's database to the target: the loop that moves bytes between two sockets and a relay.
+
+Everything that decides is elsewhere: the relay (what to send), the flow (how much at once), the pace (how fast),
+the slow path (keys that need a decision). Here are the sockets, the probes and the clock.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyferry.copy.errands import Errands
+from keyferry.copy.flow import TARGET_BACKLOG_BYTES_MAX, Flow
+from keyferry.copy.info import info_number, keyspace, parse_info
+from keyferry.copy.pace import Pace
+from keyferry.copy.probe import Probe
+from keyferry.copy.slowpath import Failure, SlowPath
+from keyferry.model.errors import Side
+from keyferry.transfer.config import ExpiryMode, Settled
+from keyferry.transfer.relay import Relay
+from keyferry.wire.channel import Channel
+from keyferry.wire.resp import Reply
+from keyferry.wire.session import ConnectionLost
+
+RECEIVE_BYTES = 256 * 1024
+POLL_MS = 5
+SILENCE_S_MAX = 30.0
+"""A server that owes replies and sends nothing for so long counts as lost."""
+ANSWERS_WAIT_MAX = 2000
+"""Target replies are mere acknowledgements: we need not wake up for each handful of them."""
+
+
+class ExpiryMoved(Exception):
+    """Keys of the database expire after all; the pages since are fetched again with their expiry."""
+
+
+@dataclass(frozen=True, slots=True)
+class SettledPages:
+    """What ``on_settled`` gets: acknowledged by the target, whole."""
+
+    settled: Settled
+    failures: list[Failure]
+    notes: Counter[str]
+
+
+class Pipeline:
+    """Runs one pass over one database. Closes its connections with ``close``."""
+
+    def __init__(
+        self,
+        source: Channel,
+        target: Channel,
+        relay: Relay,
+        errands: Errands,
+        slow: SlowPath,
+        flow: Flow,
+        pace: Pace,
+        probes: list[Probe],
+    ) -> None:
+        self._source, self._target = source, target
+        self._relay, self._errands, self._slow = relay, errands, slow
+        self._flow, self._pace, self._probes = flow, pace, probes
+        self._view = memoryview(bytearray(RECEIVE_BYTES))
+        self._poll = select.poll()
+        self._heard: dict[Side, float] = {"source": time.monotonic(), "target": time.monotonic()}
+        self._known_page = -1
+        self._held: deque[int] = deque()
+        self._expired_keys: int | None = None
+
+    def run(
+        self, cursor: str, on_settled: Callable[[SettledPages], None], on_turn: Callable[[], None]
+    ) -> None:
+        """Copies from ``cursor`` to the end.
+
+        Args:
+            on_settled: Called for pages that the target has acknowledged, in order.
+            on_turn: Called in every turn of the loop; ends the run by raising.
+
+        Raises:
+            ConnectionLost, ServerBusy: Try again from the last settled cursor.
+            ExpiryMoved: Try again from there, asking for expiries.
+            ServerError: A server refuses for good.
+            ProtocolError: A peer does not speak RESP.
+        """
+        relay = self._relay
+        self._register()
+        if relay.config.expiry == ExpiryMode.NONE:
+            self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], self._first_look)
+        relay.scan(cursor.encode())
+        while True:
+            self._turn()
+            for aside in relay.take_asides():
+                self._slow.take(aside)
+            for token, data in relay.take_raw():
+                self._errands.answer(token, data)
+            self._ask()
+            settled = relay.take_settled()
+            if settled is not None:
+                self._settle(settled, on_settled)
+            if relay.next_cursor == b"0" and not relay.scan_pending and relay.idle and not len(self._errands):
+                return
+            on_turn()
+
+    def close(self) -> None:
+        self._source.close()
+        self._target.close()
+
+    def _register(self) -> None:
+        self._poll.register(self._source.fileno(), select.POLLIN)
+        self._poll.register(self._target.fileno(), select.POLLIN)
+        for probe in self._probes:
+            self._poll.register(probe.fileno(), select.POLLIN)
+
+    # Bytes
+
+    def _turn(self) -> None:
+        relay, source, target = self._relay, self._source, self._target
+        source.queue(relay.take_source())
+        target.queue(relay.take_target())
+        if source.out_bytes:
+            source.flush()
+        if target.out_bytes:
+            target.flush()
+        now = time.monotonic()
+        backlog = target.out_bytes > TARGET_BACKLOG_BYTES_MAX
+        self._poll.modify(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
+        lazy = relay.storing_keys < ANSWERS_WAIT_MAX and relay.fetching_keys and not len(self._errands)
+        self._poll.modify(target.fileno(), target.wants | (0 if lazy else select.POLLIN))
+        for probe in self._probes:
+            probe.turn(now)
+            self._poll.modify(probe.fileno(), probe.events)
+        buffered = source.buffered or target.buffered
+        ready = dict(self._poll.poll(0 if buffered else POLL_MS))
+        if source.buffered or ready.get(source.fileno(), 0) & ~select.POLLOUT:
+            self._receive_source(now)
+        if target.buffered or ready.get(target.fileno(), 0) & ~select.POLLOUT:
+            self._receive_target(now)
+        for probe in self._probes:
+            if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
+                probe.read()
+            for sample in probe.take_samples():
+                self._pace.guard.sample(sample)
+            self._pace.guard.sample(probe.waiting_ms())
+        self._check_silence(now)
+
+    def _receive_source(self, now: float) -> None:
+        count = self._source.receive(self._view)
+        if count:
+            self._relay.feed_source(self._view[:count])
+            self._heard["source"] = now
+
+    def _receive_target(self, now: float) -> None:
+        count = self._target.receive(self._view)
+        if count:
+            self._relay.feed_target(self._view[:count])
+            self._heard["target"] = now
+
+    def _check_silence(self, now: float) -> None:
+        relay = self._relay
+        owing: dict[Side, bool] = {
+            "source": bool(relay.fetching_keys or relay.scan_pending or self._errands.owed["source"])
+            and self._target.out_bytes == 0,
+            "target": bool(relay.storing_keys or self._errands.owed["target"]),
+        }
+        for side, owes in owing.items():
+            if not owes:
+                self._heard[side] = now
+            elif now - self._heard[side] > SILENCE_S_MAX:
+                raise ConnectionLost(side, f"The {side} has not answered for {SILENCE_S_MAX:g} s.")
+
+    # What to ask for
+
+    def _ask(self) -> None:
+        relay = self._relay
+        if relay.newest_page != self._known_page:
+            self._hold_new_pages()
+        if not relay.scan_pending and relay.next_cursor not in (b"", b"0") and self._flow.wants_scan(relay):
+            relay.scan(relay.next_cursor)
+        if not relay.queued_keys:
+            return
+        allowance = self._pace.allowance(time.monotonic(), relay.fetched_keys, relay.fetched_bytes)
+        wanted = self._flow.wants_fetch(relay, self._target.out_bytes + relay.target_out_bytes, allowance)
+        if wanted:
+            self._pace.spend(relay.fetch(wanted))
+            if not relay.queued_keys:
+                self._prove_expiry()
+
+    # Copying without asking for expiries: proven after each page by INFO
+
+    def _hold_new_pages(self) -> None:
+        newest = self._relay.newest_page
+        if self._relay.config.expiry == ExpiryMode.NONE:
+            for page in range(self._known_page + 1, newest + 1):
+                self._relay.hold(page)
+                self._held.append(page)
+            if not self._relay.queued_keys:
+                self._prove_expiry()
+        self._known_page = newest
+
+    def _prove_expiry(self) -> None:
+        if not self._held:
+            return
+        pages = list(self._held)
+        self._held.clear()
+
+        def then(replies: list[Reply]) -> None:
+            if self._expiry_moved(replies):
+                raise ExpiryMoved
+            for page in pages:
+                self._relay.release(page)
+
+        self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], then)
+
+    def _first_look(self, replies: list[Reply]) -> None:
+        self._expired_keys = _expired_keys(replies)
+        if self._expired_keys is None:
+            raise ExpiryMoved
+
+    def _expiry_moved(self, replies: list[Reply]) -> bool:
+        """Whether any key expires now, or one has expired since the pass began."""
+        spaces = keyspace(parse_info(replies[0])) if isinstance(replies[0], bytes) else None
+        if spaces is None or any(space.expires for space in spaces.values()):
+            return True
+        return _expired_keys(replies) != self._expired_keys
+
+    def _settle(self, settled: Settled, on_settled: Callable[[SettledPages], None]) -> None:
+        failures: list[Failure] = []
+        notes: Counter[str] = Counter()
+        for page in settled.pages:
+            its_failures, its_notes = self._slow.take_page(page)
+            failures += its_failures
+            notes += its_notes
+        on_settled(SettledPages(settled, failures, notes))
+
+
+def _expired_keys(replies: list[Reply]) -> int | None:
+    return (
+        info_number(parse_info(replies[1]), "stats", "expired_keys")
+        if isinstance(replies[1], bytes)
+        else None
+    )

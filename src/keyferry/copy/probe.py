@@ -1,0 +1,109 @@
+"""Watches one server on a connection of its own: the latency that a client feels, and a few counters of INFO.
+
+A latency is measured as its lower bound: the reply was not there yet when we last looked. Our own work between
+two looks therefore never counts as the server's slowness.
+"""
+
+from __future__ import annotations
+
+import select
+
+from keyferry.copy.info import Info, parse_info
+from keyferry.model.errors import Side
+from keyferry.wire.channel import Channel
+from keyferry.wire.resp import ProtocolError, Push, Reply, ReplyParser, encode_command, encode_commands
+from keyferry.wire.session import Session
+
+PING_EVERY_S = 0.01
+INFO_EVERY_S = 1.0
+SHOWN_SAMPLES = 50
+BASELINE_PINGS = 20
+
+_PING = encode_command("PING")
+_LOOK = encode_commands([("PING",), ("INFO", "stats"), ("INFO", "memory")])
+
+
+class Probe:
+    """One server's probe: ``turn`` sends what is due, ``read`` takes what came."""
+
+    def __init__(self, session: Session, ping_every_s: float = PING_EVERY_S) -> None:
+        """Measures the idle latency first (``BASELINE_PINGS`` round trips), then hands the socket to poll()."""
+        self.side: Side = session.side
+        self._every_s = ping_every_s
+        self.baseline_ms = min(_round_trip_ms(session) for _ in range(BASELINE_PINGS))
+        self._channel = Channel(session)
+        self._parser = ReplyParser()
+        self._view = memoryview(bytearray(65536))
+        self._sent_s = -1.0
+        self._looked_s = 0.0
+        self._info_s = 0.0
+        self._expected = 0
+        self._recent: list[float] = []
+        self.added_ms: list[float] = []
+        self.info: Info = {}
+
+    @property
+    def latency_ms(self) -> float | None:
+        """The worst of the last samples, as shown."""
+        return self.baseline_ms + max(self._recent) if self._recent else None
+
+    def fileno(self) -> int:
+        return self._channel.fileno()
+
+    @property
+    def events(self) -> int:
+        return select.POLLIN | self._channel.wants
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def turn(self, now_s: float) -> None:
+        """Sends the next PING when it is due and the last one was answered; notes that we look now."""
+        if self._expected == 0 and now_s >= self._sent_s + self._every_s:
+            look = now_s >= self._info_s + INFO_EVERY_S
+            if look:
+                self._info_s = now_s
+            self._channel.queue(_LOOK if look else _PING)
+            self._channel.flush()
+            self._expected = 3 if look else 1
+            self._sent_s = now_s
+        self._looked_s = now_s
+
+    def waiting_ms(self) -> float:
+        """How long the server has let us wait for an answer that is still missing."""
+        return max(0.0, (self._looked_s - self._sent_s) * 1000 - self.baseline_ms) if self._expected else 0.0
+
+    def read(self) -> None:
+        """Takes replies. Raises ConnectionLost and ProtocolError."""
+        count = self._channel.receive(self._view)
+        if not count:
+            return
+        self._parser.feed(self._view[:count])
+        for reply in self._parser.replies():
+            self._take(reply)
+
+    def _take(self, reply: Reply) -> None:
+        if isinstance(reply, Push):
+            return
+        if not self._expected:
+            raise ProtocolError(f"The {self.side} sent a reply that nothing asked for.")
+        first = reply == b"PONG" or not isinstance(reply, bytes)
+        if first:
+            added = max(0.0, (self._looked_s - self._sent_s) * 1000 - self.baseline_ms)
+            self.added_ms.append(added)
+            self._recent = [*self._recent[-SHOWN_SAMPLES + 1 :], added]
+        elif isinstance(reply, bytes):
+            self.info.update(parse_info(reply))
+        self._expected -= 1
+
+    def take_samples(self) -> list[float]:
+        samples, self.added_ms = self.added_ms, []
+        return samples
+
+
+def _round_trip_ms(session: Session) -> float:
+    import time
+
+    began = time.perf_counter()
+    session.call("PING")
+    return (time.perf_counter() - began) * 1000

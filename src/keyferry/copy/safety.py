@@ -1,0 +1,86 @@
+"""What must hold before the first write: two different servers, and no foreign key overwritten without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keyferry.copy.identify import same_server
+from keyferry.model.errors import RefusedError, ServerError
+from keyferry.model.identity import ServerIdentity
+from keyferry.model.keys import is_reserved
+from keyferry.wire.resp import Reply, ReplyError
+from keyferry.wire.session import Session
+
+SCAN_COUNT = 1000
+EXACT_KEYS_MAX = 10_000
+"""Up to so many keys a database's content is counted key by key, so that our own are left out."""
+
+
+def refuse_same_server(source: ServerIdentity, target: ServerIdentity) -> None:
+    """Raises RefusedError when both addresses lead to the same process."""
+    if same_server(source, target):
+        raise RefusedError(
+            "Source and target are the same server.", "Name another target; nothing was written."
+        )
+
+
+def foreign_keys(session: Session, databases: list[int]) -> int:
+    """How many keys the target's databases hold, without ours under the reserved prefix.
+
+    A database with many keys is not scanned: its DBSIZE counts, once a first foreign key is found.
+    """
+    total = 0
+    for database in databases:
+        _expect(session, session.call("SELECT", database), f"does not give us database {database}")
+        size = session.call("DBSIZE")
+        if not isinstance(size, int) or size == 0:
+            continue
+        own = foreign = 0
+        for keys in _pages(session):
+            reserved = sum(map(is_reserved, keys))
+            own, foreign = own + reserved, foreign + len(keys) - reserved
+            if foreign and size > EXACT_KEYS_MAX:
+                break
+        total += foreign if size <= EXACT_KEYS_MAX else size - own if foreign else 0
+    return total
+
+
+def all_keys(session: Session, database: int) -> Iterator[list[bytes]]:
+    """Pages of a database's keys without the reserved ones."""
+    _expect(session, session.call("SELECT", database), f"does not give us database {database}")
+    for keys in _pages(session):
+        yield [key for key in keys if not is_reserved(key)]
+
+
+def refuse_foreign(count: int) -> None:
+    """Raises RefusedError with the choices when the target holds foreign keys."""
+    if count:
+        raise RefusedError(
+            f"The target already holds {count:,} {'key' if count == 1 else 'keys'} that this copy did not write.",
+            "Choose --on-conflict replace (the source wins), skip (the target wins) or fail (such keys fail one by one), or name an empty target.",
+        )
+
+
+def _pages(session: Session) -> Iterator[list[bytes]]:
+    cursor = b"0"
+    while True:
+        reply = _expect(
+            session, session.call("SCAN", cursor, "COUNT", SCAN_COUNT), "does not let us scan its keys"
+        )
+        if not (
+            isinstance(reply, list)
+            and len(reply) == 2
+            and isinstance(reply[0], bytes)
+            and isinstance(reply[1], list)
+        ):
+            raise ServerError(session.side, f"The {session.side} answered SCAN with something else.")
+        cursor = reply[0]
+        yield [key for key in reply[1] if isinstance(key, bytes)]
+        if cursor == b"0":
+            return
+
+
+def _expect(session: Session, reply: Reply, problem: str) -> Reply:
+    if isinstance(reply, ReplyError):
+        raise ServerError(session.side, f"The {session.side} {session.endpoint} {problem}: {reply.message}.")
+    return reply

@@ -1,0 +1,336 @@
+"""Keys that the relay could not pass through: converted, carried logically, in conflict, gone, refused.
+
+Every key that comes in here ends with exactly one ``relay.resolve`` or a RESTORE that the target accepts, or ends
+the pipeline with an exception.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyferry.copy.errands import Errands
+from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
+from keyferry.copy.settings import ConflictPolicy
+from keyferry.model.errors import Side
+from keyferry.model.methods import Method
+from keyferry.model.selection import TYPES
+from keyferry.payload.carry import carry_in_pieces, carry_value
+from keyferry.payload.equal import payloads_equal
+from keyferry.payload.errors import PayloadError, PayloadRefused
+from keyferry.payload.exchange import Carried, Carry, Conflict, Destination, Outcome, Refused, Vanished
+from keyferry.payload.footer import resign
+from keyferry.payload.plan import PayloadPlan
+from keyferry.payload.reader import decode
+from keyferry.transfer.config import Aside, AsideKind
+from keyferry.transfer.config import Outcome as KeyOutcome
+from keyferry.transfer.relay import Relay
+from keyferry.wire.resp import Reply, ReplyError
+
+EVICTION_HINT = "eviction_hint"
+EXPIRY_SLACK_MS = 1
+"""Two absolute expiries that came through a measured clock offset may differ by its rounding."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One key that was not carried, and why."""
+
+    key: bytes
+    database: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What decides about single keys, for one database of one run.
+
+    Attributes:
+        delete_vanished: A key that is gone on the source goes on the target (``replace`` was chosen).
+        comparing: What is equal already is not written again.
+        target_bulk_bytes_max: The target's proto-max-bulk-len.
+        is_foreign: Whether the target held a key before this copy began.
+    """
+
+    plan: PayloadPlan
+    database: int
+    on_conflict: ConflictPolicy
+    delete_vanished: bool
+    drop_field_expiry: bool
+    comparing: bool
+    types: tuple[str, ...]
+    target_bulk_bytes_max: int
+    clock_offset_ms: int
+    is_foreign: Callable[[bytes], bool]
+
+
+class SlowPath:
+    """Decides about asides; asks and writes through the relay's own connections."""
+
+    def __init__(self, relay: Relay, errands: Errands, rules: Rules) -> None:
+        self._relay = relay
+        self._errands = errands
+        self._rules = rules
+        self._pieces: deque[Aside] = deque()
+        self._in_pieces = False
+        self._failures: dict[int, list[Failure]] = {}
+        self._notes: dict[int, Counter[str]] = {}
+
+    def take(self, aside: Aside) -> None:
+        """Decides about one key.
+
+        Raises:
+            ServerBusy: A server asks us to wait.
+            ServerError: A server refuses for good.
+        """
+        match aside.kind:
+            case AsideKind.CONVERT if self._rules.comparing:
+                self._compare(aside)
+            case AsideKind.CONVERT:
+                self._convert(aside, replace=-1)
+            case AsideKind.OVERSIZE:
+                self._oversize(aside)
+            case AsideKind.VANISHED:
+                self._vanished(aside)
+            case AsideKind.SOURCE_ERROR:
+                self._refused(aside, "source", _text(aside.payload))
+            case AsideKind.TARGET_ERROR:
+                self._refused(aside, "target", _text(aside.payload))
+
+    def take_page(self, page: int) -> tuple[list[Failure], Counter[str]]:
+        """What is known of a settled page: its failures, and what was not carried."""
+        return self._failures.pop(page, []), self._notes.pop(page, Counter())
+
+    # Ways of carrying
+
+    def _convert(self, aside: Aside, replace: int) -> None:
+        plan = self._rules.plan
+        kind = aside.payload[0]
+        action = plan.actions[kind]
+        try:
+            if not self._type_is_wanted(aside.payload):
+                self._relay.resolve(aside.page, KeyOutcome.UNSELECTED)
+            elif action == Method.IMPOSSIBLE:
+                self._fail(aside, plan.reason(kind))
+            elif action == Method.LOGICAL:
+                self._run(
+                    aside,
+                    carry_value(decode(aside.payload, plan.source.family), self._destination(aside, replace)),
+                )
+            elif action == Method.TRANSCODED:
+                converted = plan.convert(aside.payload)
+                self._note(aside, converted.notes)
+                self._store(aside, converted.payload, converted.method, replace)
+            else:
+                payload = (
+                    aside.payload if action == Method.RESTORE else resign(aside.payload, plan.target_version)
+                )
+                self._store(aside, payload, Method(action), replace)
+        except (PayloadError, PayloadRefused) as error:
+            self._fail(aside, str(error))
+
+    def _store(self, aside: Aside, payload: bytes, method: Method, replace: int) -> None:
+        if len(payload) > self._rules.target_bulk_bytes_max:
+            self._oversize(aside)
+            return
+        self._relay.store(aside.page, aside.key, aside.expires_at_ms, payload, method, aside.hint, replace)
+
+    def _type_is_wanted(self, payload: bytes) -> bool:
+        types = self._rules.types
+        name = self._rules.plan.type_name(payload[0])
+        if not types or name in types:
+            return True
+        return name == "module" and self._rules.plan.module_name(payload) in types
+
+    def _destination(self, aside: Aside, replace: int) -> Destination:
+        rules = self._rules
+        return Destination(
+            key=aside.key,
+            expires_at_ms=aside.expires_at_ms or None,
+            replace=rules.on_conflict == "replace" if replace < 0 else bool(replace),
+            target=rules.plan.target,
+            drop_field_expiry=rules.drop_field_expiry,
+            proto_max_bulk_bytes=rules.target_bulk_bytes_max,
+        )
+
+    def _oversize(self, aside: Aside) -> None:
+        """One at a time: a carry in pieces holds a WATCH on the source's connection."""
+        self._pieces.append(aside)
+        self._next_in_pieces()
+
+    def _next_in_pieces(self) -> None:
+        if self._in_pieces or not self._pieces:
+            return
+        self._in_pieces = True
+        aside = self._pieces.popleft()
+
+        def begin(replies: list[Reply]) -> None:
+            kind = replies[0]
+            if (
+                isinstance(kind, bytes)
+                and self._rules.types
+                and kind.decode("ascii", "replace") not in self._rules.types
+            ):
+                self._relay.resolve(aside.page, KeyOutcome.UNSELECTED)
+                self._in_pieces = False
+                self._next_in_pieces()
+                return
+            carry = carry_in_pieces(
+                self._destination(aside, -1),
+                self._rules.plan.source,
+                clock_offset_ms=self._rules.clock_offset_ms,
+            )
+            self._run(aside, carry, in_pieces=True)
+
+        self._errands.ask("source", [("TYPE", aside.key)], begin)
+
+    def _run(self, aside: Aside, carry: Carry, *, in_pieces: bool = False) -> None:
+        """Drives a carry through the relay's connections until it says how it ended."""
+
+        def step(replies: list[Reply] | None) -> None:
+            try:
+                request = next(carry) if replies is None else carry.send(replies)
+            except StopIteration as end:
+                self._ended(aside, end.value)
+                if in_pieces:
+                    self._in_pieces = False
+                    self._next_in_pieces()
+            else:
+                self._errands.ask(request.side, request.commands, step)
+
+        step(None)
+
+    def _ended(self, aside: Aside, outcome: Outcome) -> None:
+        match outcome:
+            case Carried(size, notes):
+                self._note(aside, (*notes, EVICTION_HINT) if aside.hint >= 0 else notes)
+                self._relay.resolve(aside.page, KeyOutcome.COPIED, size, Method.LOGICAL)
+            case Refused(reason, code, side):
+                self._refused(
+                    aside,
+                    side,
+                    reason
+                    if reason.startswith(code)
+                    else f"{code} {reason}"
+                    if verdict(code) is not Verdict.KEY
+                    else reason,
+                )
+            case Vanished():
+                self._relay.resolve(aside.page, KeyOutcome.VANISHED)
+            case Conflict():
+                self._conflict(aside)
+
+    # Comparing with what the target holds
+
+    def _compare(self, aside: Aside) -> None:
+        target = self._rules.plan.target
+        absolute = target.version >= (7, 0, 0)
+
+        def then(replies: list[Reply]) -> None:
+            theirs, expires = replies
+            if isinstance(theirs, ReplyError):
+                self._refused(aside, "target", theirs.message)
+                return
+            if not isinstance(theirs, bytes):
+                self._convert(aside, replace=-1)
+                return
+            if _same_expiry(expires, aside.expires_at_ms, absolute) and self._same_value(
+                aside.payload, theirs
+            ):
+                self._relay.resolve(
+                    aside.page, KeyOutcome.COPIED, len(aside.payload), self._method_of(aside.payload)
+                )
+            elif self._rules.on_conflict != "replace" and self._rules.is_foreign(aside.key):
+                self._conflict(aside)
+            else:
+                # Not there before this copy began: an earlier run wrote it, and the source has changed since.
+                self._convert(aside, replace=1)
+
+        self._errands.ask(
+            "target", [("DUMP", aside.key), ("PEXPIRETIME" if absolute else "PTTL", aside.key)], then
+        )
+
+    def _same_value(self, ours: bytes, theirs: bytes) -> bool:
+        plan = self._rules.plan
+        try:
+            return payloads_equal(ours, plan.source.family, theirs, plan.target.family)
+        except PayloadError:
+            return False
+
+    def _method_of(self, payload: bytes) -> int:
+        return min(self._rules.plan.actions[payload[0]], Method.LOGICAL)
+
+    # Ends
+
+    def _vanished(self, aside: Aside) -> None:
+        if not self._rules.delete_vanished:
+            self._relay.resolve(aside.page, KeyOutcome.VANISHED)
+            return
+
+        def then(replies: list[Reply]) -> None:
+            if isinstance(replies[0], ReplyError):
+                self._refused(aside, "target", replies[0].message)
+            else:
+                self._relay.resolve(aside.page, KeyOutcome.VANISHED)
+
+        self._errands.ask("target", [("UNLINK", aside.key)], then)
+
+    def _refused(self, aside: Aside, side: Side, message: str) -> None:
+        match verdict(message):
+            case Verdict.WAIT:
+                raise ServerBusy(side, message)
+            case Verdict.STOP:
+                raise stopping_error(side, message)
+            case Verdict.BUSY:
+                self._conflict(aside)
+            case Verdict.KEY if aside.page < 0:
+                raise stopping_error(side, message)
+            case Verdict.KEY:
+                self._fail(aside, _explained(message, side))
+
+    def _conflict(self, aside: Aside) -> None:
+        """The target has the key. What this copy wrote itself (SCAN returned it twice, or an earlier run) is none."""
+        if not self._rules.is_foreign(aside.key):
+            self._relay.resolve(aside.page, KeyOutcome.COPIED)
+        elif self._rules.on_conflict == "fail":
+            self._fail(aside, "The target has this key already (--on-conflict fail).")
+        else:
+            self._relay.resolve(aside.page, KeyOutcome.SKIPPED)
+
+    def _fail(self, aside: Aside, reason: str) -> None:
+        self._failures.setdefault(aside.page, []).append(Failure(aside.key, self._rules.database, reason))
+        self._relay.resolve(aside.page, KeyOutcome.FAILED)
+
+    def _note(self, aside: Aside, notes: tuple[str, ...]) -> None:
+        if notes:
+            self._notes.setdefault(aside.page, Counter()).update(notes)
+
+
+def wanted_types(plan: PayloadPlan, types: tuple[str, ...]) -> bytes:
+    """256 flags by type byte for ``RelayConfig.wanted``; a module's own type name is looked at key by key."""
+    if not types:
+        return b"\x01" * 256
+    modules = any(name not in TYPES for name in types)
+    return bytes(
+        plan.type_name(kind) in types or (modules and plan.type_name(kind) == "module") for kind in range(256)
+    )
+
+
+def _same_expiry(reply: Reply, expires_at_ms: int, absolute: bool) -> bool:
+    if not isinstance(reply, int):
+        return False
+    if reply < 0 or not expires_at_ms:
+        return reply < 0 and not expires_at_ms
+    # Without PEXPIRETIME on the target an expiry is written again rather than judged by a clock.
+    return absolute and abs(reply - expires_at_ms) <= EXPIRY_SLACK_MS
+
+
+def _explained(message: str, side: Side) -> str:
+    if "invalid bulk length" in message or "string exceeds maximum allowed size" in message:
+        return f"The {side} refused it: {message}. Raise proto-max-bulk-len there."
+    return f"The {side} refused it: {message}."
+
+
+def _text(message: bytes) -> str:
+    return message.decode("utf-8", "backslashreplace")

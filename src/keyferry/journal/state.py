@@ -1,0 +1,207 @@
+"""The checkpoint of one copy: where it is, how much it did, what was foreign, and who is working on it.
+
+One SQLite file and one lock file per copy in the state directory. Every write is one transaction, so a kill at any
+moment leaves the last whole one. With WAL and synchronous=NORMAL a power cut may lose the newest transactions, never
+half of one: an older checkpoint only repeats some keys.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import TracebackType
+
+from keyferry.model.errors import RefusedError, UsageError
+
+FORMAT = 1
+
+
+@dataclass(slots=True)
+class Position:
+    """Where one database of one shard is: the cursor from which SCAN goes on; done when it has none."""
+
+    cursor: str = "0"
+    done: bool = False
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """What a later run needs to go on.
+
+    Attributes:
+        source_run_id, target_run_id: The processes that it belongs to.
+        positions: By shard and database, such as ``0/3``.
+        counts: ``Counts.as_dict()``'s numbers, of all runs.
+        comparing: The keys are gone over by comparison, because a server was another process than before.
+        seconds: Of all runs.
+    """
+
+    source_run_id: str = ""
+    target_run_id: str = ""
+    positions: dict[str, Position] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    methods: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
+    notes: dict[str, int] = field(default_factory=dict)
+    comparing: bool = False
+    seconds: float = 0.0
+
+
+class State:
+    """The checkpoint file of one copy, held by one process at a time."""
+
+    def __init__(self, directory: Path, name: str, *, restart: bool = False) -> None:
+        """Opens or makes it.
+
+        Args:
+            name: Tells this copy from others: made of both locations and the selection.
+            restart: Discards what an earlier run left, unread.
+
+        Raises:
+            RefusedError: Another process works on it.
+            UsageError: The directory or the file cannot be used.
+        """
+        self.path = directory / f"copy-{name}.sqlite"
+        self._lock_path = directory / f"copy-{name}.lock"
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            self._lock = _lock(self._lock_path)
+        except OSError as error:
+            raise UsageError(
+                f"The state directory {directory} cannot be used: {error.strerror}.",
+                "Name another with --state-dir.",
+            ) from None
+        try:
+            if restart:
+                self._remove()
+            self._database = self._open()
+        except BaseException:
+            os.close(self._lock)
+            raise
+
+    def __enter__(self) -> State:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> sqlite3.Connection:
+        new = not self.path.exists()
+        database = sqlite3.connect(self.path, isolation_level=None)
+        try:
+            if new:
+                self.path.chmod(0o600)
+            database.execute("PRAGMA journal_mode=WAL")
+            database.execute("PRAGMA synchronous=NORMAL")
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, body TEXT)"
+            )
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS foreign_keys (digest BLOB PRIMARY KEY) WITHOUT ROWID"
+            )
+        except sqlite3.DatabaseError as error:
+            database.close()
+            raise UsageError(
+                f"The checkpoint {self.path} cannot be read: {error}.", "Discard it with --restart."
+            ) from None
+        return database
+
+    def load(self) -> Checkpoint | None:
+        """What an earlier, unfinished run left; None when there is none.
+
+        Raises:
+            UsageError: It was written by another version of Keyferry, or is damaged.
+        """
+        try:
+            row = self._database.execute("SELECT format, body FROM checkpoint").fetchone()
+            if row is None:
+                return None
+            if row[0] != FORMAT:
+                raise UsageError(
+                    f"The checkpoint {self.path} was written by another version of Keyferry.",
+                    "Finish with that version, or discard it with --restart.",
+                )
+            body = json.loads(row[1])
+            body["positions"] = {name: Position(**position) for name, position in body["positions"].items()}
+            return Checkpoint(**body)
+        except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
+            raise UsageError(
+                f"The checkpoint {self.path} is damaged: {error}.", "Discard it with --restart."
+            ) from None
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        body = json.dumps(asdict(checkpoint), separators=(",", ":"))
+        self._database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (FORMAT, body))
+
+    def add_foreign(self, database: int, keys: Iterable[bytes]) -> None:
+        """Remembers keys that the target held before this copy began."""
+        self._database.execute("BEGIN")
+        self._database.executemany(
+            "INSERT OR IGNORE INTO foreign_keys VALUES (?)", ((_digest(database, key),) for key in keys)
+        )
+        self._database.execute("COMMIT")
+
+    def is_foreign(self, database: int, key: bytes) -> bool:
+        """Whether the target held the key before this copy began. ``database``: the target's."""
+        row = self._database.execute(
+            "SELECT 1 FROM foreign_keys WHERE digest = ?", (_digest(database, key),)
+        ).fetchone()
+        return row is not None
+
+    def discard(self) -> None:
+        """Forgets everything: the copy is finished, or begins anew."""
+        self._database.execute("DELETE FROM checkpoint")
+        self._database.execute("DELETE FROM foreign_keys")
+
+    def close(self, finished: bool = False) -> None:
+        """Lets go of it; ``finished`` removes its files. Harmless when called again."""
+        if self._lock < 0:
+            return
+        self._database.close()
+        if finished:
+            self._remove()
+            self._lock_path.unlink(missing_ok=True)
+        os.close(self._lock)
+        self._lock = -1
+
+    def _remove(self) -> None:
+        for suffix in ("", "-wal", "-shm"):
+            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+
+def _lock(path: Path) -> int:
+    """A descriptor that holds the lock and has our process id written into it."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+            os.close(descriptor)
+            who = f" (process {holder})" if holder else ""
+            raise RefusedError(
+                f"Another run of this copy is alive{who}.",
+                "Wait for it or stop it; two at once would undo each other.",
+            ) from None
+        # The file that we locked may have been removed meanwhile by a run that finished.
+        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+            return descriptor
+        os.close(descriptor)
+
+
+def state_name(*parts: str) -> str:
+    """A file name's part that is the same for the same copy and holds nothing readable."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _digest(database: int, key: bytes) -> bytes:
+    return hashlib.blake2b(b"%d\0%b" % (database, key), digest_size=16).digest()
