@@ -392,7 +392,7 @@ def _unknown_commands(inquiry: Inquiry, calls: dict[str, int]) -> frozenset[str]
     names = sorted(calls, key=lambda name: -calls[name])[:COMMANDS_MAX]
     if not names:
         return frozenset()
-    whole = inquiry.ask("COMMAND", "INFO", "config|get", topic="COMMAND INFO")
+    whole = inquiry.ask("COMMAND", "INFO", "command|count", topic="COMMAND INFO")
     if not isinstance(whole, list):
         return None
     by_subcommand = whole != [None]
