@@ -9,7 +9,6 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
-from keyferry.transfer.config import TIME_EVERY_KEYS as _TIME_EVERY_KEYS
 from keyferry.transfer.config import Aside, AsideKind, Settled
 from keyferry.wire.resp import BULK_BYTES_MAX as _BULK_BYTES_MAX
 from keyferry.wire.resp import ProtocolError, encode_command
@@ -32,7 +31,6 @@ cdef enum:
     INCOMPLETE = -1
 
 cdef int64_t BULK_MAX = _BULK_BYTES_MAX
-cdef int TIME_EVERY_KEYS = _TIME_EVERY_KEYS
 cdef object KIND_CONVERT = AsideKind.CONVERT
 cdef object KIND_OVERSIZE = AsideKind.OVERSIZE
 cdef object KIND_VANISHED = AsideKind.VANISHED
@@ -268,10 +266,10 @@ cdef class CompiledRelay:
     cdef int64_t first_page
     cdef int64_t request_page, request_index, reply_page, reply_index
     cdef int run_kind
-    cdef int64_t run_left, run_done, run_token
+    cdef int64_t run_left, run_token
     cdef list asides, raw
     cdef object stored_keys
-    cdef int64_t skip_left, hint, source_now_ms, run_time_ms
+    cdef int64_t skip_left, hint, source_now_ms, time_ms
     cdef bint oversize
     cdef tuple scan_tail
     cdef uint8_t actions[256]
@@ -327,12 +325,12 @@ cdef class CompiledRelay:
         self.first_page = 0
         self.request_page = self.request_index = self.reply_page = self.reply_index = 0
         self.run_kind = -1
-        self.run_left = self.run_done = self.run_token = 0
+        self.run_left = self.run_token = 0
         self.asides = []
         self.raw = []
         self.skip_left = 0
         self.hint = -1
-        self.source_now_ms = self.run_time_ms = 0
+        self.source_now_ms = self.time_ms = 0
         self.oversize = False
         self.queued_keys = self.fetching_keys = self.storing_keys = 0
         self.fetched_keys = self.fetched_bytes = 0
@@ -373,8 +371,6 @@ cdef class CompiledRelay:
             size = page.length[self.request_index]
             key = page.arena.data + page.begin[self.request_index]
             reserve(out, 3 * (size + 80) + 32)
-            if self.expiry == EXPIRY_REMAINING and asked % TIME_EVERY_KEYS == 0:
-                put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
             if self.hints == HINT_IDLETIME:
                 put(out, b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n", 30)
                 put_bulk(out, key, size)
@@ -387,7 +383,7 @@ cdef class CompiledRelay:
                 put(out, b"*2\r\n$11\r\nPEXPIRETIME\r\n", 22)
                 put_bulk(out, key, size)
             elif self.expiry == EXPIRY_REMAINING:
-                put(out, b"*2\r\n$4\r\nPTTL\r\n", 14)
+                put(out, b"*1\r\n$4\r\nTIME\r\n*2\r\n$4\r\nPTTL\r\n", 28)
                 put_bulk(out, key, size)
             self.request_index += 1
             self.queued_keys -= 1
@@ -479,7 +475,6 @@ cdef class CompiledRelay:
                 if not self.source_runs:
                     raise ProtocolError("The source sent a reply that nothing asked for.")
                 self.run_kind, self.run_left, self.run_token = self.source_runs.popleft()
-                self.run_done = 0
             if self.run_kind == RUN_FETCH:
                 after = self.read_fetch(position)
                 if self.run_left:
@@ -586,10 +581,6 @@ cdef class CompiledRelay:
             length = 0
             if not self.oversize:
                 self.hint = -1
-                if self.expiry == EXPIRY_REMAINING and self.run_done % TIME_EVERY_KEYS == 0:
-                    position = self.read_time(position)
-                    if position == INCOMPLETE:
-                        return start
                 if self.hints != HINT_NONE:
                     position = read_number(data, size, position, &self.hint, &end)
                     if position == INCOMPLETE:
@@ -621,6 +612,10 @@ cdef class CompiledRelay:
                             return start
                         if data[position - 2] != 13 or data[position - 1] != 10:
                             raise ProtocolError("The server sent a string without its end.")
+            if self.expiry == EXPIRY_REMAINING:
+                position = self.read_time(position)
+                if position == INCOMPLETE:
+                    return start
             if self.expiry != EXPIRY_NONE:
                 after = position
                 position = read_number(data, size, position, &expires, &end)
@@ -631,7 +626,6 @@ cdef class CompiledRelay:
                     error_end = end
             page = self.next_fetched()
             self.run_left -= 1
-            self.run_done += 1
             if error_at:
                 self.put_aside(KIND_SOURCE_ERROR, page, data[error_at:error_end], 0, -1)
             elif length < 0 or expires == -2:
@@ -680,14 +674,14 @@ cdef class CompiledRelay:
         if length < 0:
             raise ProtocolError("The source answered TIME with something else.")
         parse_integer(data, position, position + length, &micros)
-        self.run_time_ms = seconds * 1000 + micros // 1000
+        self.time_ms = seconds * 1000 + micros // 1000
         return position + length + 2
 
     cdef inline int64_t expires_at(self, int64_t expires) noexcept:
         if expires < 0:
             return 0
         if self.expiry == EXPIRY_REMAINING:
-            expires += self.run_time_ms
+            expires += self.time_ms
         expires += self.clock_offset_ms
         return expires if expires > 1 else 1
 

@@ -18,7 +18,7 @@ class ExpiryMode(IntEnum):
     ABSOLUTE = 1
     """PEXPIRETIME (Redis >= 7.0): exact, nothing to correct."""
     REMAINING = 2
-    """PTTL, with the server's TIME asked every ``TIME_EVERY_KEYS`` keys, so that it becomes absolute."""
+    """PTTL with the server's TIME right before it, so that it becomes absolute."""
 
 
 class HintMode(IntEnum):
@@ -82,10 +82,6 @@ class Settled(NamedTuple):
     """Copied keys by ``Method``."""
     pages: tuple[int, ...]
     """Their numbers, in order."""
-
-
-TIME_EVERY_KEYS = 64
-"""In REMAINING mode: 64 keys are some 0.2 ms of server time, which bounds the error of the expiry."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from collections import deque
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
 from keyferry.transfer.config import (
-    TIME_EVERY_KEYS,
     Aside,
     AsideKind,
     ExpiryMode,
@@ -82,7 +81,7 @@ class PureRelay:
         self._oversize = False
         self._hint = -1
         self._source_now_ms = 0
-        self._run_time_ms = 0
+        self._time_ms = 0
         self.queued_keys = 0
         self.fetching_keys = 0
         self.storing_keys = 0
@@ -116,7 +115,6 @@ class PureRelay:
     def fetch(self, limit: int) -> int:
         """Asks for up to ``limit`` queued keys; returns how many were asked for."""
         asked = 0
-        remaining = self.config.expiry == ExpiryMode.REMAINING
         out: list[bytes] = []
         while asked < limit and self._to_fetch:
             page, begin = self._to_fetch.popleft()
@@ -125,8 +123,6 @@ class PureRelay:
                 self._to_fetch.appendleft((page, end))
             self._fetching.append((page, begin, end))
             for i in range(begin, end):
-                if remaining and asked % TIME_EVERY_KEYS == 0:
-                    out.append(b"*1\r\n$4\r\nTIME\r\n")
                 self._request(out, page.keys[i])
                 asked += 1
         if asked:
@@ -147,7 +143,7 @@ class PureRelay:
         if self.config.expiry == ExpiryMode.ABSOLUTE:
             out.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n" + argument)
         elif self.config.expiry == ExpiryMode.REMAINING:
-            out.append(b"*2\r\n$4\r\nPTTL\r\n" + argument)
+            out.append(b"*1\r\n$4\r\nTIME\r\n*2\r\n$4\r\nPTTL\r\n" + argument)
 
     def source_command(self, token: int, data: bytes, replies: int) -> None:
         """Sends somebody's own commands to the source; the replies' bytes come out of ``take_raw``."""
@@ -315,20 +311,19 @@ class PureRelay:
             try:
                 if not self._oversize:
                     self._hint = -1
-                    if expiry == ExpiryMode.REMAINING and run[2] % TIME_EVERY_KEYS == 0:
-                        position = self._read_time(buffer, position)
                     if hints:
                         # A key that is gone has no hint: nil or an error here is not the key's failure.
                         self._hint, position, _ = _number_or_error(buffer, position)
                     payload, position, error = self._read_payload(buffer, position)
                     if self._skip_left:
                         return len(buffer)
+                if expiry == ExpiryMode.REMAINING:
+                    position = self._read_time(buffer, position)
                 if expiry:
                     expires, position, expiry_error = _number_or_error(buffer, position)
             except _Incomplete as more:
                 raise _Incomplete(more.need, start) from None
             run[1] -= 1
-            run[2] += 1
             page, key = self._next_fetched()
             self._dispatch(page, key, payload, expires, error or expiry_error)
         self._source_runs.popleft()
@@ -342,7 +337,7 @@ class PureRelay:
         micros, position = _bulk(buffer, position)
         if seconds is None or micros is None or not seconds.isdigit() or not micros.isdigit():
             raise ProtocolError("The source answered TIME with something else.")
-        self._run_time_ms = int(seconds) * 1000 + int(micros) // 1000
+        self._time_ms = int(seconds) * 1000 + int(micros) // 1000
         return position
 
     def _read_payload(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes]:
@@ -404,7 +399,7 @@ class PureRelay:
         if expires < 0:
             return 0
         if self.config.expiry == ExpiryMode.REMAINING:
-            expires += self._run_time_ms
+            expires += self._time_ms
         return max(1, expires + self.config.clock_offset_ms)
 
     # Commands to the target, and its replies
