@@ -49,10 +49,6 @@ def rates(row: RowResult) -> list[float]:
     return [rate(sample) for sample in row.samples]
 
 
-def per_key_us(seconds: float | None, keys: int) -> float | None:
-    return None if seconds is None else seconds / keys * 1e6
-
-
 def median_per_key_us(row: RowResult, which: str) -> float | None:
     """The median of one kind of CPU time per key, in microseconds; None where a round lacks it.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.datasets import DATA_SETS
-from bench.rows import ROW_NAMES
+from bench.rows import REDISSHAKE_VARIABLE, ROW_NAMES
 
 DEFAULT_ROUNDS = 5
 LATENCY_ROUNDS_MAX = 3
@@ -49,7 +49,9 @@ class Options:
 def parse_options(arguments: Sequence[str]) -> Options:
     """Reads the command line; argparse ends the process with 2 on a bad one."""
     parser = argparse.ArgumentParser(
-        prog="python -m bench", description="Measures everything in one run and writes a Markdown page."
+        prog="python -m bench",
+        description="Measures everything in one run and writes a Markdown page.",
+        epilog=f"{REDISSHAKE_VARIABLE} may name a RedisShake 4 binary, which then joins the table.",
     )
     parser.add_argument(
         "--quick",
@@ -61,7 +63,7 @@ def parse_options(arguments: Sequence[str]) -> Options:
         "--rows", type=_names(ROW_NAMES), default=ROW_NAMES, help="of: " + ",".join(ROW_NAMES)
     )
     parser.add_argument(
-        "--data", type=_names(tuple(DATA_SETS)), default=tuple(DATA_SETS), help="of: strings,mix"
+        "--data", type=_names(tuple(DATA_SETS)), default=tuple(DATA_SETS), help="of: " + ",".join(DATA_SETS)
     )
     parser.add_argument("--keys", type=_positive, help="keys per data set instead of the full number")
     parser.add_argument(

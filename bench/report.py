@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from bench.figures import (
     GOAL_DATA,
     GOAL_KEYS,
-    find,
     goals,
     limit_shares,
     median_per_key_us,
@@ -39,13 +38,14 @@ HOW_TO_READ = """\
 - CPU per key: of a server, what its INFO counts from before the row to after it, children included
   (replication forks the source). Of a tool, its whole process divided by the keys, and the part in the
   copying phase where the tool tells it. Of the limits, the benchmark's own replay.
-- Peak memory is the largest resident size of the tool's process (Linux: `ru_maxrss`), the largest of all
-  rounds.
+- Peak memory is the largest resident size of the tool's process (`ru_maxrss`), the largest of all rounds.
+  That of a tool smaller than the 10 MB of the process that starts it shows as that.
 - Latency is measured in rounds of its own, after the others: the light client is a process that needs CPU,
   so the speeds above are measured without it. It sends 1,000 requests per second (GET and SET in turn) over
   one connection to the source at fixed times, whether or not earlier replies have come, and counts from the
   time at which each was due. On busy cores it also waits for its own turn; the row *nothing else* shows its
-  floor. Values of all rounds are pooled.
+  floor. Values of all rounds are pooled; they cover the whole run of the row, the start and the end of the
+  tool's process included.
 - After each run the target's DBSIZE must be the expected number, else the row is shown as failed. The
   target is a new process each time. The source is loaded once; after a row that forked it, it is read once
   more, unmeasured, so that the next row does not pay for the pages that it shared with its child.
@@ -211,6 +211,3 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
-
-
-__all__ = ["Page", "find", "render"]

@@ -28,6 +28,7 @@ ROW_NAMES = (
     KEYFERRY_GUARDED,
     KEYFERRY_PURE,
 )
+REDISSHAKE_VARIABLE = "KEYFERRY_REDISSHAKE"
 TOOL_TIMEOUT_S = 60.0
 SLOWEST_KEYS_PER_S = 1_000
 """A tool that is slower than this on the whole data set is given up."""

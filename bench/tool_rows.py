@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.child import Ended, run_tool
-from bench.rows import REDIS_PY, Context
+from bench.rows import REDIS_PY, REDISSHAKE_VARIABLE, Context
 from bench.samples import BenchError, Work
 
 HERE = Path(__file__).parent
-REDISSHAKE_VARIABLE = "KEYFERRY_REDISSHAKE"
 VERSION_TIMEOUT_S = 30.0
 
 
@@ -96,7 +95,8 @@ class RedisShake:
             f'[advanced]\ndir = "{context.directory / "shake"}"\nlog_level = "warn"\n'
             'rdb_restore_command_behavior = "rewrite"\n'
         )
-        program = str(Path(os.environ[REDISSHAKE_VARIABLE]).resolve())
+        # Absolute: it runs in another directory than ours.
+        program = str(Path(shutil.which(os.environ[REDISSHAKE_VARIABLE]) or "").absolute())
         return _work(
             run_tool([program, str(settings)], context.directory, context.timeout_s), context.keys, None
         )
@@ -167,6 +167,8 @@ def _environment(implementation: str) -> Mapping[str, str]:
 def _work(ended: Ended, keys: int, report: Mapping[str, Any] | None) -> Work:
     """``report`` is what the tool said of itself; without one its whole process is the copying phase."""
     seconds = ended.seconds if report is None else float(report["seconds"])
+    if seconds > ended.seconds:
+        raise BenchError(f"it says that it took {seconds:.3f} s, its process took {ended.seconds:.3f} s")
     phase_cpu = None if report is None else report.get("cpu_seconds")
     return Work(
         keys,
