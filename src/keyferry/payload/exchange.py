@@ -111,7 +111,7 @@ Steps: TypeAlias = Generator[Request, list[Reply], Result]
 """A part of a carry."""
 
 
-class Stop(Exception):  # noqa: N818 (control flow, no error)
+class Stop(Exception):
     """Ends a carry from within; ``carry`` cleans up and returns the outcome."""
 
     def __init__(self, outcome: Outcome) -> None:
@@ -119,7 +119,7 @@ class Stop(Exception):  # noqa: N818 (control flow, no error)
         self.outcome = outcome
 
 
-class Changed(Exception):  # noqa: N818 (control flow, no error)
+class Changed(Exception):
     """The source's value changed while it was read."""
 
 

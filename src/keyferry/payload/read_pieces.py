@@ -9,12 +9,11 @@ for what WATCH is blind to: a stream's groups.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from keyferry.model.values import Consumer, PendingEntry, StreamGroup, StreamId, StreamValue
 from keyferry.payload.exchange import TORN, Changed, Exchange, Refused, Steps, Stop, time_ms
 from keyferry.payload.write_commands import (
-    ELEMENTS_MAX,
     STRING_PIECE_BYTES,
     Abilities,
     Command,
@@ -28,13 +27,15 @@ from keyferry.payload.write_commands import (
     stream_end_commands,
     stream_losses,
     stream_start_commands,
+    string_piece_commands,
     zset_commands,
 )
 from keyferry.wire.resp import Reply
 
 PAGE_BYTES = 1 << 20
 """What a page should bring."""
-FIRST_PAGE_ELEMENTS = 16
+FIRST_PAGE_ELEMENTS = 4
+PAGE_ELEMENTS_MAX = 500
 PAGE_GROWTH = 4
 UINT64_MAX = (1 << 64) - 1
 
@@ -51,19 +52,19 @@ class _Page:
         if not elements:
             return
         element_bytes = max(1, sum(map(len, parts)) // elements)
-        self.elements = max(1, min(PAGE_BYTES // element_bytes, self.elements * PAGE_GROWTH, ELEMENTS_MAX))
+        self.elements = max(
+            1, min(PAGE_BYTES // element_bytes, self.elements * PAGE_GROWTH, PAGE_ELEMENTS_MAX)
+        )
 
 
 def read_string(exchange: Exchange, source: Abilities) -> Steps[None]:
-    """GETRANGE, and SET or APPEND."""
-    (length,) = yield from exchange.ask(("STRLEN", exchange.key))
-    exchange.check_length(_integer(length))
-    piece_bytes = min(STRING_PIECE_BYTES, exchange.destination.proto_max_bulk_bytes)
-    command = "SET"
-    for start in range(0, max(1, _integer(length)), piece_bytes):
-        (piece,) = yield from exchange.ask(("GETRANGE", exchange.key, start, start + piece_bytes - 1))
-        yield from exchange.store([(command, exchange.name, _bytes(piece))])
-        command = "APPEND"
+    """GETRANGE, and SETRANGE."""
+    (reply,) = yield from exchange.ask(("STRLEN", exchange.key))
+    length = _integer(reply)
+    exchange.check_length(length)
+    for start in range(0, max(1, length), STRING_PIECE_BYTES):
+        (piece,) = yield from exchange.ask(("GETRANGE", exchange.key, start, start + STRING_PIECE_BYTES - 1))
+        yield from exchange.store(string_piece_commands(exchange.name, start, _bytes(piece), length))
 
 
 def read_list(exchange: Exchange, source: Abilities) -> Steps[None]:
@@ -196,7 +197,7 @@ def _read_pending(exchange: Exchange, group: bytes) -> Steps[None]:
 
     Asked between two TIMEs it is exact, if these agree on the millisecond; else it is asked again, for less.
     """
-    count = ELEMENTS_MAX
+    count = PAGE_ELEMENTS_MAX
     first: StreamId | None = (0, 0)
     while first is not None:
         xpending: Command = ("XPENDING", exchange.key, group, id_text(first), "+", count)
@@ -210,7 +211,7 @@ def _read_pending(exchange: Exchange, group: bytes) -> Steps[None]:
             return
         yield from exchange.store(pending_commands(exchange.name, group, pending))
         first = _successor(pending[-1].entry_id)
-        count = min(count * 2, ELEMENTS_MAX)
+        count = min(count * 2, PAGE_ELEMENTS_MAX)
 
 
 def _field_expiry_in_use(exchange: Exchange) -> Steps[bool]:
@@ -274,7 +275,10 @@ def _items(reply: Reply) -> list[Reply]:
 
 
 def _all_bytes(reply: Reply) -> list[bytes]:
-    return [_bytes(item) for item in _items(reply)]
+    items = _items(reply)
+    if set(map(type, items)) <= {bytes}:
+        return cast("list[bytes]", items)
+    raise _unexpected(reply)
 
 
 def _bytes(reply: Reply) -> bytes:
