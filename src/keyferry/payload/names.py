@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from functools import lru_cache
-from itertools import count
 
 from keyferry.model.keys import RESERVED_PREFIX, hash_tag
 
 SLOTS = 16384
 TEMPORARY_PREFIX = RESERVED_PREFIX + b"tmp:"
 _DIGEST_BYTES = 16
+_POLYNOMIAL = 0x1021
 
 
 def slot(key: bytes) -> int:
@@ -39,8 +38,18 @@ def temporary_name(key: bytes) -> bytes:
     return TEMPORARY_PREFIX + digest + b"{" + tag + b"}"
 
 
-@lru_cache(maxsize=SLOTS)
 def _short_tag(wanted: int) -> bytes:
-    """The smallest hexadecimal number whose slot is ``wanted``; each slot has one of at most 5 digits."""
-    numbers = (b"%x" % number for number in count())
-    return next(tag for tag in numbers if binascii.crc_hqx(tag, 0) % SLOTS == wanted)
+    """Two bytes whose CRC is ``wanted`` in its lower 14 bits.
+
+    The CRC of two bytes is their polynomial times x^16; dividing by x^16 finds them again. Four CRCs belong to
+    a slot, and for each slot the bytes of at least one hold no brace (tests/payload/test_names.py).
+    """
+    candidates = (_divide(wanted + index * SLOTS).to_bytes(2, "big") for index in range(4))
+    return next(tag for tag in candidates if b"}" not in tag)
+
+
+def _divide(crc: int) -> int:
+    """``crc`` / x^16 modulo the CRC's polynomial."""
+    for _ in range(16):
+        crc = ((crc ^ _POLYNOMIAL) >> 1) | 0x8000 if crc & 1 else crc >> 1
+    return crc
