@@ -1,0 +1,218 @@
+"""The compiled relay against the pure one: the same bytes in, in any fragments, the same bytes and events out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from relay_script import VERSION, Script, ask, bulk, fragments, payload, state
+
+from keyferry.model.methods import Method
+from keyferry.payload.crc64 import resign_mask
+from keyferry.transfer.config import AsideKind, ExpiryMode, HintMode, Outcome, RelayConfig
+from keyferry.transfer.relay import Relay
+from keyferry.transfer.relay_pure import PureRelay
+from keyferry.wire.resp import ProtocolError
+
+compiled = pytest.importorskip("keyferry.transfer._relay", reason="the compiled data path was not built")
+
+ACTIONS = bytes(
+    [Method.RESTORE, Method.RESIGNED, Method.TRANSCODED, Method.LOGICAL, Method.IMPOSSIBLE]
+) + bytes(251)
+BIG = 300
+KEYS = st.one_of(
+    st.binary(max_size=12),
+    st.sampled_from([b"", b"\r\n", b"$5\r\n", b"keyferry:x", b"k" * 70, b"\x00\xff", b"+OK\r\n"]),
+)
+DUMPS = st.one_of(
+    st.builds(lambda kind, body: bulk(payload(kind, body)), st.integers(0, 6), st.binary(max_size=40)),
+    st.builds(lambda size: bulk(payload(0, b"x" * size)), st.integers(BIG - 20, BIG + 40)),
+    st.builds(lambda body: bulk(payload(0, body, VERSION + 1)), st.binary(max_size=5)),
+    st.just(b"$-1\r\n"),
+    st.just(b"-ERR not today\r\n"),
+)
+EXPIRIES = st.one_of(
+    st.integers(-2, 3).map(lambda n: b":%d\r\n" % n),
+    st.integers(1_600_000_000_000, 1_900_000_000_000).map(lambda n: b":%d\r\n" % n),
+    st.just(b"-ERR who knows\r\n"),
+)
+RESTORES = st.sampled_from(
+    [b"+OK\r\n"] * 5 + [b"-BUSYKEY Target key name already exists.\r\n", b"-OOM no\r\n"]
+)
+CUTS = st.lists(st.integers(1, 60), max_size=6)
+
+
+@st.composite
+def configs(draw: st.DrawFn) -> RelayConfig:
+    wanted = bytearray(b"\x01" * 256)
+    wanted[draw(st.integers(0, 8))] = draw(st.integers(0, 1))
+    unwanted = draw(st.sampled_from([None, b"a"]))
+    return RelayConfig(
+        actions=ACTIONS,
+        source_version=VERSION,
+        target_version=9,
+        resign_mask=resign_mask(VERSION, 9),
+        expiry=draw(st.sampled_from(ExpiryMode)),
+        wanted=bytes(wanted),
+        clock_offset_ms=draw(st.sampled_from([0, 12_345, -1_700_000_000_000])),
+        absolute=draw(st.booleans()),
+        replace=draw(st.booleans()),
+        hints=draw(st.sampled_from(HintMode)),
+        scan_count=draw(st.integers(1, 2000)),
+        scan_match=draw(st.sampled_from([b"", b"a*"])),
+        scan_type=draw(st.sampled_from([b"", b"hash"])),
+        key_filter=None if unwanted is None else (lambda key: not key.startswith(b"a")),
+        payload_bytes_max=BIG,
+    )
+
+
+@st.composite
+def scripts(draw: st.DrawFn) -> Script:
+    pages = draw(st.lists(st.lists(KEYS, max_size=9), min_size=1, max_size=5))
+    keys = sorted({key for page in pages for key in page})
+    return Script(
+        pages,
+        dumps={key: draw(DUMPS) for key in keys},
+        expiries={key: draw(EXPIRIES) for key in keys},
+        restores={key: draw(RESTORES) for key in keys},
+        hints={
+            key: draw(st.sampled_from([b":0\r\n", b":99\r\n", b"$-1\r\n", b"-ERR policy\r\n"]))
+            for key in keys
+        },
+    )
+
+
+class Twins:
+    """Two relays in step; every event must be the same."""
+
+    def __init__(self, config: RelayConfig) -> None:
+        self.relays: list[Relay] = [PureRelay(config), compiled.CompiledRelay(config)]
+
+    def both(self, method: str, *arguments: Any) -> Any:
+        results: list[Any] = []
+        for relay in self.relays:
+            try:
+                results.append((None, getattr(relay, method)(*arguments)))
+            except ProtocolError as error:
+                results.append((type(error), None))
+        assert results[0] == results[1], (method, results)
+        if results[0][0] is not None:
+            raise ProtocolError("both")
+        pure, fast = map(state, self.relays)
+        assert pure == fast, method
+        assert self.relays[0].idle == self.relays[1].idle
+        return results[0][1]
+
+
+def drive(
+    twins: Twins, script: Script, limits: list[int], source_cuts: list[int], target_cuts: list[int]
+) -> list[int]:
+    """A whole pass; returns the keys by outcome."""
+    outcomes = [0, 0, 0, 0, 0]
+    twins.both("scan", b"0")
+    for turn in range(400):
+        for piece in fragments(script.source_answers(twins.both("take_source")), source_cuts):
+            twins.both("feed_source", piece, 1_700_000_000_999)
+        for piece in fragments(script.target_answers(twins.both("take_target")), target_cuts):
+            twins.both("feed_target", piece)
+        for aside in twins.both("take_asides"):
+            settle_aside(twins, aside)
+        twins.both("take_raw")
+        relay = twins.relays[0]
+        if not relay.scan_pending and relay.next_cursor != b"0":
+            twins.both("scan", relay.next_cursor)
+        if turn % 3 == 0:
+            twins.both("source_command", turn, ask(b"ECHO", b"hello"), 1)
+            twins.both("target_command", turn, ask(b"DEL", b"x") + ask(b"DEL", b"y"), 2)
+        twins.both("fetch", limits[turn % len(limits)])
+        settled = twins.both("take_settled")
+        if settled is not None:
+            outcomes = [a + b for a, b in zip(outcomes, settled.outcomes, strict=True)]
+        if turn % 3 and relay.next_cursor == b"0" and relay.idle:
+            break
+    return outcomes
+
+
+def settle_aside(twins: Twins, aside: Any) -> None:
+    if aside.kind == AsideKind.CONVERT and len(aside.payload) % 2:
+        twins.both(
+            "store",
+            aside.page,
+            aside.key,
+            aside.expires_at_ms,
+            aside.payload,
+            Method.TRANSCODED,
+            aside.hint,
+            1,
+        )
+    else:
+        twins.both("resolve", aside.page, Outcome.FAILED)
+
+
+@settings(deadline=None, max_examples=150)
+@given(configs(), scripts(), st.lists(st.integers(1, 7), min_size=1, max_size=4), CUTS, CUTS)
+def test_twins_agree_on_a_whole_pass(
+    config: RelayConfig, script: Script, limits: list[int], source_cuts: list[int], target_cuts: list[int]
+) -> None:
+    outcomes = drive(Twins(config), script, limits, source_cuts, target_cuts)
+    selected = [
+        key
+        for page in script.pages
+        for key in page
+        if not key.startswith(b"keyferry:") and (config.key_filter is None or config.key_filter(key))
+    ]
+    assert sum(outcomes) == len(selected)
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    configs(),
+    st.one_of(
+        st.binary(max_size=200),
+        st.lists(
+            st.sampled_from(
+                [
+                    b"*2\r\n",
+                    b"$1\r\n0\r\n",
+                    b"*1\r\n",
+                    b"$3\r\nabc\r\n",
+                    b":5\r\n",
+                    b"$-1\r\n",
+                    b"$99999999999\r\n",
+                    b"*-1\r\n",
+                    b"+OK\r\n",
+                    b"-ERR x\r\n",
+                    b"$5\r\nab",
+                    b"\r\n",
+                    b"$12\r\n" + b"x" * 12 + b"\r\n",
+                    b"*0\r\n",
+                    b"$-7\r\n",
+                    b"*2000\r\n",
+                ]
+            ),
+            max_size=20,
+        ).map(b"".join),
+    ),
+    CUTS,
+    st.booleans(),
+)
+def test_broken_input_is_the_same_clear_error_for_both(
+    config: RelayConfig, data: bytes, cuts: list[int], to_target: bool
+) -> None:
+    twins = Twins(config)
+    twins.both("add_keys", [b"one", b"two", b"three"])
+    twins.both("fetch", 2)
+    twins.both("scan", b"0")
+    twins.both("source_command", 1, ask(b"INFO"), 2)
+    if to_target:
+        twins.both("store", 0, b"one", 5, payload(0, b""), Method.RESTORE)
+        twins.both("target_command", 2, ask(b"INFO"), 1)
+    try:
+        for piece in fragments(data, cuts):
+            twins.both("feed_target" if to_target else "feed_source", piece)
+            twins.both("take_asides")
+            twins.both("take_raw")
+    except ProtocolError:
+        pass
