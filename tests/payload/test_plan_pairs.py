@@ -243,6 +243,20 @@ def test_what_is_transcoded_for_servers_before_5_loads(
             assert payloads_equal(payload, Family.REDIS, dump(session, b"k"), Family.REDIS), case.name
 
 
+@pytest.mark.parametrize("target_name", ["redis-6.2", "redis-7.0", "redis-8.2", "valkey-9.1"])
+def test_what_is_sent_passes_a_target_that_sanitizes(
+    flushed: Callable[..., Server], start_server: Callable[..., Server], target_name: str
+) -> None:
+    source = flushed("redis-8.2")
+    target = start_server(target_name, sanitize_dump_payload="yes")
+    plan = PayloadPlan(identity(source), identity(target))
+    with target.session(side="target") as session:
+        for case, payload in dumped(source):
+            prepared = sent(plan, payload)
+            if prepared is not None:
+                assert session.call("RESTORE", case.key, 0, prepared[0]) == b"OK", case.name
+
+
 # --- Modules
 
 

@@ -174,11 +174,12 @@ def write_stream(value: StreamValue, type_byte: int) -> bytes:
     assume it (entries added: as many as there are; nothing deleted).
     """
     nodes: list[bytes] = []
-    rest = value.entries
-    while rest:
-        node, count = _write_node(rest)
-        nodes.append(string(struct.pack(">QQ", *rest[0][0])) + string(node))
-        rest = rest[count:]
+    start = 0
+    while start < len(value.entries):
+        master_id = value.entries[start][0]
+        node, count = _write_node(value.entries[start : start + _NODE_ENTRIES_MAX])
+        nodes.append(string(struct.pack(">QQ", *master_id)) + string(node))
+        start += count
     tail = StreamTail(
         entry_count=len(value.entries),
         last_id=value.last_id,
@@ -191,12 +192,12 @@ def write_stream(value: StreamValue, type_byte: int) -> bytes:
 
 
 def _write_node(entries: list[Entry]) -> tuple[bytes, int]:
-    """A listpack of the first of these entries, and how many it took."""
+    """A listpack of the first of these entries, as many as its size allows, and how many it took."""
     (master_ms, master_seq), first = entries[0]
     names = [name for name, _ in first]
     items: list[bytes] = []
     count = bytes_so_far = 0
-    for (ms, seq), pairs in entries[:_NODE_ENTRIES_MAX]:
+    for (ms, seq), pairs in entries:
         if bytes_so_far >= _NODE_BYTES_MAX:
             break
         same = [name for name, _ in pairs] == names
