@@ -141,10 +141,7 @@ def test_the_report_is_json_and_says_what_would_happen(pair: tuple[Server, Serve
     assert found["verdict"] == "ok"
     assert found["keys"] == 500
     assert found["bytes"] > 500 * 100
-    assert (
-        found["payloads"]["restore"] == ["string", "set", "zset", "hash", "list", "stream"]
-        or found["payloads"]
-    )
+    assert found["payloads"] == {"restore": ["string", "set", "hash", "zset", "list", "stream"]}
     assert found["source"]["rdb_version"] == 10
     assert {finding["level"] for finding in found["findings"]} == {"ok"}
 
@@ -239,6 +236,8 @@ def test_a_user_with_the_least_rights_gets_gaps_and_no_errors(
     }
     assert {"users", "key sizes"} <= unseen
     assert all("NOPERM" in one(report, name).sentence for name in ("users", "key sizes"))
+    # MODULE LIST is forbidden, but INFO tells the modules too.
+    assert one(report, "modules").level == "ok"
     facts = report.facts.source
     assert facts.server.refusals["CONFIG GET"].startswith("NOPERM")
     assert [feed.state for feed in facts.feeds] == ["unclear", "refused", "unclear"]
@@ -327,6 +326,21 @@ def test_cluster_nodes_are_for_later(start_server: StartServer, flushed: Flushed
     node = start_server(VALKEY_9, cluster_enabled="yes")
     for report in (check(node, flushed(REDIS_7)), check(flushed(REDIS_7), node)):
         assert one(report, "cluster").level == "stop"
+
+
+def test_a_database_behind_a_forbidden_select_is_not_called_absent(
+    start_server: StartServer, flushed: Flushed
+) -> None:
+    source, target = flushed(REDIS_7), start_server(VALKEY_9)
+    run(source, ("SET", "k", "v"), ("SELECT", 1), ("SET", "k", "v"))
+    run(target, ("ACL", "SETUSER", "u", "on", ">p", "~*", "+@all", "-select"))
+    report = run_check(source.endpoint, _as(target, "u"), ALL_DATABASES)
+    assert not report.facts.target.server.absent_databases
+    assert "SELECT" in one(report, "target rights").sentence
+    assert "Could not look at the target's keys in database 1" in one(report, "target keys").sentence
+    # Database 0 is there without SELECT.
+    only_zero = run_check(source.endpoint, _as(target, "u"), CheckRequest())
+    assert only_zero.exit_code == ExitCode.DONE
 
 
 # --- Data

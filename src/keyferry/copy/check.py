@@ -52,10 +52,8 @@ class CheckReport:
 
     def payload_ways(self) -> dict[str, list[str]]:
         """``restore``, ``resigned``, ``transcoded``, ``logical``, ``impossible`` -> names of types."""
-        return {
-            method.name.lower(): names
-            for method, names in payload_ways(plan_of(self.facts, self.request)).items()
-        }
+        ways = payload_ways(plan_of(self.facts, self.request), self.request)
+        return {method.name.lower(): names for method, names in ways.items()}
 
     def raise_if_stopped(self) -> None:
         """

@@ -48,4 +48,14 @@ def listed(names: list[str], most: int = 5) -> str:
 
 def could_not_look(topic: str, what: str, reason: str, advice: str = "") -> Finding:
     """An honest gap: a warning, because what was not looked at is not known to be well."""
-    return Finding("warning", topic, f"Could not look at {what} ({reason.strip() or 'no answer'}).", advice)
+    return Finding("warning", topic, f"Could not look at {what} ({brief(reason) or 'no answer'}).", advice)
+
+
+def brief(reply: str) -> str:
+    """A server's error without the arguments that it repeats."""
+    return reply.partition(", with args")[0].strip()
+
+
+def databases_named(databases: list[int]) -> str:
+    """database 3; databases 0, 3."""
+    return f"database{'s' if len(databases) > 1 else ''} {', '.join(map(str, databases))}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from keyferry.copy.facts import CheckRequest, Facts, Right, ServerFacts
 from keyferry.copy.finding import Finding, Level, could_not_look, counted, listed
 from keyferry.copy.identify import same_server
+from keyferry.copy.judge_data import payload_ways
 from keyferry.copy.rights import WRITE_CODES, acl_rule
 from keyferry.model.identity import Family
 from keyferry.model.methods import Method
@@ -24,7 +25,7 @@ def access(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[F
     yield _reached(target)
     yield from _same_server(source, target)
     yield from _cluster(source, target)
-    logical = any(plan.actions[byte] == Method.LOGICAL for byte in range(256))
+    logical = Method.LOGICAL in payload_ways(plan, request)
     sample, tried = facts.source.sample, facts.target
     # The source's part in a value that goes by commands is its DUMP, unless the value is too big for one.
     yield from _rights(source, False, _Keys("read", sample.forbidden, len(sample.keys) + sample.forbidden))

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator
 
 from keyferry.copy.facts import CheckRequest, Facts, MemoryFacts
-from keyferry.copy.finding import Finding, could_not_look, counted, listed, size
+from keyferry.copy.finding import Finding, Level, could_not_look, counted, databases_named, listed, size
+from keyferry.copy.rights import has_field_expiry
 from keyferry.model.keys import escape
 from keyferry.model.methods import Method
 from keyferry.model.selection import TYPES as CORE_TYPES
@@ -28,12 +29,14 @@ WAYS = {
 }
 SUPERSEDED = {1: 7, 3: 8, 9: 4, 10: 7, 12: 10, 13: 10, 14: 10, 15: 10, 19: 11}
 """Type byte -> RDB version from which servers write another one in its place (their rdb.c)."""
+MODULES_WITHOUT_KEYS = frozenset(("lua",))
+"""Valkey's script engine (>= 9.1)."""
 _FIELD_EXPIRY_WRITES = ("hexpire", "hpexpire", "hexpireat", "hpexpireat", "hsetex", "hgetex")
 
 
 def data(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[Finding]:
     """What there is to carry, in which form, and whether there is room for it."""
-    yield from _payloads(facts, plan)
+    yield from _payloads(facts, request, plan)
     yield from _lossy(facts, request, plan)
     yield from _modules(facts)
     yield from _databases(facts, request)
@@ -43,21 +46,25 @@ def data(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[Fin
     yield from _sizes(facts)
 
 
-def payload_ways(plan: PayloadPlan) -> dict[Method, list[str]]:
+def payload_ways(plan: PayloadPlan, request: CheckRequest) -> dict[Method, list[str]]:
     """Way -> types that take it, of the types that the source's version writes; a type may take several."""
     ways: dict[Method, list[str]] = {}
-    written = _written_types(plan)
-    for type_byte, row in sorted(TYPE_ROWS[plan.source.family].items()):
-        if type_byte in written and row.name != "module":
-            name = f"{row.name} with field expiry" if row.field_expiry else row.name
-            names = ways.setdefault(Method(plan.actions[type_byte]), [])
-            if name not in names:
-                names.append(name)
+    for type_byte in written_types(plan):
+        row = TYPE_ROWS[plan.source.family][type_byte]
+        if row.name == "module":
+            continue
+        name = f"{row.name} with field expiry" if row.field_expiry else row.name
+        way = Method(plan.actions[type_byte])
+        if row.field_expiry and not has_field_expiry(plan.target) and not request.drop_field_expiry:
+            way = Method.IMPOSSIBLE
+        names = ways.setdefault(way, [])
+        if name not in names:
+            names.append(name)
     return dict(sorted(ways.items()))
 
 
-def _written_types(plan: PayloadPlan) -> list[int]:
-    """The type bytes that the source's version writes; what RESTORE or an old RDB file brought may differ."""
+def written_types(plan: PayloadPlan) -> list[int]:
+    """The type bytes that the source's version writes by itself; what RESTORE brought to it may differ."""
     rows, version = TYPE_ROWS[plan.source.family], plan.source.rdb_version
     return [
         type_byte
@@ -66,14 +73,14 @@ def _written_types(plan: PayloadPlan) -> list[int]:
     ]
 
 
-def _payloads(facts: Facts, plan: PayloadPlan) -> Iterator[Finding]:
+def _payloads(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[Finding]:
     source, target = facts.source.server.identity, facts.target.server.identity
     yield Finding(
         "ok",
         "versions",
         f"{source} (RDB {plan.source.rdb_version}) to {target} (RDB {plan.target.rdb_version}).",
     )
-    ways = payload_ways(plan)
+    ways = payload_ways(plan, request)
     text = "; ".join(
         f"{WAYS[way]}: {', '.join(names)}" for way, names in ways.items() if way != Method.IMPOSSIBLE
     )
@@ -82,30 +89,12 @@ def _payloads(facts: Facts, plan: PayloadPlan) -> Iterator[Finding]:
 
 def _lossy(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[Finding]:
     rows = TYPE_ROWS[plan.source.family]
-    written = _written_types(plan)
-    for byte in written:
+    for byte in written_types(plan):
         if plan.actions[byte] == Method.IMPOSSIBLE and not rows[byte].field_expiry:
-            yield Finding(
-                "warning",
-                "payloads",
-                f"A {rows[byte].name} ({rows[byte].encoding}) would fail.",
-                plan.reason(byte),
-            )
-    expiring = [byte for byte in written if rows[byte].field_expiry]
-    calls = facts.source.calls or {}
-    uses = sum(count for name, count in calls.items() if name in _FIELD_EXPIRY_WRITES)
-    used = f"; the source has had {counted(uses, 'command')} that set one" if uses else ""
-    if any(plan.actions[byte] == Method.IMPOSSIBLE for byte in expiring):
-        yield Finding(
-            "warning" if uses or facts.source.calls is None else "ok",
-            "field expiry",
-            f"{facts.target.server.identity} has no expiry of hash fields, so such hashes fail{used}.",
-            "Use --drop-field-expiry to carry them without it, or a target from Redis 7.4 or Valkey 9.0 on.",
-        )
-    elif request.drop_field_expiry and any(plan.actions[byte] == Method.TRANSCODED for byte in expiring):
-        yield Finding(
-            "warning" if uses else "ok", "field expiry", f"Expiries of hash fields are dropped{used}."
-        )
+            sentence = f"A {rows[byte].name} ({rows[byte].encoding}) would fail."
+            yield Finding("warning", "payloads", sentence, plan.reason(byte))
+    if has_field_expiry(plan.source) and not has_field_expiry(plan.target):
+        yield _field_expiry(facts, request)
     if plan.target.rdb_version < 10 <= plan.source.rdb_version and _has_streams(facts):
         yield Finding(
             "warning",
@@ -114,6 +103,23 @@ def _lossy(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[F
             "of streams; they are not carried.",
             "Nothing to do unless an application reads them from XINFO (consumer lag).",
         )
+
+
+def _field_expiry(facts: Facts, request: CheckRequest) -> Finding:
+    calls = facts.source.calls
+    uses = sum(count for name, count in (calls or {}).items() if name in _FIELD_EXPIRY_WRITES)
+    used = f"; the source has had {counted(uses, 'command')} that set one" if uses else ""
+    level: Level = "warning" if uses or calls is None else "ok"
+    target = facts.target.server.identity
+    if request.drop_field_expiry:
+        sentence = f"{target} has no expiry of hash fields: it is dropped{used}."
+        return Finding(level, "field expiry", sentence)
+    return Finding(
+        level,
+        "field expiry",
+        f"{target} has no expiry of hash fields: hashes that use it fail{used}.",
+        "Use --drop-field-expiry to carry them without it, or a target from Redis 7.4 or Valkey 9.0 on.",
+    )
 
 
 def _has_streams(facts: Facts) -> bool:
@@ -131,30 +137,26 @@ def _modules(facts: Facts) -> Iterator[Finding]:
     sampled = sorted(
         {key.type for key in facts.source.sample.keys if key.type not in CORE_TYPES and key.type}
     )
-    lacking = sorted(source.modules - target.modules)
-    loaded = [name for name in lacking if name not in source.builtin_modules]
-    if lacking and (sampled or loaded):
+    theirs = source.modules - MODULES_WITHOUT_KEYS
+    lacking = sorted(theirs - target.modules)
+    if not lacking:
+        sentence = (
+            f"The target has the source's {_modules_named(sorted(theirs))}." if theirs else "None to carry."
+        )
+        yield Finding("ok", "modules", sentence)
+    elif sampled or any(name not in source.builtin_modules for name in lacking):
         found = f"; sampled keys have the types {listed(sampled)}" if sampled else ""
         yield Finding(
             "warning",
             "modules",
-            f"The target lacks the source's {_modules_named(lacking)}: their keys would fail{found}.",
+            f"The target lacks the source's {_modules_named(lacking)}: keys of its types would fail{found}.",
             f"Load {listed(lacking)} on the target, or leave the keys out with --type or --exclude.",
         )
-    elif lacking:
-        yield Finding(
-            "ok",
-            "modules",
-            f"The target lacks the source's built-in {_modules_named(lacking)}; no sampled key uses it.",
-        )
     else:
-        yield Finding(
-            "ok",
-            "modules",
-            f"The source's {_modules_named(sorted(source.modules))}: all on the target."
-            if source.modules
-            else "The source has no modules.",
+        sentence = (
+            f"The target lacks the source's built-in {_modules_named(lacking)}; no sampled key uses it."
         )
+        yield Finding("ok", "modules", sentence)
 
 
 def _modules_named(names: list[str]) -> str:
@@ -187,16 +189,14 @@ def _databases(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
     keys = sum(keyspace[db].keys for db in source.selected if db in keyspace)
     expiring = sum(keyspace[db].expires for db in source.selected if db in keyspace)
     left_out = [db for db in keyspace if db not in source.selected]
-    chosen = ", ".join(map(str, source.selected)) or "none"
-    yield Finding(
-        "ok", "databases", f"{counted(keys, 'key')} in database {chosen}, of which {expiring:,} expire."
-    )
+    chosen = f" in {databases_named(list(source.selected))}" if source.selected else ""
+    yield Finding("ok", "databases", f"{counted(keys, 'key')}{chosen}, {expiring:,} of them with an expiry.")
     if left_out:
         rest = sum(keyspace[db].keys for db in left_out)
         yield Finding(
             "warning",
             "databases",
-            f"Not part of the copy: {counted(rest, 'key')} in database {', '.join(map(str, left_out))}.",
+            f"Not part of the copy: {counted(rest, 'key')} in {databases_named(left_out)}.",
             "Use --all-dbs, or --db for each, if they are wanted.",
         )
 
@@ -282,11 +282,10 @@ def _target_keys(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
     foreign = [keys for keys in facts.target.foreign if keys.keys]
     if unseen := [keys.database for keys in facts.target.foreign if not keys.known]:
         reason = facts.target.server.refusals.get("DBSIZE", "DBSIZE refused")
-        databases = ", ".join(map(str, unseen))
         yield Finding(
             "stop" if request.on_conflict is None else "warning",
             "target keys",
-            f"Could not look at the target's keys in database {databases} ({reason}).",
+            f"Could not look at the target's keys in {databases_named(unseen)} ({reason}).",
             "Allow DBSIZE and SCAN, or say what to do with keys there: --on-conflict replace, skip or fail.",
         )
         return
@@ -295,7 +294,7 @@ def _target_keys(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
         return
     total = sum(keys.keys for keys in foreign)
     about = "" if all(keys.exact for keys in foreign) else "about "
-    where = ", ".join(f"database {keys.database}" for keys in foreign)
+    where = databases_named([keys.database for keys in foreign])
     sentence = f"The target already holds {about}{counted(total, 'key')} in {where}"
     if request.resuming:
         yield Finding("ok", "target keys", f"{sentence}; an unfinished copy goes on.")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keyferry.copy.facts import CheckRequest, Facts
-from keyferry.copy.finding import Finding, could_not_look, counted, listed
+from keyferry.copy.facts import CheckRequest, Facts, Feed
+from keyferry.copy.finding import Finding, brief, could_not_look, counted, listed
 
 OWN_COMMANDS = frozenset(
     (
@@ -73,7 +73,7 @@ def _functions(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
         yield Finding(
             "stop" if request.functions else "warning",
             "functions",
-            f"{sentence}; the target cannot take them ({reason}).",
+            f"{sentence}; the target cannot take them ({brief(reason)}).",
             "Use a target from 7.0 on" + (", or leave --functions out." if request.functions else "."),
         )
     elif request.functions:
@@ -129,11 +129,7 @@ def is_own(name: str) -> bool:
 def _feeds(facts: Facts) -> Finding:
     feeds = facts.source.feeds
     allowed = [feed.name for feed in feeds if feed.state == "allowed"]
-    others = [
-        f"{feed.name} {_state(feed.state)}{f' ({feed.detail})' if feed.detail else ''}"
-        for feed in feeds
-        if feed.state != "allowed"
-    ]
+    others = [_withheld(feed) for feed in feeds if feed.state != "allowed"]
     rest = f"; {'; '.join(others)}" if others else ""
     if allowed:
         return Finding("ok", "feeds", f"The source lets us follow changes by {' and '.join(allowed)}{rest}.")
@@ -146,5 +142,7 @@ def _feeds(facts: Facts) -> Finding:
     )
 
 
-def _state(state: str) -> str:
-    return {"off": "not switched on", "refused": "refused", "unclear": "could not be looked at"}[state]
+def _withheld(feed: Feed) -> str:
+    state = {"off": "not switched on", "refused": "refused", "unclear": "could not be looked at"}[feed.state]
+    detail = "NOPERM" if feed.detail.startswith("NOPERM") else brief(feed.detail)
+    return f"{feed.name} {state} ({detail})" if detail else f"{feed.name} {state}"

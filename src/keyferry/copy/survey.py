@@ -61,6 +61,8 @@ TRIED_KEYS_MAX = 20
 COMMANDS_MAX = 600
 """Commands asked of COMMAND INFO; no server has as many."""
 PINGS = 3
+BUILTIN_MODULES = frozenset(("vectorset",))
+"""Modules that come with a server (Redis 8), for where only INFO tells of modules, which does not say so."""
 
 
 class Inquiry:
@@ -238,9 +240,10 @@ def _modules(inquiry: Inquiry) -> tuple[frozenset[str] | None, frozenset[str]]:
             _texts(module.get(b"name") for module in modules if module.get(b"path") == b"")
         )
     listed = inquiry.session.call("INFO", "modules")
-    return (
-        module_names(listed) if isinstance(listed, bytes) and b"# Modules" in listed else None
-    ), frozenset()
+    if not isinstance(listed, bytes) or b"# Modules" not in listed:
+        return None, frozenset()
+    names = module_names(listed)
+    return names, names & BUILTIN_MODULES
 
 
 def _function_libraries(inquiry: Inquiry) -> int | None:
@@ -281,8 +284,11 @@ def _absent_databases(endpoint: Endpoint, side: Side, databases: Iterable[int]) 
         return {}
     with Session(endpoint, side, db=0) as session:
         replies = session.pipeline([("SELECT", db) for db in wanted])
+    # NOPERM is about rights and says nothing of the database.
     return {
-        db: reply.message for db, reply in zip(wanted, replies, strict=True) if isinstance(reply, ReplyError)
+        db: reply.message
+        for db, reply in zip(wanted, replies, strict=True)
+        if isinstance(reply, ReplyError) and reply.code != "NOPERM"
     }
 
 
