@@ -66,20 +66,26 @@ def encode_commands(commands: list[tuple[Argument, ...]]) -> bytes:
     return b"".join(encode_command(*command) for command in commands)
 
 
-class _Incomplete(Exception):
-    """More bytes are needed."""
+@dataclass(slots=True)
+class _Frame:
+    """An aggregate whose elements are still to come."""
+
+    kind: int
+    count: int
+    items: list[Reply]
 
 
 class ReplyParser:
     """Bytes in with ``feed``, replies out with ``replies``.
 
     Maps and attributes arrive as flat lists of key, value, key, value; sets and arrays as lists; verbatim and
-    big-number replies as bytes.
+    big-number replies as bytes. Every byte is looked at once, however large a reply is and however it is cut.
     """
 
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._needed = 0
+        self._open: list[_Frame] = []
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         self._buffer += data
@@ -95,96 +101,136 @@ class ReplyParser:
             ProtocolError: The bytes are not RESP.
         """
         found: list[Reply] = []
-        position = 0
         if len(self._buffer) < self._needed:
             return found
+        self._needed = 0
+        data = bytes(self._buffer)
+        position = 0
         while True:
-            try:
-                reply, position = self._read(position, 0)
-            except _Incomplete:
+            if self._open:
+                position = _read_short(data, position, self._open[-1])
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if len(data) - position > LINE_BYTES_MAX:
+                    raise ProtocolError("The server sent a line without an end.")
                 break
-            found.append(reply)
-        if position:
-            del self._buffer[:position]
-            self._needed = max(0, self._needed - position)
+            kind, after = data[position], end + 2
+            if kind in _BULKS:
+                length = _integer(data[position + 1 : end])
+                if length >= 0 and len(data) < after + length + 2:
+                    _check_bulk_length(length)
+                    self._needed = after + length + 2 - position
+                    break
+                value, after = _bulk(kind, data, after, length)
+            elif kind in _AGGREGATES:
+                count = _integer(data[position + 1 : end])
+                if count > 0:
+                    self._begin(kind, count)
+                    position = after
+                    continue
+                if count == 0 and kind == _ATTRIBUTE:
+                    position = after
+                    continue
+                value = _empty(kind, count)
+            else:
+                value = _scalar(kind, data[position + 1 : end])
+            position = after
+            self._complete(value, found)
+        del self._buffer[:position]
         return found
 
-    def _line(self, position: int) -> tuple[bytes, int]:
-        end = self._buffer.find(b"\r\n", position)
-        if end < 0:
-            if len(self._buffer) - position > LINE_BYTES_MAX:
-                raise ProtocolError("The server sent a line without an end.")
-            self._needed = 0
-            raise _Incomplete
-        return bytes(self._buffer[position:end]), end + 2
-
-    def _read(self, position: int, depth: int) -> tuple[Reply, int]:
-        if depth > DEPTH_MAX:
+    def _begin(self, kind: int, count: int) -> None:
+        if len(self._open) >= DEPTH_MAX:
             raise ProtocolError("The server sent a reply that is nested too deeply.")
-        line, after = self._line(position)
-        kind, rest = line[:1], line[1:]
-        match kind:
-            case b"+":
-                return Status(rest), after
-            case b"-":
-                return ReplyError(rest.decode("utf-8", "backslashreplace")), after
-            case b":":
-                return _integer(rest), after
-            case b"$" | b"=" | b"!":
-                return self._bulk(kind, _integer(rest), after)
-            case b"*" | b"~" | b">" | b"%" | b"|":
-                return self._aggregate(kind, _integer(rest), after, depth)
-            case b"_":
-                return None, after
-            case b"#":
-                return rest == b"t", after
-            case b",":
-                return _double(rest), after
-            case b"(":
-                return rest, after
-            case _:
-                raise ProtocolError(
-                    f"The server sent {kind!r} where a reply begins; is it a Redis-compatible server?"
-                )
+        self._open.append(_Frame(kind, count * 2 if kind in _PAIRED else count, []))
 
-    def _bulk(self, kind: bytes, length: int, after: int) -> tuple[Reply, int]:
-        if length == -1:
-            return None, after
-        if not 0 <= length <= BULK_BYTES_MAX:
-            raise ProtocolError(f"The server announced a string of {length} bytes.")
-        end = after + length
-        if len(self._buffer) < end + 2:
-            self._needed = end + 2
-            raise _Incomplete
-        if self._buffer[end : end + 2] != b"\r\n":
-            raise ProtocolError("The server sent a string without its end.")
-        data = bytes(self._buffer[after:end])
-        if kind == b"!":
-            return ReplyError(data.decode("utf-8", "backslashreplace")), end + 2
-        return data[4:] if kind == b"=" else data, end + 2
+    def _complete(self, value: Reply, found: list[Reply]) -> None:
+        """Puts a value into the aggregate it belongs to, and that into its own when it was the last."""
+        while self._open:
+            frame = self._open[-1]
+            frame.items.append(value)
+            if len(frame.items) < frame.count:
+                return
+            self._open.pop()
+            if frame.kind == _ATTRIBUTE:  # about the next reply; none of ours to keep
+                return
+            value = Push(frame.items) if frame.kind == _PUSH else frame.items
+        found.append(value)
 
-    def _aggregate(self, kind: bytes, count: int, after: int, depth: int) -> tuple[Reply, int]:
-        if count == -1:
-            return None, after
-        if count < 0:
-            raise ProtocolError(f"The server announced an array of {count} elements.")
-        items: list[Reply] = []
-        buffer = self._buffer
-        for _ in range(count * 2 if kind in b"%|" else count):
-            # Nearly everything nested is a short bulk string: read in place, three times as fast.
-            start = buffer.find(b"\r\n", after, after + SHORT_LINE_BYTES) + 2
-            size = buffer[after + 1 : start - 2]
-            if start > 1 and buffer[after] == DOLLAR and size.isdigit():
-                end = start + int(size)
-                if buffer[end : end + 2] == b"\r\n":
-                    items.append(bytes(buffer[start:end]))
-                    after = end + 2
-                    continue
-            item, after = self._read(after, depth + 1)
-            items.append(item)
-        if kind == b"|":
-            return self._read(after, depth + 1)
-        return Push(items) if kind == b">" else items, after
+
+def _read_short(data: bytes, position: int, frame: _Frame) -> int:
+    """Reads the strings at ``position`` in place, up to all but the last of the frame; the index after them.
+
+    Nearly everything nested is a short string: several times as fast as the way for everything.
+    """
+    append = frame.items.append
+    for _ in range(frame.count - len(frame.items) - 1):
+        end = data.find(b"\r\n", position, position + SHORT_LINE_BYTES)
+        size = data[position + 1 : end]
+        if end < 0 or data[position] != DOLLAR or not size.isdigit():
+            break
+        start = end + 2
+        end = start + int(size)
+        if data[end : end + 2] != b"\r\n":
+            break
+        append(data[start:end])
+        position = end + 2
+    return position
+
+
+_BULKS = frozenset(b"$=!")
+_AGGREGATES = frozenset(b"*~>%|")
+_PAIRED = frozenset(b"%|")
+_PUSH, _ATTRIBUTE = b">|"
+
+
+def _bulk(kind: int, data: bytes, start: int, length: int) -> tuple[Reply, int]:
+    """The string of ``length`` bytes at ``start``, complete with its end, and the index after that."""
+    if length == -1:
+        return None, start
+    _check_bulk_length(length)
+    end = start + length
+    if data[end : end + 2] != b"\r\n":
+        raise ProtocolError("The server sent a string without its end.")
+    value = data[start:end]
+    if kind == 0x21:  # "!"
+        return ReplyError(value.decode("utf-8", "backslashreplace")), end + 2
+    return value[4:] if kind == 0x3D else value, end + 2  # "=": three letters and a colon say the format
+
+
+def _check_bulk_length(length: int) -> None:
+    if not 0 <= length <= BULK_BYTES_MAX:
+        raise ProtocolError(f"The server announced a string of {length} bytes.")
+
+
+def _empty(kind: int, count: int) -> Reply:
+    if count == -1:
+        return None
+    if count < 0:
+        raise ProtocolError(f"The server announced an array of {count} elements.")
+    return Push([]) if kind == _PUSH else []
+
+
+def _scalar(kind: int, rest: bytes) -> Reply:
+    match bytes((kind,)):
+        case b"+":
+            return Status(rest)
+        case b"-":
+            return ReplyError(rest.decode("utf-8", "backslashreplace"))
+        case b":":
+            return _integer(rest)
+        case b"_":
+            return None
+        case b"#":
+            return rest == b"t"
+        case b",":
+            return _double(rest)
+        case b"(":
+            return rest
+        case other:
+            raise ProtocolError(
+                f"The server sent {other!r} where a reply begins; is it a Redis-compatible server?"
+            )
 
 
 def _integer(text: bytes) -> int:
