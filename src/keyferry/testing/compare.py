@@ -1,0 +1,167 @@
+"""Are two databases equal? Asked with plain read commands, never with DUMP, so that it shares no code path
+with what it judges.
+
+Every key of either side is read from both: type, expiry, value; of streams the groups, consumers and pending
+entries, too. A difference counts when a second look finds it again: keys expire while we read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from keyferry.model.errors import KeyferryError
+from keyferry.model.keys import is_reserved
+from keyferry.testing.differences import Snapshot, differences
+from keyferry.testing.snapshots import Reader
+from keyferry.wire.session import Session
+
+SCAN_COUNT = 1_000
+DIFFERENCES_MAX = 100
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One aspect in which a key differs.
+
+    Attributes:
+        aspect: ``missing`` (on the target), ``extra`` (on the target only), ``type``, ``expiry``, ``value``,
+            ``field-expiry``, ``unreadable``; of streams ``entries``, ``last-id``, ``entries-added``,
+            ``max-deleted-id``, ``groups``, ``group-last-id``, ``entries-read``, ``consumers``, ``pending``.
+        source: What the source has, as short printable text.
+        target: What the target has.
+    """
+
+    key: bytes
+    aspect: str
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The outcome.
+
+    Attributes:
+        keys_source: Distinct keys of the source, without those under ``keyferry:``.
+        keys_target: The same of the target.
+        differing_keys: How many keys differ in some aspect.
+        differences: The first of their differences, at most ``differences_max``.
+    """
+
+    keys_source: int
+    keys_target: int
+    differing_keys: int
+    differences: list[Difference]
+
+    @property
+    def equal(self) -> bool:
+        return not self.differing_keys
+
+
+def compare_databases(
+    source: Session,
+    target: Session,
+    *,
+    source_db: int = 0,
+    target_db: int = 0,
+    expiry_tolerance_ms: int = 10,
+    ignore: Collection[str] = (),
+    differences_max: int = DIFFERENCES_MAX,
+    on_progress: Progress | None = None,
+) -> Comparison:
+    """Compares all keys of two databases, both ways, without those under ``keyferry:``.
+
+    Args:
+        source: Left on ``source_db``.
+        target: Left on ``target_db``.
+        expiry_tolerance_ms: How far apart two expiries may be that count as equal.
+        ignore: Aspects (see ``Difference``) that do not count.
+        differences_max: How many differences are kept; all are counted.
+        on_progress: Called with (keys done, about how many there are).
+
+    Raises:
+        KeyferryError: A server refuses to be read.
+    """
+    _select(source, source_db)
+    _select(target, target_db)
+    limits = _Limits(expiry_tolerance_ms, frozenset(ignore), differences_max)
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="compare-target") as target_thread:
+        judge = _Judge(source, target, target_thread, limits)
+        total = max(_size(source), _size(target))
+        seen: set[bytes] = set()
+        for page in _pages(source):
+            fresh = [key for key in dict.fromkeys(page) if key not in seen]
+            seen.update(fresh)
+            judge.look(fresh)
+            if on_progress:
+                on_progress(len(seen), max(total, len(seen)))
+        on_target: set[bytes] = set()
+        for page in _pages(target):
+            only_there = [key for key in dict.fromkeys(page) if key not in seen and key not in on_target]
+            on_target.update(page)
+            judge.look(only_there)
+    return Comparison(len(seen), len(on_target), judge.differing_keys, judge.found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    expiry_tolerance_ms: int
+    ignore: frozenset[str]
+    differences_max: int
+
+
+class _Judge:
+    """Looks at keys on both sides and collects what differs."""
+
+    def __init__(self, source: Session, target: Session, thread: ThreadPoolExecutor, limits: _Limits) -> None:
+        self._source, self._target = Reader(source), Reader(target)
+        self._target_thread = thread
+        self._limits = limits
+        self.found: list[Difference] = []
+        self.differing_keys = 0
+
+    def look(self, keys: list[bytes]) -> None:
+        suspects = [key for key, source, target in self._read(keys) if self._differences(source, target)]
+        for key, source, target in self._read(suspects):
+            found = self._differences(source, target)
+            self.differing_keys += bool(found)
+            room = self._limits.differences_max - len(self.found)
+            self.found += [Difference(key, *what) for what in found[:room]]
+
+    def _read(self, keys: list[bytes]) -> Iterator[tuple[bytes, Snapshot, Snapshot]]:
+        if not keys:
+            return iter(())
+        target = self._target_thread.submit(self._target.read, keys)
+        source = self._source.read(keys)
+        return zip(keys, source, target.result(), strict=True)
+
+    def _differences(self, source: Snapshot, target: Snapshot) -> list[tuple[str, str, str]]:
+        found = differences(source, target, self._limits.expiry_tolerance_ms)
+        return [what for what in found if what[0] not in self._limits.ignore]
+
+
+def _pages(session: Session) -> Iterator[list[bytes]]:
+    cursor = b"0"
+    while True:
+        reply = session.call("SCAN", cursor, "COUNT", SCAN_COUNT)
+        if not isinstance(reply, list) or not isinstance(reply[0], bytes) or not isinstance(reply[1], list):
+            raise KeyferryError(f"The {session.side} does not scan: {reply!r}.")
+        cursor = reply[0]
+        yield [key for key in reply[1] if isinstance(key, bytes) and not is_reserved(key)]
+        if cursor == b"0":
+            return
+
+
+def _select(session: Session, db: int) -> None:
+    reply = session.call("SELECT", db)
+    if reply != b"OK":
+        raise KeyferryError(f"The {session.side} does not give us database {db}: {reply!r}.")
+
+
+def _size(session: Session) -> int:
+    reply = session.call("DBSIZE")
+    return reply if isinstance(reply, int) else 0

@@ -1,0 +1,89 @@
+"""Reads keys with the plain commands of their types."""
+
+from __future__ import annotations
+
+from keyferry.model.errors import KeyferryError
+from keyferry.testing.differences import Snapshot
+from keyferry.wire.resp import Reply, ReplyError, encode_command
+from keyferry.wire.session import Session
+
+READ_COMMANDS: dict[bytes, tuple[bytes, bytes]] = {
+    b"string": (b"*2\r\n$3\r\nGET\r\n", b""),
+    b"list": (b"*4\r\n$6\r\nLRANGE\r\n", b"$1\r\n0\r\n$2\r\n-1\r\n"),
+    b"set": (b"*2\r\n$8\r\nSMEMBERS\r\n", b""),
+    b"zset": (b"*5\r\n$6\r\nZRANGE\r\n", b"$1\r\n0\r\n$2\r\n-1\r\n$10\r\nWITHSCORES\r\n"),
+    b"hash": (b"*2\r\n$7\r\nHGETALL\r\n", b""),
+    b"stream": (b"*6\r\n$5\r\nXINFO\r\n$6\r\nSTREAM\r\n", b"$4\r\nFULL\r\n$5\r\nCOUNT\r\n$1\r\n0\r\n"),
+}
+"""Per type what stands before and after the key; COUNT 0 asks for everything."""
+NO_COMMAND = (b"*2\r\n$4\r\nTYPE\r\n", b"")
+"""For a key that is gone, or of a module's type: its type is all that can be read."""
+
+
+class Reader:
+    """One side of a comparison."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._has_absolute_expiry = _knows(session, "PEXPIRETIME")
+        self._has_field_expiry = _knows(session, "HPEXPIRETIME")
+
+    def read(self, keys: list[bytes]) -> list[Snapshot]:
+        """What the keys hold now, in the same order.
+
+        Raises:
+            KeyferryError: The server refuses to say a key's type or expiry.
+        """
+        bulks = [b"$%d\r\n%b\r\n" % (len(key), key) for key in keys]
+        kinds, expiries = self._kinds_and_expiries(bulks)
+        around = [READ_COMMANDS.get(kind, NO_COMMAND) for kind in kinds]
+        commands = b"".join(
+            [before + bulk + after for bulk, (before, after) in zip(bulks, around, strict=True)]
+        )
+        values = self._session.exchange(commands, len(keys))
+        snapshots = [Snapshot(*parts) for parts in zip(kinds, expiries, values, strict=True)]
+        if self._has_field_expiry:
+            self._add_field_expiries(keys, snapshots)
+        return snapshots
+
+    def _kinds_and_expiries(self, bulks: list[bytes]) -> tuple[list[bytes], list[tuple[int, int] | None]]:
+        """Each expiry as the earliest and latest millisecond that it can be; None is for ever."""
+        ask = b"*2\r\n$11\r\nPEXPIRETIME\r\n" if self._has_absolute_expiry else b"*2\r\n$4\r\nPTTL\r\n"
+        time = b"*1\r\n$4\r\nTIME\r\n"
+        body = b"".join([b"*2\r\n$4\r\nTYPE\r\n" + bulk + ask + bulk for bulk in bulks])
+        first, *replies, last = self._session.exchange(time + body + time, 2 * len(bulks) + 2)
+        begin_ms, end_ms = (
+            (0, 0) if self._has_absolute_expiry else (_milliseconds(first), _milliseconds(last) + 1)
+        )
+        kinds = [kind for kind in replies[::2] if isinstance(kind, bytes)]
+        times = [at for at in replies[1::2] if isinstance(at, int)]
+        if len(kinds) != len(bulks) or len(times) != len(bulks):
+            refused = next(reply for reply in replies if isinstance(reply, ReplyError))
+            raise KeyferryError(f"The {self._session.side} cannot be compared: {refused.message}.")
+        return kinds, [(begin_ms + at, end_ms + at) if at >= 0 else None for at in times]
+
+    def _add_field_expiries(self, keys: list[bytes], snapshots: list[Snapshot]) -> None:
+        hashes: list[tuple[Snapshot, list[bytes]]] = []
+        commands: list[bytes] = []
+        for key, snapshot in zip(keys, snapshots, strict=True):
+            if snapshot.kind == b"hash" and isinstance(snapshot.value, list) and snapshot.value:
+                fields = [name for name in snapshot.value[::2] if isinstance(name, bytes)]
+                hashes.append((snapshot, fields))
+                commands.append(encode_command("HPEXPIRETIME", key, "FIELDS", len(fields), *fields))
+        replies = self._session.exchange(b"".join(commands), len(commands))
+        for (snapshot, fields), reply in zip(hashes, replies, strict=True):
+            if isinstance(reply, list):
+                times = zip(fields, reply, strict=True)
+                snapshot.field_expiries = {name: at for name, at in times if isinstance(at, int) and at >= 0}
+
+
+def _knows(session: Session, command: str) -> bool:
+    reply = session.call("COMMAND", "INFO", command)
+    return isinstance(reply, list) and bool(reply) and reply[0] is not None
+
+
+def _milliseconds(time: Reply) -> int:
+    """A reply to TIME (seconds, microseconds), rounded down; 0 from a server that refuses it."""
+    if isinstance(time, list) and isinstance(time[0], bytes) and isinstance(time[1], bytes):
+        return int(time[0]) * 1_000 + int(time[1]) // 1_000
+    return 0
