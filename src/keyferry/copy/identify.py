@@ -15,7 +15,7 @@ from keyferry.copy.info import Info, info_text, parse_info
 from keyferry.model.identity import Family, ServerIdentity
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.payload.types import rdb_version_of
-from keyferry.wire.resp import Reply
+from keyferry.wire.resp import Reply, ReplyError
 from keyferry.wire.session import Session
 
 PROBE_BYTES_MAX = 64 * 1024
@@ -109,7 +109,9 @@ def probe_name() -> bytes:
 
 def _footer_of_probe(session: Session) -> int:
     name = probe_name()
-    replies = session.pipeline([("SET", name, "x", "PX", PROBE_EXPIRY_MS), ("DUMP", name), ("DEL", name)])
+    replies = session.pipeline([("SET", name, "x", "PX", PROBE_EXPIRY_MS), ("DUMP", name), ("UNLINK", name)])
+    if isinstance(replies[2], ReplyError):
+        session.call("DEL", name)
     return _footer(replies[1])
 
 

@@ -42,12 +42,14 @@ class Probe:
         command: With every argument that the server counts before it looks at rights.
         use: What needs it: every copy, only values that travel logically, or nothing that cannot do without.
         harmless: It may also be sent outside a transaction.
+        queued: It is asked about by queueing it; the rest is sent as it is, before.
     """
 
     token: str
     command: tuple[Argument, ...]
     use: RightUse = "copy"
     harmless: bool = True
+    queued: bool = True
 
 
 def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -> list[Probe]:
@@ -56,11 +58,10 @@ def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
         Probe("info", ("INFO", "server")),
         Probe("time", ("TIME",)),
         Probe("dbsize", ("DBSIZE",)),
-        Probe("select", ("SELECT", 0), use=_select_use(request)),
+        Probe("select", ("SELECT", 0)),
         Probe("scan", ("SCAN", 0, "COUNT", 1)),
         Probe("dump", ("DUMP", key)),
         Probe("pttl", ("PTTL", key)),
-        Probe("type", ("TYPE", key), use="helpful"),
     ]
     if _speaks(identity, (7, 0, 0)):
         probes.append(Probe("pexpiretime", ("PEXPIRETIME", key)))
@@ -70,20 +71,20 @@ def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
             Probe("object|freq", ("OBJECT", "FREQ", key)),
         ]
     if request.functions and _speaks(identity, (7, 0, 0)):
-        probes.append(Probe("function|dump", ("FUNCTION", "DUMP")))
+        probes += [Probe("function|list", ("FUNCTION", "LIST")), Probe("function|dump", ("FUNCTION", "DUMP"))]
     return probes + _piece_readers(identity, key)
 
 
 def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -> list[Probe]:
     """What the copy runs on the target."""
+    remove = "UNLINK" if _speaks(identity, (4, 0, 0)) else "DEL"
     probes = [
         Probe("info", ("INFO", "server")),
         Probe("time", ("TIME",)),
-        Probe("select", ("SELECT", 0), use=_select_use(request)),
+        Probe("select", ("SELECT", 0)),
         # Not a payload: a server that ran it would refuse it before it looks at the key.
         Probe("restore", ("RESTORE", key, 0, b"")),
-        Probe("del", ("DEL", key)),
-        Probe("unlink", ("UNLINK", key), use="helpful"),
+        Probe(remove.lower(), (remove, key)),
         Probe("exists", ("EXISTS", key)),
         Probe("pttl", ("PTTL", key)),
         Probe("dbsize", ("DBSIZE",)),
@@ -97,6 +98,7 @@ def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
 def _piece_readers(identity: ServerIdentity, key: bytes) -> list[Probe]:
     """What reads a big value by ranges, under WATCH."""
     commands: list[tuple[Argument, ...]] = [
+        ("TYPE", key),
         ("STRLEN", key),
         ("GETRANGE", key, 0, 1),
         ("LLEN", key),
@@ -113,10 +115,25 @@ def _piece_readers(identity: ServerIdentity, key: bytes) -> list[Probe]:
     ]
     if has_field_expiry(identity):
         commands.append(("HPEXPIRETIME", key, "FIELDS", 1, "f"))
-    probes = [Probe(str(command[0]).lower(), command, "logical") for command in commands]
+    about: dict[str, tuple[Argument, ...]] = {
+        "stream": ("XINFO", "STREAM", key),
+        "groups": ("XINFO", "GROUPS", key),
+        "consumers": ("XINFO", "CONSUMERS", key, "g"),
+    }
     return [
-        *probes,
-        *(Probe(f"xinfo|{what.lower()}", ("XINFO", what, key), "logical") for what in ("STREAM", "GROUPS")),
+        Probe("watch", ("WATCH", key), "logical", queued=False),
+        Probe("unwatch", ("UNWATCH",), "logical", queued=False),
+        *(Probe(str(command[0]).lower(), command, "logical") for command in commands),
+        *(Probe(f"xinfo|{what}", command, "logical") for what, command in about.items()),
+        *_transaction(),
+    ]
+
+
+def _transaction() -> list[Probe]:
+    """A transaction outside of one: EXEC without MULTI is an error after the rights are judged."""
+    return [
+        Probe("exec", ("EXEC",), "logical", queued=False),
+        Probe("multi", ("MULTI",), "logical", queued=False),
     ]
 
 
@@ -135,6 +152,7 @@ def _value_writers(identity: ServerIdentity, key: bytes) -> list[Probe]:
         ("XSETID", key, "1-1"),
         ("PEXPIREAT", key, 1),
         ("RENAME", key, key + b":2"),
+        ("RENAMENX", key, key + b":2"),
     ]
     if has_field_expiry(identity):
         commands.append(("HPEXPIREAT", key, 1, "FIELDS", 1, "f"))
@@ -148,6 +166,7 @@ def _value_writers(identity: ServerIdentity, key: bytes) -> list[Probe]:
     return [
         *probes,
         *(Probe(f"xgroup|{what}", group, "logical", harmless=False) for what, group in groups.items()),
+        *_transaction(),
     ]
 
 
@@ -198,12 +217,6 @@ def psync_allowed(rules: str) -> bool | None:
 def notifies(flags: str) -> bool:
     """Whether ``notify-keyspace-events`` names every changed key: K or E, and every event class (A)."""
     return ("K" in flags or "E" in flags) and ("A" in flags or set("g$lshzxet") <= set(flags))
-
-
-def _select_use(request: CheckRequest) -> RightUse:
-    """Database 0 is there without SELECT."""
-    only_zero = request.selection.databases == (0,) and request.selection.target_database(0) == 0
-    return "helpful" if only_zero else "copy"
 
 
 def _speaks(identity: ServerIdentity, redis_version: tuple[int, int, int]) -> bool:

@@ -258,24 +258,22 @@ def _function_libraries(inquiry: Inquiry) -> int | None:
 
 
 def _rights(endpoint: Endpoint, side: Side, probes: list[rights.Probe]) -> tuple[Right, ...]:
-    replies = _queued(endpoint, side, [probe.command for probe in probes])
-    if replies is not None:
-        return tuple(map(rights.right_of, probes, replies))
-    harmless = [probe for probe in probes if probe.harmless]
     with Session(endpoint, side, db=0) as session:
-        answers = session.pipeline([probe.command for probe in harmless])
-    unclear = [Right(probe.token, "unclear", "", probe.use) for probe in probes if not probe.harmless]
-    return (*map(rights.right_of, harmless, answers), *unclear)
-
-
-def _queued(endpoint: Endpoint, side: Side, commands: list[tuple[Argument, ...]]) -> list[Reply] | None:
-    """The answers to queueing the commands in a transaction that never runs; None where MULTI is refused."""
-    with Session(endpoint, side, db=0) as session:
-        if session.call("MULTI") != b"OK":
-            return None
-        replies = session.pipeline(commands)
-        session.call("DISCARD")  # where it is forbidden, the end of the connection discards as well
-        return replies
+        direct = [probe for probe in probes if not probe.queued]
+        queued = [probe for probe in probes if probe.queued]
+        answers = session.pipeline([probe.command for probe in direct])
+        found = list(map(rights.right_of, direct, answers))
+        # Only a plain OK to MULTI, the last of the direct ones, keeps what follows from running.
+        if direct[-1].token == "multi" and answers[-1] == b"OK":
+            replies = session.pipeline([probe.command for probe in queued])
+            session.call("DISCARD")  # where it is forbidden, the end of the connection discards as well
+            return (*found, *map(rights.right_of, queued, replies))
+        harmless = [probe for probe in queued if probe.harmless]
+        found += map(rights.right_of, harmless, session.pipeline([probe.command for probe in harmless]))
+        return (
+            *found,
+            *(Right(probe.token, "unclear", "", probe.use) for probe in queued if not probe.harmless),
+        )
 
 
 def _absent_databases(endpoint: Endpoint, side: Side, databases: Iterable[int]) -> dict[int, str]:
@@ -384,10 +382,11 @@ def _foreign_keys(session: Session, db: int) -> ForeignKeys:
 def _try_names(endpoint: Endpoint, names: list[bytes]) -> tuple[int, str]:
     """How many names our user may not write, and what the target answers to a write apart from rights."""
     probes = [rights.Probe("restore", ("RESTORE", name, 0, b"")) for name in (probe_name(), *names)]
-    replies = _queued(endpoint, "target", [probe.command for probe in probes])
-    if replies is None:
-        with Session(endpoint, "target", db=0) as session:
-            replies = session.pipeline([probe.command for probe in probes])
+    with Session(endpoint, "target", db=0) as session:
+        # Where transactions are forbidden the broken payload alone keeps RESTORE from doing anything.
+        session.call("MULTI")
+        replies = session.pipeline([probe.command for probe in probes])
+        session.call("DISCARD")
     states = list(map(rights.right_of, probes, replies))
     refusal = next((right.reply for right in states if right.reply.split(" ")[0] in rights.WRITE_CODES), "")
     return sum(right.state == "key" for right in states[1:]), refusal
