@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -60,5 +61,12 @@ def _smallness(options: Options) -> str:
     return ""
 
 
+def _end(number: int, _frame: object) -> None:
+    """As an exception, so that servers, tools and directories are cleared away."""
+    sys.exit(128 + number)
+
+
 if __name__ == "__main__":
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _end)
     sys.exit(main(sys.argv[1:]))

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from bench.arena import Arena, choose_binary, key_count
 from bench.catalogue import all_rows
@@ -90,3 +95,28 @@ def test_a_failing_row_raises_with_the_tools_words(context: Context, monkeypatch
     monkeypatch.setenv(REDISSHAKE_VARIABLE, "false")
     with pytest.raises(BenchError, match=r"exit code"):
         RedisShake().run(context)
+
+
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, ending: signal.Signals) -> None:
+    command = [sys.executable, "-m", "bench", "--keys", "1000", "--rows", "replication", "--data", "strings"]
+    with subprocess.Popen(
+        [*command, "--output", str(tmp_path / "page.md")],
+        cwd=HERE.parent,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        # The first round of this row takes five seconds from here on.
+        while b"recording" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(1)
+        assert list(tmp_path.iterdir())
+        started = psutil.Process(process.pid).children(recursive=True)
+        assert any("redis-server" in child.name() for child in started)
+        process.send_signal(ending)
+        assert process.wait(20) == 128 + ending
+    assert list(tmp_path.iterdir()) == []
+    _, alive = psutil.wait_procs(started, timeout=5)
+    assert alive == []
