@@ -1,4 +1,4 @@
-"""The command as a user runs it: a process of its own, with real streams, and no KEYFERRY_ variables of ours."""
+"""The command as a user runs it: a process of its own, real streams, none of our KEYFERRY_ variables."""
 
 from __future__ import annotations
 

@@ -16,6 +16,7 @@ from keyferry.app.settings import SideOptions, endpoint, names_database, selecti
 from keyferry.app.words import counted
 from keyferry.copy.check import CheckReport, Finding, run_check
 from keyferry.copy.facts import CheckRequest
+from keyferry.copy.run import has_checkpoint
 from keyferry.copy.settings import CopySettings
 from keyferry.model.errors import KeyferryError
 
@@ -51,10 +52,11 @@ def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) 
     return report.exit_code
 
 
-def precheck(settings: CopySettings) -> None:
+def precheck(settings: CopySettings, *, dry_run: bool) -> None:
     """The look before a copy: shows warnings on standard error, ends the run where one finding says stop.
 
-    Whether the target's keys are foreign is left to the copy, which knows its checkpoint.
+    Whether the target's keys are foreign is judged here for a dry run only; a copy does it itself when it has
+    its checkpoint in hand.
 
     Raises:
         RefusedError: Something stops the copy.
@@ -66,7 +68,7 @@ def precheck(settings: CopySettings) -> None:
         drop_field_expiry=settings.drop_field_expiry,
         functions=settings.functions,
         keep_eviction_hints=settings.keep_eviction_hints,
-        resuming=True,
+        resuming=not dry_run or has_checkpoint(settings),
     )
     report = run_check(settings.source, settings.target, request)
     console = console_on(sys.stderr)
@@ -81,19 +83,21 @@ def of_findings(findings: Iterable[Finding], *, unicode: bool) -> RenderableType
     lines: list[RenderableType] = []
     for finding in findings:
         mark, plain_mark, style = _MARKS[finding.level]
-        row = Table.grid(padding=(0, 1))
-        row.add_column(width=9)
-        row.add_column(width=width)
-        row.add_column()
-        row.add_row(
-            Text(f"{mark if unicode else plain_mark} {finding.level}", style=style),
-            Text(finding.topic, style="dim"),
-            Text(finding.sentence),
-        )
+        level = Text(f"{mark if unicode else plain_mark} {finding.level}", style=style)
+        lines.append(_row(width, level, Text(finding.topic, style="dim"), Text(finding.sentence)))
         if finding.advice:
-            row.add_row("", "", Text(finding.advice, style="italic"))
-        lines.append(row)
+            lines.append(_row(width, Text(), Text(), Text(finding.advice, style="italic")))
     return Group(*lines)
+
+
+def _row(topic_width: int, *cells: Text) -> Table:
+    # A table per row: a column of a common one would be padded to its longest line.
+    row = Table.grid(padding=(0, 1))
+    row.add_column(width=9)
+    row.add_column(width=topic_width)
+    row.add_column()
+    row.add_row(*cells)
+    return row
 
 
 def verdict(report: CheckReport) -> str:

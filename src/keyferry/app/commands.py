@@ -43,8 +43,11 @@ def _print_version(ctx: click.Context, _param: click.Parameter, value: bool) -> 
     callback=_print_version,
     help="Show the version, and whether the data path is compiled or pure Python.",
 )
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Move the data of a live Redis or Valkey server to another one."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 @cli.command(epilog=_EPILOG, short_help="Copy every key of one server to another.")
@@ -106,7 +109,11 @@ def check(source: str, target: str, **given: Any) -> int:
     help="Server program to use as target instead of the embedded Valkey.",
 )
 @click.option(
-    "--record", type=click.Path(dir_okay=False, path_type=Path), hidden=True, help="Draw the run as SVG."
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    hidden=True,
+    help="Draw the run as a picture (SVG).",
 )
 def demo(**given: Any) -> int:
     """Copy between two servers that are started for it, compare them, and stop them.

@@ -15,7 +15,7 @@ from keyferry.app.settings import copy_settings
 from keyferry.app.signals import stopping
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
-from keyferry.model.errors import ExitCode, KeyferryError, UsageError
+from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
 from keyferry.telemetry.report import CopyReport
 
 
@@ -31,10 +31,14 @@ def copy_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     display = open_display(f"keyferry copy {settings.source} to {settings.target}")
     try:
         with file_errors():
-            precheck(settings)
+            precheck(settings, dry_run=options["dry_run"])
             if options["dry_run"]:
                 return _plan(settings, options)
             report = run_with_display(settings, display)
+    except KeyboardInterrupt:
+        error = InterruptedRun("Interrupted before the copy began; nothing was written.")
+        _deliver(error_dict(error, None), options)
+        raise error from None
     except KeyferryError as error:
         _deliver(error_dict(error, display.last), options)
         raise

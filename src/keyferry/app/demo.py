@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import FrameType
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
@@ -21,12 +19,18 @@ from keyferry.app.record import Recorder
 from keyferry.app.words import count, counted, duration
 from keyferry.copy.settings import CopySettings
 from keyferry.model.errors import ExitCode, InterruptedRun, UsageError
+from keyferry.model.keys import escape
+from keyferry.telemetry.report import CopyReport
 from keyferry.testing.binaries import ServerBinary, embedded_pair, probe
 from keyferry.testing.compare import compare_databases
 from keyferry.testing.dataset import Filled, fill
 from keyferry.testing.servers import Server
 
 DIFFERENCES_SHOWN = 10
+TIMEOUT_S = 60.0
+EXACT_MS = 10
+BY_TIME_LEFT_MS = 100
+"""How far apart expiries may be: a server before 7.0 only tells the time left, which is as old as its way to us."""
 
 
 def demo_command(keys: int, source: Path | None, target: Path | None, record: Path | None) -> int:
@@ -38,7 +42,6 @@ def demo_command(keys: int, source: Path | None, target: Path | None, record: Pa
     source_binary, target_binary = _binaries(source, target)
     screen = Recorder("make demo" if keys == 200_000 else f"keyferry demo --keys {keys}")
     with ExitStack() as stack:
-        stack.enter_context(_terminated_as_interrupted())
         state_dir = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyferry-demo-")))
         source_server = stack.enter_context(Server(source_binary))
         target_server = stack.enter_context(Server(target_binary))
@@ -68,27 +71,57 @@ def _play(screen: Recorder, source: Server, target: Server, keys: int, state_dir
     except InterruptedRun:
         raise InterruptedRun("The demo was interrupted; both servers are stopped.") from None
     screen.say(summary.of_copy(report, None))
+    return _compare(screen, source, target, report) + report.total.failed
+
+
+def _compare(screen: Recorder, source: Server, target: Server, report: CopyReport) -> int:
+    """The number of keys that differ in more than what the copy itself said is not carried."""
+    tolerance_ms = EXACT_MS if source.binary.version >= (7, 0, 0) else BY_TIME_LEFT_MS
+    ignored = [note.replace("_", "-") for note in report.notes]
     started = time.monotonic()
-    with source.session(side="source") as left, target.session(side="target") as right:
-        differences = compare_databases(left, right)
+    with (
+        _bar("comparing") as advance,
+        source.session(side="source", timeout_s=TIMEOUT_S) as left,
+        target.session(side="target", timeout_s=TIMEOUT_S) as right,
+    ):
+        found = compare_databases(
+            left,
+            right,
+            expiry_tolerance_ms=tolerance_ms,
+            ignore=ignored,
+            differences_max=DIFFERENCES_SHOWN,
+            on_progress=advance,
+        )
     took = duration(time.monotonic() - started)
-    if differences:
-        screen.say(Text(f"Compared in {took}: {counted(len(differences), 'difference')}.", style="bold red"))
-        for difference in differences[:DIFFERENCES_SHOWN]:
-            screen.say(Text(f"  {difference}"))
+    keys = counted(found.keys_source, "key")
+    if found.equal:
+        screen.say(
+            Text(f"Compared {keys} in {took}: every name, value and expiry is equal.", style="bold green")
+        )
     else:
-        screen.say(Text(f"Compared in {took}: every key, value and expiry is equal.", style="bold green"))
-    return len(differences) + report.total.failed
+        screen.say(
+            Text(
+                f"Compared {keys} in {took}: {counted(found.differing_keys, 'key')} differ.", style="bold red"
+            )
+        )
+    for item in found.differences:
+        screen.say(Text(f"  {escape(item.key)[:60]}: {item.aspect}: {item.source} became {item.target}"))
+    return found.differing_keys
 
 
 def _fill(source: Server, keys: int) -> Filled:
-    columns = (TextColumn("filling the source"), BarColumn(), TaskProgressColumn())
-    with (
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
-        source.session() as session,
-    ):
-        task = progress.add_task("", total=keys)
-        return fill(session, keys, on_progress=lambda done, _: progress.update(task, completed=done))
+    with _bar("filling the source") as advance, source.session(timeout_s=TIMEOUT_S) as session:
+        return fill(session, keys, on_progress=advance)
+
+
+@contextmanager
+def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on a terminal, nothing elsewhere; takes (done, total)."""
+    console = Console(stderr=True)
+    columns = (TextColumn(what), BarColumn(), TaskProgressColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 def _binaries(source: Path | None, target: Path | None) -> tuple[ServerBinary, ServerBinary]:
@@ -109,17 +142,3 @@ def _named(path: Path) -> ServerBinary:
 
 def _row(name: str, text: str) -> Text:
     return Text.assemble((f"{name:<8}", "dim"), text)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM unwinds as Ctrl-C does, so that the servers are stopped."""
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, handle)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -18,7 +18,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from keyferry.app.output import console_on
+from keyferry.app.output import CalmConsole, console_on
 from keyferry.app.words import count, duration, latency, share, size
 from keyferry.telemetry.progress import Progress, ThrottleState
 
@@ -54,7 +54,7 @@ class Display(Protocol):
 
 def open_display(title: str) -> Display:
     """The display that fits standard error."""
-    console = Console(stderr=True, highlight=False)
+    console = CalmConsole(file=sys.stderr, highlight=False)
     if console.is_terminal and os.environ.get("TERM") != "dumb":
         return LiveDisplay(console, title)
     return PlainDisplay(console_on(sys.stderr), title)

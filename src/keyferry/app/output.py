@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO
 
 from rich.console import Console, RenderableType
 
@@ -18,17 +18,22 @@ WIDE = 10_000
 """Columns where no terminal folds the lines: what is one line stays one for grep."""
 
 
+class CalmConsole(Console):
+    """Goes on in silence when its reader has gone: `2>&1 | head` must not end a copy, nor change its status."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        _forget(self.file)
+
+
 def console_on(stream: TextIO) -> Console:
-    return Console(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else WIDE)
+    """For plain output: on a terminal as wide as it is, elsewhere unfolded."""
+    return CalmConsole(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else WIDE)
 
 
 def emit(renderable: RenderableType) -> None:
-    """Prints for people on standard output. A reader that has gone does not change how the command ends."""
-    try:
-        console_on(sys.stdout).print(renderable)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _forget_stdout()
+    """Prints for people on standard output."""
+    console_on(sys.stdout).print(renderable)
 
 
 def emit_json(data: Mapping[str, Any]) -> None:
@@ -37,12 +42,14 @@ def emit_json(data: Mapping[str, Any]) -> None:
         sys.stdout.write(json.dumps(data) + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        _forget_stdout()
+        _forget(sys.stdout)
 
 
-def _forget_stdout() -> None:
+def _forget(stream: IO[str]) -> None:
     # Else the interpreter tries again at its end, and complains.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 def error_dict(error: KeyferryError, last: Progress | None) -> dict[str, Any]:
@@ -50,13 +57,14 @@ def error_dict(error: KeyferryError, last: Progress | None) -> dict[str, Any]:
     data: dict[str, Any] = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
     if last is not None:
         data |= {
-            "scanned": last.keys_done,
+            "scanned": last.copied + last.skipped + last.vanished + last.failed,
             "copied": last.copied,
             "skipped": last.skipped,
             "vanished": last.vanished,
             "failed": last.failed,
             "bytes": last.bytes_done,
             "seconds": round(last.elapsed_s, 3),
+            "total_scanned": last.keys_done,
         }
     return data
 

@@ -19,7 +19,10 @@ _SHOW_CURSOR = "\x1b[?25h"
 
 @contextmanager
 def stopping(stop: StopFlag) -> Iterator[None]:
-    """Routes SIGINT and SIGTERM to ``stop`` for the time of the block."""
+    """Routes SIGINT and SIGTERM to ``stop`` for the time of the block.
+
+    After the first one they stay routed: the second may come while the process is on its way out.
+    """
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.requested:
@@ -30,8 +33,9 @@ def stopping(stop: StopFlag) -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if not stop.requested:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _end_hard() -> None:

@@ -4,37 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.table import Table
 from rich.text import Text
 
 from keyferry.app.words import count, counted, duration, size
+from keyferry.copy.plan import CopyPlan
 from keyferry.model.methods import Method
 from keyferry.telemetry.report import CARRYING_METHODS, CopyReport
-
-if TYPE_CHECKING:
-    from keyferry.copy.run import CopyPlan
 
 METHOD_WORDS = {
     Method.RESTORE: "as they are",
     Method.RESIGNED: "re-signed",
     Method.TRANSCODED: "transcoded",
     Method.LOGICAL: "by commands",
+    Method.IMPOSSIBLE: "not at all",
 }
 
 
-def of_copy(report: CopyReport, failures_file: Path | None) -> Table:
+NOTE_WORDS = {
+    "entries_added": "entries-added of streams",
+    "max_deleted_id": "max-deleted-id of streams",
+    "entries_read": "entries-read of stream groups",
+    "consumer_active_time": "active times of stream consumers",
+    "field_expiry": "expiry of hash fields",
+}
+_NAME_WIDTH = 13
+
+
+def of_copy(report: CopyReport, failures_file: Path | None) -> Text:
     """The end of a copy."""
     run, total = report.run, report.total
     rate = f"{count(run.scanned / report.seconds)} keys/s, " if report.seconds > 0 else ""
-    table = _table()
-    table.add_row(
-        Text(
-            f"Copied {counted(run.copied, 'key')} in {duration(report.seconds)} ({rate}{size(run.bytes)}).",
-            style="bold green" if not total.failed else "bold yellow",
-        )
-    )
     rows = [("carried", ", ".join(_carried(run.methods)))]
     if run.skipped:
         rows.append(("skipped", f"{count(run.skipped)}: on the target already"))
@@ -43,9 +43,14 @@ def of_copy(report: CopyReport, failures_file: Path | None) -> Table:
     if total.failed:
         where = f"reasons in {failures_file}" if failures_file else "reasons with --failures FILE"
         rows.append(("failed", f"{count(total.failed)}: {where}"))
-    rows += [("not carried", f"{what} ({counted(keys, 'key')})") for what, keys in report.notes.items()]
+    rows += [
+        ("not carried", f"{NOTE_WORDS.get(note, note)} ({counted(keys, 'key')})")
+        for note, keys in report.notes.items()
+    ]
     if report.functions:
-        rows.append(("functions", f"{counted(report.functions, 'library').replace('librarys', 'libraries')}"))
+        rows.append(
+            ("functions", f"{report.functions} {'library' if report.functions == 1 else 'libraries'}")
+        )
     if report.throttled_seconds >= 0.1:
         rows.append(
             ("held back", f"{duration(report.throttled_seconds)}, by the latency guard or your limits")
@@ -53,25 +58,21 @@ def of_copy(report: CopyReport, failures_file: Path | None) -> Table:
     if report.resumed:
         done = f"{counted(total.copied, 'key')} in {duration(report.total_seconds)}"
         rows.append(("all runs", f"{done}, this one included"))
-    _add(table, rows)
-    return table
+    title = f"Copied {counted(run.copied, 'key')} in {duration(report.seconds)} ({rate}{size(run.bytes)})."
+    return _lines(title, "bold yellow" if total.failed else "bold green", rows)
 
 
-def of_plan(plan: CopyPlan) -> Table:
+def of_plan(plan: CopyPlan) -> Text:
     """What a copy would do."""
-    table = _table()
-    databases = ", ".join(f"{source} to {target}" for source, target in plan.databases)
-    table.add_row(Text(f"Would copy about {counted(plan.keys, 'key')}. Nothing was written.", style="bold"))
+    databases = ", ".join(_place(source, target) for source, target in plan.databases)
+    seconds = plan.seconds_estimate
     rows = [
-        ("databases", databases or "none: no database that was chosen holds keys"),
-        ("data", f"about {size(plan.estimated_bytes)}"),
-        (
-            "time",
-            "not known" if plan.seconds_estimate is None else f"about {duration(plan.seconds_estimate)}",
-        ),
+        ("databases", databases or "none that was chosen holds keys"),
+        ("data", f"about {size(plan.estimated_bytes)} of payload"),
+        ("time", "not known" if seconds is None else f"about {duration(seconds)}"),
+        *((name, _method_words(methods)) for name, methods in plan.methods.items()),
     ]
-    _add(table, rows + [(kind, method) for kind, method in plan.methods.items()])
-    return table
+    return _lines(f"Would copy about {counted(plan.keys, 'key')}. Nothing was written.", "bold", rows)
 
 
 def _carried(methods: list[int]) -> list[str]:
@@ -80,13 +81,19 @@ def _carried(methods: list[int]) -> list[str]:
     ]
 
 
-def _table() -> Table:
-    return Table.grid()
+def _method_words(methods: str) -> str:
+    """ "restore, resigned" in words."""
+    known = {method.name.lower(): words for method, words in METHOD_WORDS.items()}
+    return ", ".join(known[name] for name in methods.split(", "))
 
 
-def _add(table: Table, rows: Iterable[tuple[str, str]]) -> None:
-    inner = Table.grid(padding=(0, 2))
-    for name, text in rows:
-        if text:
-            inner.add_row(Text(f"  {name}", style="dim"), Text(text))
-    table.add_row(inner)
+def _place(source: int, target: int) -> str:
+    return f"{source}" if source == target else f"{source} into {target}"
+
+
+def _lines(title: str, style: str, rows: Iterable[tuple[str, str]]) -> Text:
+    text = Text.assemble((title, style))
+    for name, what in rows:
+        if what:
+            text.append_text(Text.assemble((f"\n  {name:<{_NAME_WIDTH}}", "dim"), what))
+    return text

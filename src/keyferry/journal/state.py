@@ -161,15 +161,25 @@ class State:
         self._database.execute("DELETE FROM foreign_keys")
 
     def close(self, finished: bool = False) -> None:
-        """Lets go of it; ``finished`` removes its files. Harmless when called again."""
+        """Lets go of it; ``finished`` removes its files. Harmless when called again.
+
+        A run that was refused before its first checkpoint leaves no files either: there is nothing to go on from.
+        """
         if self._lock < 0:
             return
+        nothing_saved = not finished and self._is_empty()
         self._database.close()
-        if finished:
+        if finished or nothing_saved:
             self._remove()
             self._lock_path.unlink(missing_ok=True)
         os.close(self._lock)
         self._lock = -1
+
+    def _is_empty(self) -> bool:
+        try:
+            return self._database.execute("SELECT 1 FROM checkpoint").fetchone() is None
+        except sqlite3.DatabaseError:
+            return False  # damaged: load() says so
 
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):

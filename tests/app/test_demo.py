@@ -1,0 +1,65 @@
+"""``keyferry demo``: equal in the end, and nothing left behind."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from commandline import command, environment, keyferry
+
+from keyferry.testing.servers import ServerBinary
+
+
+def leftovers(directory: Path) -> list[Path]:
+    return list(directory.iterdir())
+
+
+def test_it_copies_compares_and_cleans_up(tmp_path: Path) -> None:
+    temporary, here = tmp_path / "t", tmp_path / "h"
+    temporary.mkdir()
+    here.mkdir()
+    ended = keyferry("demo", "--keys", "2000", "--record", "run.svg", cwd=here, TMPDIR=str(temporary))
+    assert ended.status == 0, ended.out + ended.err
+    assert "Compared 2,000 keys" in ended.out
+    assert "every name, value and expiry is equal" in ended.out
+    assert ended.out.endswith("Both servers are stopped.\n")
+    assert "<svg" in (here / "run.svg").read_text()
+    assert (leftovers(temporary), [file.name for file in leftovers(here)]) == ([], ["run.svg"])
+
+
+def test_it_takes_other_servers(binaries: dict[str, ServerBinary], tmp_path: Path) -> None:
+    newest, oldest = list(binaries.values())[-1], next(iter(binaries.values()))
+    ended = keyferry(
+        "demo", "--keys", "1500", "--source", str(newest.path), "--target", str(oldest.path), cwd=tmp_path
+    )
+    assert ended.status == 0, ended.out + ended.err
+    assert f"source  {newest}" in ended.out
+    assert f"target  {oldest}" in ended.out
+
+
+def test_something_else_than_a_server_is_bad_usage(tmp_path: Path) -> None:
+    ended = keyferry("demo", "--source", "/bin/ls", cwd=tmp_path)
+    assert ended.status == 2
+    assert "/bin/ls is not a Redis or Valkey server" in ended.err
+
+
+def test_interrupted_it_stops_its_servers(tmp_path: Path) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with subprocess.Popen(
+            command("demo", "--keys", "200000"),
+            cwd=tmp_path,
+            env=environment(TMPDIR=str(tmp_path)),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as process:
+            deadline = time.monotonic() + 20
+            while len(list(tmp_path.glob("keyferry-*/s"))) < 2:
+                assert time.monotonic() < deadline, "the servers do not start"
+                time.sleep(0.05)
+            process.send_signal(number)
+            _, err = process.communicate(timeout=20)
+        assert process.returncode == 130, err
+        assert b"nterrupted" in err
+        assert leftovers(tmp_path) == []
