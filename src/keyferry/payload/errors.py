@@ -7,7 +7,7 @@ class PayloadError(ValueError):
     """The payload is not what a server writes: too short, a wrong checksum, a value that breaks off."""
 
 
-class PayloadRefused(ValueError):  # noqa: N818 (it is a verdict on the target, not a fault)
+class PayloadRefused(ValueError):
     """The payload is whole, but the target cannot hold what it says.
 
     Args:
