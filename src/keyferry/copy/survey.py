@@ -48,7 +48,7 @@ from keyferry.model.address import Endpoint
 from keyferry.model.errors import Side
 from keyferry.model.keys import RESERVED_PREFIX, is_reserved
 from keyferry.wire.resp import Argument, Push, Reply, ReplyError
-from keyferry.wire.session import Session
+from keyferry.wire.session import ConnectionLost, Session
 
 SAMPLE_KEYS_MAX = 200
 SAMPLE_PAGE_KEYS = 20
@@ -440,16 +440,20 @@ def _commands_rule(described: Reply) -> str:
 
 
 def _tracking_feed(endpoint: Endpoint) -> Feed:
-    """Switches tracking on for names that nobody writes, on a connection of its own, and off again."""
-    with Session(endpoint, "source", db=0) as session:
-        hello = session.call("HELLO", 3)
-        if isinstance(hello, ReplyError):
-            return Feed("tracking", "refused", hello.message)
-        reply = session.call("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", RESERVED_PREFIX + b"probe:")
-        if isinstance(reply, ReplyError):
-            return Feed("tracking", "refused", reply.message)
-        if isinstance(reply, Push) or reply == b"OK":  # a FLUSHALL in this moment pushes before the reply
-            return Feed("tracking", "allowed")
+    """Switches tracking on for names that nobody writes, on a connection of its own; its end switches it off."""
+    try:
+        with Session(endpoint, "source", db=0) as session:
+            hello = session.call("HELLO", 3)
+            if isinstance(hello, ReplyError):
+                return Feed("tracking", "refused", hello.message)
+            prefix = RESERVED_PREFIX + b"probe:"
+            reply = session.call("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", prefix)
+    except ConnectionLost as error:  # some proxies answer what they do not know by hanging up
+        return Feed("tracking", "unclear", error.message)
+    if isinstance(reply, ReplyError):
+        return Feed("tracking", "refused", reply.message)
+    if isinstance(reply, Push) or reply == b"OK":  # a FLUSHALL in this moment pushes before the reply
+        return Feed("tracking", "allowed")
     return Feed("tracking", "unclear", "the server gave no answer that we know")
 
 
