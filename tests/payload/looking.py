@@ -61,7 +61,7 @@ def _items(session: Session, server: ServerIdentity, key: bytes) -> object:
 
 
 def _members(session: Session, server: ServerIdentity, key: bytes) -> object:
-    return set(_list(session, "SMEMBERS", key))  # type: ignore[arg-type]
+    return set(_list(session, "SMEMBERS", key))
 
 
 def _scored(session: Session, server: ServerIdentity, key: bytes) -> object:
@@ -71,7 +71,7 @@ def _scored(session: Session, server: ServerIdentity, key: bytes) -> object:
 
 def _fields(session: Session, server: ServerIdentity, key: bytes) -> object:
     parts = _list(session, "HGETALL", key)
-    fields = dict(zip(parts[::2], parts[1::2], strict=True))  # type: ignore[arg-type]
+    fields = dict(zip(parts[::2], parts[1::2], strict=True))
     if not Abilities.of(server).field_expiry:
         return fields, {}
     times = _list(session, "HPEXPIRETIME", key, "FIELDS", len(fields), *fields)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ _VALUES = {
 def without_counters(view: object) -> object:
     """The same without what a server before 7.0 does not hold."""
     match view:
-        case (b"stream", (dict() as stream, list() as groups, entries)):
+        case (b"stream", (dict() as stream, list() as groups, _)):
             for counter in _STREAM[2:]:
                 stream.pop(counter, None)
             for group in groups:

@@ -43,6 +43,7 @@ from keyferry.payload.exchange import (
     Stop,
     Vanished,
     first_error,
+    refused,
     time_ms,
 )
 from keyferry.payload.read_pieces import READERS
@@ -206,7 +207,7 @@ def _clean_up(exchange: Exchange, outcome: Outcome) -> Steps[Outcome]:
     replies = yield Request("target", commands)
     error = first_error(replies)
     if error is not None and isinstance(outcome, Vanished):
-        return Refused(error.message, error.code)
+        return refused(error, "target")
     return outcome
 
 

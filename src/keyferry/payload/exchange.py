@@ -26,7 +26,7 @@ PROTO_MAX_BULK_BYTES = 512 << 20
 """The servers' own default of proto-max-bulk-len."""
 
 NO_SUCH_KEY = "ERR no such key"
-"""What RENAME and RENAMENX say of a name that is not there, on every server."""
+"""What RENAME, RENAMENX and XINFO say of a name that is not there, on every server."""
 
 TORN = "torn"
 """``Refused.code`` when what was read or built is not one whole value."""
@@ -144,11 +144,18 @@ class Exchange:
         self.sent_bytes = 0
 
     def ask(self, *commands: Command) -> Steps[list[Reply]]:
-        """Replies of the source, none of them an error."""
+        """Replies of the source, none of them an error.
+
+        Raises:
+            Changed: The key, its type or a group is not there any more.
+            Stop: The source refuses.
+        """
         replies = yield Request("source", list(commands))
         error = first_error(replies)
         if error is not None:
-            raise Stop(Refused(error.message, error.code, "source"))
+            if error.code in ("WRONGTYPE", "NOGROUP") or error.message == NO_SUCH_KEY:
+                raise Changed
+            raise Stop(refused(error, "source"))
         return replies
 
     def store(self, commands: Iterable[Command]) -> Steps[None]:
@@ -168,7 +175,7 @@ class Exchange:
         if error is not None:
             if gone is not None and error.message == NO_SUCH_KEY:
                 raise Stop(gone)
-            raise Stop(Refused(error.message, error.code))
+            raise Stop(refused(error, "target"))
 
     def note(self, losses: Iterable[str]) -> None:
         """Remembers what is lost.
@@ -216,6 +223,12 @@ class Exchange:
 
 def first_error(replies: list[Reply]) -> ReplyError | None:
     return next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+
+
+def refused(error: ReplyError, side: Side) -> Refused:
+    """A refusal in the server's words. A refused EXEC has its own in front, and has ended the transaction."""
+    words = error.message.removeprefix("EXECABORT Transaction discarded because of: ")
+    return Refused(words, words.partition(" ")[0], side)
 
 
 def time_ms(reply: Reply) -> int:

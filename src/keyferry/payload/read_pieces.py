@@ -147,10 +147,10 @@ def read_stream(exchange: Exchange, source: Abilities) -> Steps[None]:
         yield from exchange.store(entry_commands(name, entries))
         first = _successor(entries[-1][0])
         page.had((part for _, fields in entries for pair in fields for part in pair), len(entries))
-    yield from exchange.store(stream_end_commands(name, value, length, abilities))
     after = yield from _stream_frame(exchange)
     if after != (value, length):
         raise Changed
+    yield from exchange.store(stream_end_commands(name, value, length, abilities))
 
 
 def _stream_frame(exchange: Exchange) -> Steps[tuple[StreamValue, int]]:
