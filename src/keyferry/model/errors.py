@@ -57,6 +57,10 @@ class ServerError(KeyferryError):
         self.side: Side = side
 
 
+class ServerAway(ServerError):
+    """It does not answer now: down, still loading, out of connections. Trying again may help."""
+
+
 class RefusedError(KeyferryError):
     """A safety check says no."""
 

@@ -3,36 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
+import select
 import socket
 import ssl
+import time
+from collections.abc import Callable
 
 from keyferry.model.address import Endpoint, TlsSettings
-from keyferry.model.errors import ServerError, Side, UsageError
+from keyferry.model.errors import ServerAway, ServerError, Side, UsageError
 
 CONNECT_TIMEOUT_S = 5.0
+WAIT_SLICE_S = 0.2
+"""How long a wait goes on before ``on_wait`` is asked whether it is still wanted."""
+
+OnWait = Callable[[], None]
+"""Called during every longer wait; ends it by raising."""
 
 
-def dial(endpoint: Endpoint, side: Side, timeout_s: float = CONNECT_TIMEOUT_S) -> socket.socket:
+def no_wait_ends() -> None:
+    """The ``OnWait`` that lets every wait go on."""
+
+
+def dial(
+    endpoint: Endpoint, side: Side, timeout_s: float = CONNECT_TIMEOUT_S, on_wait: OnWait = no_wait_ends
+) -> socket.socket:
     """A connected socket in blocking mode with ``timeout_s`` set.
 
     Raises:
-        ServerError: The server cannot be reached, or TLS fails.
+        ServerAway: The server cannot be reached.
+        ServerError: TLS fails.
         UsageError: A TLS file cannot be read.
     """
     connection: socket.socket | None = None
+    deadline_s = time.monotonic() + timeout_s
     try:
-        if endpoint.unix_path:
-            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            connection.settimeout(timeout_s)
-            connection.connect(endpoint.unix_path)
-            return connection
-        connection = socket.create_connection((endpoint.host, endpoint.port), timeout=timeout_s)
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if endpoint.tls is None:
-            return connection
-        context = tls_context(endpoint.tls, side)
-        return context.wrap_socket(connection, server_hostname=endpoint.host)
+        connection = _connected(endpoint, deadline_s, on_wait)
+        if endpoint.tls is not None:
+            context = tls_context(endpoint.tls, side)
+            connection = context.wrap_socket(
+                connection, server_hostname=endpoint.host, do_handshake_on_connect=False
+            )
+            _shake_hands(connection, deadline_s, on_wait)
+        connection.settimeout(timeout_s)
+        return connection
     except ssl.SSLCertVerificationError as error:
         _close(connection)
         raise ServerError(
@@ -49,18 +64,87 @@ def dial(endpoint: Endpoint, side: Side, timeout_s: float = CONNECT_TIMEOUT_S) -
         ) from None
     except TimeoutError:
         _close(connection)
-        raise ServerError(
+        raise ServerAway(
             side,
             f"The {side} {endpoint} did not answer within {timeout_s:g} s.",
             "Check the address, the firewall, and whether it wants rediss:// instead of redis://.",
         ) from None
     except OSError as error:
         _close(connection)
-        raise ServerError(
+        raise ServerAway(
             side,
             f"The {side} {endpoint} cannot be reached: {error.strerror or error}.",
             "Check that the server runs and listens there.",
         ) from None
+    except BaseException:
+        _close(connection)
+        raise
+
+
+def wait_for(connection: socket.socket, events: int, deadline_s: float, on_wait: OnWait) -> None:
+    """Waits for poll()'s ``events``.
+
+    Raises:
+        TimeoutError: They did not come by ``deadline_s`` (of time.monotonic).
+    """
+    poll = select.poll()
+    poll.register(connection.fileno(), events)
+    while True:
+        left_s = deadline_s - time.monotonic()
+        if poll.poll(max(0.0, min(WAIT_SLICE_S, left_s)) * 1000):
+            return
+        if left_s <= 0:
+            raise TimeoutError
+        on_wait()
+
+
+def _connected(endpoint: Endpoint, deadline_s: float, on_wait: OnWait) -> socket.socket:
+    """The first of the host's addresses that takes the connection."""
+    if endpoint.unix_path:
+        return _connect(socket.AF_UNIX, endpoint.unix_path, deadline_s, on_wait)
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    last = OSError(errno.EHOSTUNREACH, os.strerror(errno.EHOSTUNREACH))
+    for i, (family, _, _, _, address) in enumerate(found):
+        # An address that swallows packets must leave time for the others.
+        share_s = (deadline_s - time.monotonic()) / (len(found) - i)
+        try:
+            connection = _connect(family, address, time.monotonic() + share_s, on_wait)
+        except OSError as error:
+            last = error
+            continue
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        return connection
+    raise last
+
+
+def _connect(
+    family: int, address: str | tuple[object, ...], deadline_s: float, on_wait: OnWait
+) -> socket.socket:
+    connection = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        connection.setblocking(False)
+        code = connection.connect_ex(address)
+        if code == errno.EINPROGRESS:
+            wait_for(connection, select.POLLOUT, deadline_s, on_wait)
+            code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        _close(connection)
+        raise
+    return connection
+
+
+def _shake_hands(connection: ssl.SSLSocket, deadline_s: float, on_wait: OnWait) -> None:
+    while True:
+        try:
+            connection.do_handshake()
+            return
+        except ssl.SSLWantReadError:
+            wait_for(connection, select.POLLIN, deadline_s, on_wait)
+        except ssl.SSLWantWriteError:
+            wait_for(connection, select.POLLOUT, deadline_s, on_wait)
 
 
 def tls_context(settings: TlsSettings, side: Side) -> ssl.SSLContext:

@@ -7,13 +7,15 @@ caller decides by their kind.
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import ssl
 import time
 from types import TracebackType
 
 from keyferry.model.address import Endpoint
-from keyferry.model.errors import ServerError, Side
-from keyferry.wire.dial import CONNECT_TIMEOUT_S, dial
+from keyferry.model.errors import ServerAway, ServerError, Side
+from keyferry.wire.dial import CONNECT_TIMEOUT_S, OnWait, dial, no_wait_ends, wait_for
 from keyferry.wire.resp import (
     Argument,
     ProtocolError,
@@ -25,10 +27,11 @@ from keyferry.wire.resp import (
 )
 
 CLIENT_NAME = "keyferry"
+LOADING_EVERY_S = 0.2
 RECEIVE_BYTES = 256 * 1024
 
 
-class ConnectionLost(ServerError):
+class ConnectionLost(ServerAway):
     """The connection broke or timed out after it had been made; dialling again may help."""
 
 
@@ -43,24 +46,32 @@ class Session:
         timeout_s: float = 30.0,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
         db: int | None = None,
+        on_wait: OnWait = no_wait_ends,
     ) -> None:
         """Connects.
 
         Args:
             timeout_s: Longest wait for a reply.
-            connect_timeout_s: Longest wait for the connection and the handshake.
+            connect_timeout_s: Longest wait for the connection and the handshake together.
             db: Database to select; None is the endpoint's own.
+            on_wait: Called a few times a second while we wait; ends the wait by raising.
 
         Raises:
-            ServerError: It cannot be reached, or refuses us.
+            ServerAway: It cannot be reached now.
+            ServerError: It refuses us.
         """
         self.endpoint = endpoint
         self.side: Side = side
         self._parser = ReplyParser()
         self._pending: list[Reply] = []
-        self._socket: socket.socket = dial(endpoint, side, connect_timeout_s)
+        self._on_wait = on_wait
+        self._timeout_s = timeout_s
+        self._deadline_s: float | None = time.monotonic() + connect_timeout_s
+        """Of the handshake; None after it."""
+        self._socket: socket.socket = dial(endpoint, side, connect_timeout_s, on_wait)
         try:
             self._handshake(endpoint.db if db is None else db)
+            self._deadline_s = None
             self._socket.settimeout(timeout_s)
         except BaseException:
             self.close()
@@ -117,11 +128,14 @@ class Session:
             self._expect_ok(self.call("SELECT", db), f"does not give us database {db}")
         # PING shows NOAUTH and NOPERM here, with one sentence, instead of in the middle of the work.
         reply = self.call("PING")
-        deadline = time.monotonic() + CONNECT_TIMEOUT_S
-        while isinstance(reply, ReplyError) and reply.code == "LOADING" and time.monotonic() < deadline:
-            time.sleep(0.2)
+        last_s = (self._deadline_s or 0.0) - 2 * LOADING_EVERY_S
+        while isinstance(reply, ReplyError) and reply.code == "LOADING" and time.monotonic() < last_s:
+            self._on_wait()
+            time.sleep(LOADING_EVERY_S)
             reply = self.call("PING")
-        if isinstance(reply, ReplyError) and reply.code in ("NOAUTH", "LOADING", "DENIED"):
+        if isinstance(reply, ReplyError) and (
+            reply.code in ("NOAUTH", "LOADING", "BUSY", "DENIED") or _is_full(reply)
+        ):
             self._expect_ok(reply, "refuses us")
         self.call("CLIENT", "SETNAME", CLIENT_NAME)
 
@@ -132,10 +146,12 @@ class Session:
             "NOAUTH": f"Give the password in the address, in KEYFERRY_{self.side.upper()}_PASSWORD or with --{self.side}-password-file.",
             "WRONGPASS": "Check user name and password.",
             "LOADING": "It is still reading its data from disk; try again when it is done.",
+            "BUSY": "A script or function runs there and lets nobody in; try again when it is done.",
             "NOPERM": "Give the user the missing right.",
         }
         message = _without_secrets(reply.message, self.endpoint)
-        raise ServerError(
+        kind = ServerAway if reply.code in ("LOADING", "BUSY") or _is_full(reply) else ServerError
+        raise kind(
             self.side, f"The {self.side} {self.endpoint} {problem}: {message}.", hints.get(reply.code, "")
         )
 
@@ -146,8 +162,12 @@ class Session:
             raise self._lost(error) from None
 
     def _receive(self, count: int) -> list[Reply]:
+        deadline_s = self._deadline_s
         while len(self._pending) < count:
             try:
+                if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+                    until_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
+                    wait_for(self._socket, select.POLLIN, until_s, self._on_wait)
                 data = self._socket.recv(RECEIVE_BYTES)
             except OSError as error:
                 raise self._lost(error) from None
@@ -166,6 +186,10 @@ class Session:
         return ConnectionLost(
             self.side, f"The connection to the {self.side} {self.endpoint} is lost: {reason}."
         )
+
+
+def _is_full(reply: ReplyError) -> bool:
+    return "max number of clients" in reply.message
 
 
 def _without_secrets(message: str, endpoint: Endpoint) -> str:
