@@ -7,6 +7,7 @@ caller decides by their kind.
 from __future__ import annotations
 
 import contextlib
+import os
 import select
 import socket
 import ssl
@@ -117,6 +118,19 @@ class Session:
         self._send(commands)
         return self._receive(count)
 
+    def exchange_raw(self, commands: bytes) -> bytes:
+        """Sends commands that are encoded already; their replies as they came, for comparing byte by byte.
+
+        An ECHO of a random text behind the commands marks the end. Raises as ``call``.
+        """
+        text = os.urandom(16).hex().encode()
+        marker = b"$%d\r\n%b\r\n" % (len(text), text)
+        self._send(commands + encode_command("ECHO", text))
+        replies = bytearray()
+        while not replies.endswith(marker):
+            replies += self._read_some()
+        return bytes(replies[: -len(marker)])
+
     def _handshake(self, db: int) -> None:
         endpoint = self.endpoint
         if endpoint.password or endpoint.username:
@@ -162,21 +176,24 @@ class Session:
             raise self._lost(error) from None
 
     def _receive(self, count: int) -> list[Reply]:
-        deadline_s = self._deadline_s
         while len(self._pending) < count:
-            try:
-                if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
-                    until_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
-                    wait_for(self._socket, select.POLLIN, until_s, self._on_wait)
-                data = self._socket.recv(RECEIVE_BYTES)
-            except OSError as error:
-                raise self._lost(error) from None
-            if not data:
-                raise self._lost(None)
-            self._parser.feed(data)
+            self._parser.feed(self._read_some())
             self._pending += self._parser.replies()
         replies, self._pending = self._pending[:count], self._pending[count:]
         return replies
+
+    def _read_some(self) -> bytes:
+        deadline_s = self._deadline_s
+        try:
+            if not (isinstance(self._socket, ssl.SSLSocket) and self._socket.pending()):
+                until_s = time.monotonic() + self._timeout_s if deadline_s is None else deadline_s
+                wait_for(self._socket, select.POLLIN, until_s, self._on_wait)
+            data = self._socket.recv(RECEIVE_BYTES)
+        except OSError as error:
+            raise self._lost(error) from None
+        if not data:
+            raise self._lost(None)
+        return data
 
     def _lost(self, error: OSError | None) -> ConnectionLost:
         if isinstance(error, TimeoutError):
