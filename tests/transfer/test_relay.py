@@ -161,7 +161,7 @@ def test_reserved_names_and_filtered_names_are_not_fetched(make: MakeRelay) -> N
 
 
 def test_an_oversize_payload_is_thrown_away_and_the_next_key_is_read(make: MakeRelay) -> None:
-    for size in (1, 100, 5000):
+    for size in (1, 100, 5000, 100_025):
         relay = make(config(payload_bytes_max=1000))
         with_page(relay, [b"big", b"small"])
         relay.fetch(2)

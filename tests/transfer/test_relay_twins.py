@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from typing import Any
 
 import pytest
@@ -84,6 +85,42 @@ def scripts(draw: st.DrawFn) -> Script:
     )
 
 
+def dense(seed: int) -> Script:
+    """Many keys of all kinds: what hypothesis seldom draws by itself."""
+    rnd = random.Random(seed)
+    pages = [
+        [rnd.randbytes(rnd.choice([0, 1, 3, 9, 30])) for _ in range(rnd.randrange(40))] for _ in range(5)
+    ]
+    keys = sorted({key for page in pages for key in page})
+
+    def dump() -> bytes:
+        if rnd.random() < 0.1:
+            return rnd.choice([b"$-1\r\n", b"-ERR not today\r\n", bulk(payload(0, b"x" * BIG))])
+        return bulk(
+            payload(
+                rnd.choice([0, 0, 0, 1, 1, 2, 5]),
+                rnd.randbytes(rnd.randrange(60)),
+                rnd.choice([VERSION] * 9 + [9]),
+            )
+        )
+
+    expiries = [
+        b":-1\r\n",
+        b":-1\r\n",
+        b":-2\r\n",
+        b":0\r\n",
+        b":1700000005000\r\n",
+        b":1900000000000\r\n",
+        b"-ERR who knows\r\n",
+    ]
+    return Script(
+        pages,
+        dumps={key: dump() for key in keys},
+        expiries={key: rnd.choice(expiries) for key in keys},
+        restores={key: b"-BUSYKEY\r\n" for key in keys if rnd.random() < 0.1},
+    )
+
+
 class Twins:
     """Two relays in step; every event must be the same."""
 
@@ -151,19 +188,34 @@ def settle_aside(twins: Twins, aside: Any) -> None:
         twins.both("resolve", aside.page, Outcome.FAILED)
 
 
+def run_whole_pass(
+    config: RelayConfig, script: Script, limits: list[int], source_cuts: list[int], target_cuts: list[int]
+) -> None:
+    outcomes = drive(Twins(config), script, limits, source_cuts, target_cuts)
+    passes = config.key_filter
+    selected = [
+        key
+        for page in script.pages
+        for key in page
+        if not key.startswith(b"keyferry:") and (passes is None or passes(key))
+    ]
+    assert sum(outcomes) == len(selected)
+
+
 @settings(deadline=None, max_examples=150)
 @given(configs(), scripts(), st.lists(st.integers(1, 7), min_size=1, max_size=4), CUTS, CUTS)
 def test_twins_agree_on_a_whole_pass(
     config: RelayConfig, script: Script, limits: list[int], source_cuts: list[int], target_cuts: list[int]
 ) -> None:
-    outcomes = drive(Twins(config), script, limits, source_cuts, target_cuts)
-    selected = [
-        key
-        for page in script.pages
-        for key in page
-        if not key.startswith(b"keyferry:") and (config.key_filter is None or config.key_filter(key))
-    ]
-    assert sum(outcomes) == len(selected)
+    run_whole_pass(config, script, limits, source_cuts, target_cuts)
+
+
+@settings(deadline=None, max_examples=150)
+@given(configs(), st.integers(0, 1 << 32).map(dense), st.lists(st.integers(9, 50), min_size=1, max_size=4), CUTS, CUTS)
+def test_twins_agree_on_many_keys(
+    config: RelayConfig, script: Script, limits: list[int], source_cuts: list[int], target_cuts: list[int]
+) -> None:
+    run_whole_pass(config, script, limits, [cut * 20 for cut in source_cuts], target_cuts)
 
 
 @settings(deadline=None, max_examples=300)

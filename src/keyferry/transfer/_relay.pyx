@@ -426,6 +426,11 @@ cdef class CompiledRelay:
         cdef Page held = self.page_of(page)
         held.unresolved -= 1
 
+    def page_keys(self, int64_t page):
+        cdef Page named = self.page_of(page)
+        cdef int64_t i
+        return [named.key(i) for i in range(named.keys)]
+
     # Bytes in and out
 
     @property
@@ -602,7 +607,7 @@ cdef class CompiledRelay:
                         if size - payload_at < length + 2:
                             self.skip_left = length + 2 - (size - payload_at)
                             return size
-                        position = payload_at + length + 2
+                        position = start = payload_at + length + 2
                     elif length < 0:
                         position = payload_at
                     else:

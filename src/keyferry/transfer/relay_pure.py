@@ -19,19 +19,22 @@ from collections import deque
 
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
-from keyferry.transfer.config import (
-    Aside,
-    AsideKind,
-    ExpiryMode,
-    HintMode,
-    Outcome,
-    RelayConfig,
-    Settled,
+from keyferry.transfer.config import Aside, AsideKind, ExpiryMode, Outcome, RelayConfig, Settled
+from keyferry.transfer.cutting import (
+    Incomplete,
+    bulk,
+    bulks,
+    length_of,
+    line_of,
+    number_or_error,
+    replies_end,
+    reply_line,
 )
-from keyferry.wire.resp import BULK_BYTES_MAX, LINE_BYTES_MAX, ProtocolError, encode_command
+from keyferry.transfer.requests import request_template, restore, scan_tail
+from keyferry.wire.resp import ProtocolError, encode_command
 
-_SCAN, _FETCH, _RAW, _STORE = 0, 1, 2, 3
-_DEPTH_MAX = 64
+_SCAN, _FETCH, _RAW = 0, 1, 2
+_OK = b"+OK\r\n"
 
 
 class _Page:
@@ -47,12 +50,27 @@ class _Page:
         self.payload_bytes = 0
 
 
-class _Incomplete(Exception):
-    """The reply that begins at ``start`` is not whole yet; ``need`` is where it ends, 0 when unknown."""
+class _Stores:
+    """RESTOREs of one page and one method, back to back; ``at`` is the first that is not answered."""
 
-    def __init__(self, need: int = 0, start: int = 0) -> None:
-        self.need = need
-        self.start = start
+    __slots__ = ("at", "keys", "method", "page", "sizes")
+
+    def __init__(self, page: _Page, method: int) -> None:
+        self.page = page
+        self.method = method
+        self.keys: list[bytes] = []
+        self.sizes: list[int] = []
+        self.at = 0
+
+
+class _Own:
+    """Replies to somebody's own commands."""
+
+    __slots__ = ("replies", "token")
+
+    def __init__(self, token: int, replies: int) -> None:
+        self.token = token
+        self.replies = replies
 
 
 class PureRelay:
@@ -69,7 +87,7 @@ class PureRelay:
         self._source_out_bytes = 0
         self._target_out_bytes = 0
         self._source_runs: deque[list[int]] = deque()
-        self._target_runs: deque[tuple[int, int, bytes, int, int]] = deque()
+        self._target_runs: deque[_Stores | _Own] = deque()
         self._pages: deque[_Page] = deque()
         self._by_number: dict[int, _Page] = {}
         self._next_page = 0
@@ -89,16 +107,10 @@ class PureRelay:
         self.next_cursor = b""
         self.fetched_keys = 0
         self.fetched_bytes = 0
-        self._scan_tail = self._make_scan_tail()
-
-    def _make_scan_tail(self) -> tuple[bytes, ...]:
-        tail: tuple[bytes, ...] = ()
-        if self.config.scan_match:
-            tail += (b"MATCH", self.config.scan_match)
-        tail += (b"COUNT", b"%d" % self.config.scan_count)
-        if self.config.scan_type:
-            tail += (b"TYPE", self.config.scan_type)
-        return tail
+        self._scan_tail = scan_tail(config)
+        self._requests = request_template(config)
+        self._mask = int.from_bytes(config.resign_mask, "big")
+        self._plain = not config.hints and config.expiry != ExpiryMode.REMAINING and config.absolute
 
     # What the driver asks for
 
@@ -122,28 +134,15 @@ class PureRelay:
             if end < len(page.keys):
                 self._to_fetch.appendleft((page, end))
             self._fetching.append((page, begin, end))
-            for i in range(begin, end):
-                self._request(out, page.keys[i])
-                asked += 1
+            template, slots = self._requests
+            out += [template % ((len(key), key) * slots) for key in page.keys[begin:end]]
+            asked += end - begin
         if asked:
             self._send_source(b"".join(out))
             self._source_runs.append([_FETCH, asked, 0])
             self.queued_keys -= asked
             self.fetching_keys += asked
         return asked
-
-    def _request(self, out: list[bytes], key: bytes) -> None:
-        argument = b"$%d\r\n%b\r\n" % (len(key), key)
-        hints = self.config.hints
-        if hints == HintMode.IDLETIME:
-            out.append(b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n" + argument)
-        elif hints == HintMode.FREQ:
-            out.append(b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n" + argument)
-        out.append(b"*2\r\n$4\r\nDUMP\r\n" + argument)
-        if self.config.expiry == ExpiryMode.ABSOLUTE:
-            out.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n" + argument)
-        elif self.config.expiry == ExpiryMode.REMAINING:
-            out.append(b"*1\r\n$4\r\nTIME\r\n*2\r\n$4\r\nPTTL\r\n" + argument)
 
     def source_command(self, token: int, data: bytes, replies: int) -> None:
         """Sends somebody's own commands to the source; the replies' bytes come out of ``take_raw``."""
@@ -153,7 +152,7 @@ class PureRelay:
     def target_command(self, token: int, data: bytes, replies: int) -> None:
         """The same for the target."""
         self._send_target(data)
-        self._target_runs.append((_RAW, token, b"", replies, 0))
+        self._target_runs.append(_Own(token, replies))
 
     def store(
         self,
@@ -189,6 +188,10 @@ class PureRelay:
 
     def release(self, page: int) -> None:
         self._by_number[page].unresolved -= 1
+
+    def page_keys(self, page: int) -> list[bytes]:
+        """The keys of a page that is not settled yet."""
+        return list(self._by_number[page].keys)
 
     # Bytes in and out
 
@@ -250,7 +253,7 @@ class PureRelay:
                     position = self._read_scan(buffer, position)
                 else:
                     position = self._read_raw(buffer, position)
-        except _Incomplete as more:
+        except Incomplete as more:
             position = more.start
             self._source_need = max(0, more.need - position)
         return position
@@ -260,32 +263,29 @@ class PureRelay:
     def _read_scan(self, buffer: bytes, start: int) -> int:
         try:
             if buffer.startswith(b"-", start):
-                line, end = _line(buffer, start)
+                line, end = line_of(buffer, start)
                 self._source_runs.popleft()
                 self.scan_pending = False
                 self._asides.append(Aside(AsideKind.SOURCE_ERROR, -1, b"", line[1:], 0, -1))
                 return end
-            count, position = _length(buffer, start, b"*")
+            count, position = length_of(buffer, start, b"*")
             if count != 2:
                 raise ProtocolError("The source answered SCAN with something else.")
-            cursor, position = _bulk(buffer, position)
-            count, position = _length(buffer, position, b"*")
+            cursor, position = bulk(buffer, position)
+            count, position = length_of(buffer, position, b"*")
             if cursor is None or not cursor.isdigit() or count < 0:
                 raise ProtocolError("The source answered SCAN with something else.")
-            keys: list[bytes] = []
-            passes = self.config.key_filter
-            for _ in range(count):
-                key, position = _bulk(buffer, position)
-                if key is None:
-                    raise ProtocolError("The source answered SCAN with something else.")
-                if not key.startswith(RESERVED_PREFIX) and (passes is None or passes(key)):
-                    keys.append(key)
-        except _Incomplete:
-            raise _Incomplete(0, start) from None
+            keys, position = bulks(buffer, position, count)
+        except Incomplete:
+            raise Incomplete(0, start) from None
         self._source_runs.popleft()
         self.scan_pending = False
         self.next_cursor = cursor
-        self._add_page(cursor, keys)
+        passes = self.config.key_filter
+        self._add_page(
+            cursor,
+            [key for key in keys if not key.startswith(RESERVED_PREFIX) and (passes is None or passes(key))],
+        )
         return position
 
     def _add_page(self, cursor: bytes, keys: list[bytes]) -> _Page:
@@ -304,6 +304,10 @@ class PureRelay:
         expiry, hints = self.config.expiry, self.config.hints
         position = start
         while run[1]:
+            if self._plain and not self._oversize:
+                position = self._read_plain(buffer, position, run)
+                if not run[1]:
+                    break
             start = position
             error = expiry_error = b""
             payload: bytes | None = b""
@@ -313,28 +317,116 @@ class PureRelay:
                     self._hint = -1
                     if hints:
                         # A key that is gone has no hint: nil or an error here is not the key's failure.
-                        self._hint, position, _ = _number_or_error(buffer, position)
+                        self._hint, position, _ = number_or_error(buffer, position)
                     payload, position, error = self._read_payload(buffer, position)
                     if self._skip_left:
                         return len(buffer)
+                    if self._oversize:
+                        start = position
                 if expiry == ExpiryMode.REMAINING:
                     position = self._read_time(buffer, position)
                 if expiry:
-                    expires, position, expiry_error = _number_or_error(buffer, position)
-            except _Incomplete as more:
-                raise _Incomplete(more.need, start) from None
+                    expires, position, expiry_error = number_or_error(buffer, position)
+            except Incomplete as more:
+                raise Incomplete(more.need, start) from None
             run[1] -= 1
             page, key = self._next_fetched()
             self._dispatch(page, key, payload, expires, error or expiry_error)
         self._source_runs.popleft()
         return position
 
+    def _read_plain(self, buffer: bytes, position: int, run: list[int]) -> int:
+        """Reads keys for as long as nothing about them is unusual or incomplete; leaves the rest to ``_read_fetch``."""
+        config = self.config
+        actions, wanted, version, offset = (
+            config.actions,
+            config.wanted,
+            config.source_version,
+            config.clock_offset_ms,
+        )
+        asks_expiry = config.expiry == ExpiryMode.ABSOLUTE
+        biggest = config.payload_bytes_max
+        find = buffer.find
+        out: list[bytes] = []
+        done = 0
+        while run[1]:
+            page, begin, end = self._fetching[0]
+            keys = page.keys
+            at = begin
+            while at < end and run[1]:
+                line = find(b"\r\n", position)
+                if line < 0 or buffer[position] != 36:
+                    break
+                digits = buffer[position + 1 : line]
+                if not digits.isdigit() or not 11 <= (size := int(digits)) <= biggest:
+                    break
+                after = line + 2 + size
+                expires_at = 0
+                following = after + 2
+                if asks_expiry:
+                    if buffer[after : after + 3] != b"\r\n:" or (stop := find(b"\r\n", after + 3)) < 0:
+                        break
+                    number = buffer[after + 3 : stop]
+                    if number != b"-1":
+                        if not number.isdigit() or len(number) > 19:
+                            break
+                        expires_at = max(1, int(number) + offset)
+                    following = stop + 2
+                elif buffer[after:following] != b"\r\n":
+                    break
+                payload = buffer[line + 2 : after]
+                kind = payload[0]
+                action = actions[kind]
+                if not wanted[kind] or action > 1 or payload[-10] | payload[-9] << 8 != version:
+                    break
+                key = keys[at]
+                at += 1
+                run[1] -= 1
+                position = following
+                done += size
+                if action:
+                    payload = self._resigned(payload)
+                out.append(restore(config, key, expires_at, payload))
+                stores = self._stores(page, action)
+                stores.keys.append(key)
+                stores.sizes.append(size)
+            else:
+                self._took(page, begin, at, end)
+                continue
+            self._took(page, begin, at, end)
+            break
+        self.fetched_keys += len(out)
+        self.fetched_bytes += done
+        self.storing_keys += len(out)
+        self._send_target(b"".join(out))
+        return position
+
+    def _took(self, page: _Page, begin: int, at: int, end: int) -> None:
+        """Keys ``begin`` to ``at`` of the run of fetched keys in front are read."""
+        self.fetching_keys -= at - begin
+        if at == end:
+            self._fetching.popleft()
+        else:
+            self._fetching[0] = (page, at, end)
+
+    def _stores(self, page: _Page, method: int) -> _Stores:
+        """The run that the next RESTORE belongs to."""
+        last = self._target_runs[-1] if self._target_runs else None
+        if not isinstance(last, _Stores) or last.page is not page or last.method != method:
+            last = _Stores(page, method)
+            self._target_runs.append(last)
+        return last
+
+    def _resigned(self, payload: bytes) -> bytes:
+        footer = int.from_bytes(payload[-10:], "big") ^ self._mask
+        return payload[:-10] + footer.to_bytes(10, "big")
+
     def _read_time(self, buffer: bytes, position: int) -> int:
-        count, position = _length(buffer, position, b"*")
+        count, position = length_of(buffer, position, b"*")
         if count != 2:
             raise ProtocolError("The source answered TIME with something else.")
-        seconds, position = _bulk(buffer, position)
-        micros, position = _bulk(buffer, position)
+        seconds, position = bulk(buffer, position)
+        micros, position = bulk(buffer, position)
         if seconds is None or micros is None or not seconds.isdigit() or not micros.isdigit():
             raise ProtocolError("The source answered TIME with something else.")
         self._time_ms = int(seconds) * 1000 + int(micros) // 1000
@@ -343,9 +435,9 @@ class PureRelay:
     def _read_payload(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes]:
         """The answer to DUMP, where it ends, and the text of an error. Sets ``_oversize`` and ``_skip_left``."""
         if buffer.startswith(b"-", position):
-            line, end = _line(buffer, position)
+            line, end = line_of(buffer, position)
             return None, end, line[1:]
-        length, after = _length(buffer, position, b"$")
+        length, after = length_of(buffer, position, b"$")
         if length > self.config.payload_bytes_max:
             have = len(buffer) - after
             self._oversize = True
@@ -353,15 +445,11 @@ class PureRelay:
                 self._skip_left = length + 2 - have
                 return b"", len(buffer), b""
             return b"", after + length + 2, b""
-        return (*_bulk(buffer, position), b"")
+        return (*bulk(buffer, position), b"")
 
     def _next_fetched(self) -> tuple[_Page, bytes]:
         page, begin, end = self._fetching[0]
-        if begin + 1 == end:
-            self._fetching.popleft()
-        else:
-            self._fetching[0] = (page, begin + 1, end)
-        self.fetching_keys -= 1
+        self._took(page, begin, begin + 1, end)
         return page, page.keys[begin]
 
     def _dispatch(self, page: _Page, key: bytes, payload: bytes | None, expires: int, error: bytes) -> None:
@@ -390,8 +478,7 @@ class PureRelay:
             self._asides.append(Aside(AsideKind.CONVERT, page.number, key, payload, expires_at, hint))
             return
         if action == Method.RESIGNED:
-            footer = bytes(a ^ b for a, b in zip(payload[-10:], self.config.resign_mask, strict=True))
-            payload = payload[:-10] + footer
+            payload = self._resigned(payload)
         self._restore(page.number, key, expires_at, payload, action, hint, self.config.replace)
 
     def _expires_at(self, expires: int) -> int:
@@ -407,26 +494,20 @@ class PureRelay:
     def _restore(
         self, page: int, key: bytes, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
     ) -> None:
-        options = b"$7\r\nREPLACE\r\n" if replace else b""
-        count = 4 + replace
-        ttl = expires_at
-        if expires_at:
-            if self.config.absolute:
-                options += b"$6\r\nABSTTL\r\n"
-                count += 1
-            else:
-                ttl = max(1, expires_at - self.config.clock_offset_ms - self._source_now_ms)
-        if hint >= 0:
-            name = b"$8\r\nIDLETIME\r\n" if self.config.hints == HintMode.IDLETIME else b"$4\r\nFREQ\r\n"
-            number = b"%d" % hint
-            options += b"%b$%d\r\n%b\r\n" % (name, len(number), number)
-            count += 2
-        time = b"%d" % ttl
+        stores = self._stores(self._by_number[page], method)
         self._send_target(
-            b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b"
-            % (count, len(key), key, len(time), time, len(payload), payload, options)
+            restore(
+                self.config,
+                key,
+                expires_at,
+                payload,
+                replace=replace,
+                hint=hint,
+                source_now_ms=self._source_now_ms,
+            )
         )
-        self._target_runs.append((_STORE, page, key, method, len(payload)))
+        stores.keys.append(key)
+        stores.sizes.append(len(payload))
         self.storing_keys += 1
 
     def feed_target(self, data: bytes | bytearray | memoryview) -> None:
@@ -442,37 +523,63 @@ class PureRelay:
             while position < len(buffer):
                 if not runs:
                     raise ProtocolError("The target sent a reply that nothing asked for.")
-                if runs[0][0] == _RAW:
-                    position = self._read_target_raw(buffer, position)
-                    continue
-                if buffer.startswith(b"+OK\r\n", position):
-                    position += 5
-                    _, number, _, method, size = runs.popleft()
-                    self.storing_keys -= 1
-                    page = self._by_number[number]
-                    page.outcomes[0] += 1
-                    page.methods[method] += 1
-                    page.payload_bytes += size
-                    page.unresolved -= 1
+                first = runs[0]
+                if isinstance(first, _Own):
+                    position = self._read_target_raw(buffer, position, first)
                 else:
-                    line, position = _reply_line(buffer, position)
-                    _, number, key, _, _ = runs.popleft()
-                    self.storing_keys -= 1
-                    self._asides.append(Aside(AsideKind.TARGET_ERROR, number, key, line, 0, -1))
-        except _Incomplete as more:
+                    position = self._read_answers(buffer, position, first)
+        except Incomplete as more:
+            position = max(position, more.start)
             self._target_need = max(0, more.need - position)
         self._target_in = bytearray(buffer[position:])
 
-    def _read_target_raw(self, buffer: bytes, start: int) -> int:
-        _, token, _, replies, _ = self._target_runs[0]
-        end = _replies_end(buffer, start, replies)
+    def _read_answers(self, buffer: bytes, position: int, stores: _Stores) -> int:
+        """Answers to RESTOREs of one run: as many as are there, or up to and with the first refusal."""
+        left = len(stores.keys) - stores.at
+        agreed = min(left, (len(buffer) - position) // 5)
+        if buffer[position : position + 5 * agreed] != _OK * agreed:
+            agreed = 0
+            while buffer.startswith(_OK, position + 5 * agreed):
+                agreed += 1
+        if agreed:
+            self._agreed(stores, agreed)
+            position += 5 * agreed
+        if stores.at == len(stores.keys):
+            self._target_runs.popleft()
+            return position
+        if position == len(buffer):
+            return position
+        try:
+            line, after = reply_line(buffer, position)
+        except Incomplete:
+            raise Incomplete(0, position) from None
+        self._asides.append(
+            Aside(AsideKind.TARGET_ERROR, stores.page.number, stores.keys[stores.at], line, 0, -1)
+        )
+        stores.at += 1
+        self.storing_keys -= 1
+        if stores.at == len(stores.keys):
+            self._target_runs.popleft()
+        return after
+
+    def _agreed(self, stores: _Stores, count: int) -> None:
+        page = stores.page
+        page.outcomes[Outcome.COPIED] += count
+        page.methods[stores.method] += count
+        page.payload_bytes += sum(stores.sizes[stores.at : stores.at + count])
+        page.unresolved -= count
+        stores.at += count
+        self.storing_keys -= count
+
+    def _read_target_raw(self, buffer: bytes, start: int, own: _Own) -> int:
+        end = replies_end(buffer, start, own.replies)
         self._target_runs.popleft()
-        self._raw.append((token, buffer[start:end]))
+        self._raw.append((own.token, buffer[start:end]))
         return end
 
     def _read_raw(self, buffer: bytes, start: int) -> int:
         _, replies, token = self._source_runs[0]
-        end = _replies_end(buffer, start, replies)
+        end = replies_end(buffer, start, replies)
         self._source_runs.popleft()
         self._raw.append((token, buffer[start:end]))
         return end
@@ -534,94 +641,3 @@ class PureRelay:
     def idle(self) -> bool:
         """Nothing is asked for, nothing is under way, every page is settled and taken."""
         return not (self._pages or self._source_runs or self._target_runs or self._asides or self._raw)
-
-
-def _line(buffer: bytes, position: int) -> tuple[bytes, int]:
-    end = buffer.find(b"\r\n", position)
-    if end < 0:
-        if len(buffer) - position > LINE_BYTES_MAX:
-            raise ProtocolError("The server sent a line without an end.")
-        raise _Incomplete
-    return buffer[position:end], end + 2
-
-
-def _reply_line(buffer: bytes, position: int) -> tuple[bytes, int]:
-    """The text of an answer to RESTORE that is not +OK."""
-    if buffer[position] not in b"-+":
-        raise ProtocolError("The target answered RESTORE with something else.")
-    line, end = _line(buffer, position)
-    return line[1:], end
-
-
-def _integer(text: bytes) -> int:
-    digits = text[1:] if text.startswith(b"-") else text
-    if not digits.isdigit() or len(digits) > 19:
-        raise ProtocolError(f"The server sent {text[:32]!r} where a number belongs.")
-    return int(text)
-
-
-def _length(buffer: bytes, position: int, kind: bytes) -> tuple[int, int]:
-    if position < len(buffer) and buffer[position : position + 1] != kind:
-        raise ProtocolError(f"The server sent {buffer[position : position + 1]!r} where {kind!r} belongs.")
-    line, after = _line(buffer, position)
-    length = _integer(line[1:])
-    if not -1 <= length <= BULK_BYTES_MAX:
-        raise ProtocolError(f"The server announced a length of {length}.")
-    return length, after
-
-
-def _bulk(buffer: bytes, position: int) -> tuple[bytes | None, int]:
-    length, after = _length(buffer, position, b"$")
-    if length < 0:
-        return None, after
-    end = after + length
-    if len(buffer) < end + 2:
-        raise _Incomplete(end + 2)
-    if buffer[end : end + 2] != b"\r\n":
-        raise ProtocolError("The server sent a string without its end.")
-    return buffer[after:end], end + 2
-
-
-def _number_or_error(buffer: bytes, position: int) -> tuple[int, int, bytes]:
-    """An integer reply, or -1 and an error's text; a nil counts as -1."""
-    line, after = _line(buffer, position)
-    kind = line[:1]
-    if kind == b":":
-        return _integer(line[1:]), after, b""
-    if kind == b"-":
-        return -1, after, line[1:]
-    if line in (b"$-1", b"*-1", b"_"):
-        return -1, after, b""
-    raise ProtocolError(f"The server sent {line[:32]!r} where a number belongs.")
-
-
-def _replies_end(buffer: bytes, start: int, replies: int) -> int:
-    """Where ``replies`` complete replies that begin at ``start`` end."""
-    position = start
-    left = [replies]
-    try:
-        while left:
-            if left[-1] == 0:
-                left.pop()
-                continue
-            left[-1] -= 1
-            line, after = _line(buffer, position)
-            kind = line[:1]
-            if kind in (b"$", b"=", b"!"):
-                length = _integer(line[1:])
-                if length > BULK_BYTES_MAX:
-                    raise ProtocolError(f"The server announced a length of {length}.")
-                after += length + 2 if length >= 0 else 0
-                if after > len(buffer):
-                    raise _Incomplete(after)
-            elif kind in (b"*", b"~", b">", b"%"):
-                count = _integer(line[1:])
-                if len(left) >= _DEPTH_MAX:
-                    raise ProtocolError("The server sent a reply that is nested too deeply.")
-                left.append(max(0, count) * (2 if kind == b"%" else 1))
-            elif kind not in (b"+", b"-", b":", b"_", b"#", b",", b"("):
-                raise ProtocolError(f"The server sent {kind!r} where a reply begins.")
-            position = after
-    except _Incomplete as more:
-        raise _Incomplete(more.need, start) from None
-    return position

@@ -1,0 +1,84 @@
+"""The bytes of a relay's own commands. Pure Python only."""
+
+from __future__ import annotations
+
+from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
+
+
+def scan_tail(config: RelayConfig) -> tuple[bytes, ...]:
+    """What follows the cursor in SCAN."""
+    tail: tuple[bytes, ...] = ()
+    if config.scan_match:
+        tail += (b"MATCH", config.scan_match)
+    tail += (b"COUNT", b"%d" % config.scan_count)
+    if config.scan_type:
+        tail += (b"TYPE", config.scan_type)
+    return tail
+
+
+def request_template(config: RelayConfig) -> tuple[bytes, int]:
+    """What is asked per key, as a template with as many pairs of length and name as the number says."""
+    slot = b"$%d\r\n%b\r\n"
+    parts: list[bytes] = []
+    if config.hints == HintMode.IDLETIME:
+        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n")
+    elif config.hints == HintMode.FREQ:
+        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n")
+    parts.append(b"*2\r\n$4\r\nDUMP\r\n")
+    if config.expiry == ExpiryMode.ABSOLUTE:
+        parts.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n")
+    elif config.expiry == ExpiryMode.REMAINING:
+        parts.append(b"*1\r\n$4\r\nTIME\r\n*2\r\n$4\r\nPTTL\r\n")
+    return b"".join(part + slot for part in parts), len(parts)
+
+
+def restore(
+    config: RelayConfig,
+    key: bytes,
+    expires_at_ms: int,
+    payload: bytes,
+    *,
+    replace: bool | None = None,
+    hint: int = -1,
+    source_now_ms: int = 0,
+) -> bytes:
+    """One RESTORE.
+
+    Args:
+        expires_at_ms: Unix milliseconds on the target's clock; 0 is for ever.
+        replace: None is what the configuration says.
+        hint: IDLETIME in seconds or FREQ, as the configuration says; -1 is none.
+        source_now_ms: Unix milliseconds on the source's clock, where the remaining time is sent.
+    """
+    if replace is None:
+        replace = config.replace
+    if not expires_at_ms and hint < 0 and replace:
+        return b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n" % (
+            len(key),
+            key,
+            len(payload),
+            payload,
+        )
+    count, ttl = 4 + replace, expires_at_ms
+    options = b"$7\r\nREPLACE\r\n" if replace else b""
+    if expires_at_ms and config.absolute:
+        options += b"$6\r\nABSTTL\r\n"
+        count += 1
+    elif expires_at_ms:
+        ttl = max(1, expires_at_ms - config.clock_offset_ms - source_now_ms)
+    if hint >= 0:
+        name = b"$8\r\nIDLETIME\r\n" if config.hints == HintMode.IDLETIME else b"$4\r\nFREQ\r\n"
+        number = b"%d" % hint
+        options += b"%b$%d\r\n%b\r\n" % (name, len(number), number)
+        count += 2
+    time = b"%d" % ttl
+    return b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+        count,
+        len(key),
+        key,
+        len(time),
+        time,
+        len(payload),
+        payload,
+        options,
+    )
