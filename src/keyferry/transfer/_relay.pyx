@@ -604,6 +604,8 @@ cdef class CompiledRelay:
                         return start
                     if length > self.payload_bytes_max:
                         self.oversize = True
+                        self.fetched_keys += 1
+                        self.fetched_bytes += length
                         if size - payload_at < length + 2:
                             self.skip_left = length + 2 - (size - payload_at)
                             return size
@@ -618,9 +620,18 @@ cdef class CompiledRelay:
                         if data[position - 2] != 13 or data[position - 1] != 10:
                             raise ProtocolError("The server sent a string without its end.")
             if self.expiry == EXPIRY_REMAINING:
-                position = self.read_time(position)
-                if position == INCOMPLETE:
-                    return start
+                if position < size and data[position] == 45:
+                    end = line_end(data, size, position)
+                    if end == INCOMPLETE:
+                        return start
+                    if not error_at:
+                        error_at = position + 1
+                        error_end = end
+                    position = end + 2
+                else:
+                    position = self.read_time(position)
+                    if position == INCOMPLETE:
+                        return start
             if self.expiry != EXPIRY_NONE:
                 after = position
                 position = read_number(data, size, position, &expires, &end)

@@ -309,7 +309,7 @@ class PureRelay:
                 if not run[1]:
                     break
             start = position
-            error = expiry_error = b""
+            error = time_error = expiry_error = b""
             payload: bytes | None = b""
             expires = -1
             try:
@@ -324,14 +324,14 @@ class PureRelay:
                     if self._oversize:
                         start = position
                 if expiry == ExpiryMode.REMAINING:
-                    position = self._read_time(buffer, position)
+                    position, time_error = self._read_time(buffer, position)
                 if expiry:
                     expires, position, expiry_error = number_or_error(buffer, position)
             except Incomplete as more:
                 raise Incomplete(more.need, start) from None
             run[1] -= 1
             page, key = self._next_fetched()
-            self._dispatch(page, key, payload, expires, error or expiry_error)
+            self._dispatch(page, key, payload, expires, error or time_error or expiry_error)
         self._source_runs.popleft()
         return position
 
@@ -421,7 +421,11 @@ class PureRelay:
         footer = int.from_bytes(payload[-10:], "big") ^ self._mask
         return payload[:-10] + footer.to_bytes(10, "big")
 
-    def _read_time(self, buffer: bytes, position: int) -> int:
+    def _read_time(self, buffer: bytes, position: int) -> tuple[int, bytes]:
+        """Where the answer to TIME ends, and the text of an error."""
+        if buffer.startswith(b"-", position):
+            line, end = line_of(buffer, position)
+            return end, line[1:]
         count, position = length_of(buffer, position, b"*")
         if count != 2:
             raise ProtocolError("The source answered TIME with something else.")
@@ -430,7 +434,7 @@ class PureRelay:
         if seconds is None or micros is None or not seconds.isdigit() or not micros.isdigit():
             raise ProtocolError("The source answered TIME with something else.")
         self._time_ms = int(seconds) * 1000 + int(micros) // 1000
-        return position
+        return position, b""
 
     def _read_payload(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes]:
         """The answer to DUMP, where it ends, and the text of an error. Sets ``_oversize`` and ``_skip_left``."""
@@ -441,6 +445,8 @@ class PureRelay:
         if length > self.config.payload_bytes_max:
             have = len(buffer) - after
             self._oversize = True
+            self.fetched_keys += 1
+            self.fetched_bytes += length
             if have < length + 2:
                 self._skip_left = length + 2 - have
                 return b"", len(buffer), b""
