@@ -9,6 +9,7 @@ from keyferry.model.errors import ServerError, Side
 from keyferry.model.identity import ServerIdentity
 from keyferry.payload.plan import PayloadPlan
 from keyferry.transfer.config import ExpiryMode
+from keyferry.wire.dial import OnWait, no_wait_ends
 from keyferry.wire.session import Session
 
 PROTO_MAX_BULK_BYTES = 512 << 20
@@ -23,19 +24,24 @@ class Sides:
     target_identity: ServerIdentity
     plan: PayloadPlan
 
-    def __init__(self, settings: CopySettings) -> None:
+    def __init__(self, settings: CopySettings, on_wait: OnWait = no_wait_ends) -> None:
+        """Args: on_wait: Called a few times a second while a server lets us wait; ends that by raising."""
         self._settings = settings
+        self._on_wait = on_wait
         self.clock_offset_ms = 0
         self.target_bulk_bytes_max = PROTO_MAX_BULK_BYTES
+        self.evicted_keys: int | None = None
+        """Of the target since it started; None when it does not say."""
 
     def session(self, side: Side, database: int | None = None) -> Session:
         """A new connection. ``database``: None is the address's own.
 
         Raises:
-            ServerError: It cannot be reached or refuses us.
+            ServerAway: It cannot be reached now.
+            ServerError: It refuses us.
         """
         endpoint = self._settings.source if side == "source" else self._settings.target
-        return Session(endpoint, side, db=database)
+        return Session(endpoint, side, db=database, on_wait=self._on_wait)
 
     def open(self) -> None:
         """Asks both who they are. Raises as ``session``."""
@@ -50,6 +56,7 @@ class Sides:
             else:
                 self.clock_offset_ms = 0
             self.target_bulk_bytes_max = _bulk_bytes_max(target)
+            self.evicted_keys = evicted_keys(target)
             self._modules = _modules(target)
             self.plan = self._plan(self.source_identity)
             self._keyspace = _keyspace(source)
@@ -101,6 +108,12 @@ class Sides:
 def _keyspace(session: Session) -> dict[int, Keyspace] | None:
     reply = session.call("INFO", "keyspace")
     return keyspace(parse_info(reply)) if isinstance(reply, bytes) else None
+
+
+def evicted_keys(session: Session) -> int | None:
+    """Keys that the server has evicted since it started; None when it does not say."""
+    reply = session.call("INFO", "stats")
+    return info_number(parse_info(reply), "stats", "evicted_keys") if isinstance(reply, bytes) else None
 
 
 def _bulk_bytes_max(session: Session) -> int:

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 
 from keyferry.copy.info import Info, info_text, parse_info
+from keyferry.copy.replies import Verdict, verdict
+from keyferry.model.errors import ServerAway
 from keyferry.model.identity import Family, ServerIdentity
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.payload.types import rdb_version_of
@@ -42,10 +44,12 @@ def identify(session: Session) -> ServerIdentity:
     be had, the version table decides.
 
     Raises:
-        ConnectionLost: The connection broke.
+        ServerAway: It asks us to come again, or the connection broke.
         ProtocolError: The peer does not speak RESP.
     """
     reply = session.call("INFO", "server")
+    if isinstance(reply, ReplyError) and verdict(reply.message) is Verdict.WAIT:
+        raise ServerAway(session.side, f"The {session.side} {session.endpoint} says: {reply.message}.")
     found = (
         identity_of(parse_info(reply))
         if isinstance(reply, bytes)

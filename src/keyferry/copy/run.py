@@ -10,22 +10,29 @@ from __future__ import annotations
 
 import time
 
-from keyferry.copy.connect import Sides
+from keyferry.copy.connect import Sides, evicted_keys
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.functions import copy_functions
 from keyferry.copy.passes import DatabasePass, PassContext
 from keyferry.copy.pipeline import ExpiryMoved, SettledPages
 from keyferry.copy.plan import CopyPlan, plan_copy
 from keyferry.copy.replies import ServerBusy
-from keyferry.copy.safety import all_keys, foreign_keys, refuse_foreign, refuse_same_server
+from keyferry.copy.safety import (
+    all_keys,
+    foreign_keys,
+    refuse_foreign,
+    refuse_merged,
+    refuse_other_policy,
+    refuse_same_server,
+)
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import Checkpoint, Position, State, state_name
-from keyferry.model.errors import InterruptedRun, ServerError, Side, UsageError
+from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
 from keyferry.telemetry.progress import Observer, Teller
 from keyferry.telemetry.report import CopyReport, Counts
-from keyferry.wire.session import ConnectionLost, Session
+from keyferry.wire.session import Session
 
 __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 
@@ -76,30 +83,35 @@ class _Run:
         self._counts = Counts()
         self._began_s = time.monotonic()
         self._began_cpu_s = time.process_time()
-        self._saved_s = self._settled_s = self._began_s
+        self._saved_s = self._began_s
+        self._settlings = 0
+        self._trouble_s: float | None = None
+        """Since when nothing has been settled because a server is away."""
         self._dirty = False
         loaded = state.load()
-        self._resumed = loaded is not None
-        self._checkpoint = loaded or Checkpoint()
+        self._resumed = self._begun = loaded is not None
+        self._checkpoint = loaded or Checkpoint(on_conflict=settings.on_conflict)
         self._earlier = _counts_of(self._checkpoint)
         self._earlier_s = self._checkpoint.seconds
         self._failures = FailureLog(settings.failures_file, resumed=self._resumed)
         self._watch = Watch(settings, observe)
-        self._sides = Sides(settings)
+        self._sides = Sides(settings, self._check_stop)
         self._ask_expiry = False
 
     def run(self) -> CopyReport:
-        self._meet()
-        databases = self._sides.databases()
+        databases = self._meet()
         self._watch.begin(
             self._sides.total_keys(databases), self._earlier.scanned if not self._checkpoint.comparing else 0
         )
         try:
-            for database in databases:
-                self._copy_database(database)
+            # Each again when a server turns out to be another process than the one that was copied to or from.
+            while left := [database for database in databases if not self._position(database).done]:
+                self._copy_database(left[0])
             functions = self._copy_functions()
+            with self._sides.session("target") as target:
+                self._watch.evictions(evicted_keys(target))
         finally:
-            self._save()
+            self._save(force=True)
             self._watch.close()
         return CopyReport(
             run=self._counts,
@@ -115,26 +127,45 @@ class _Run:
 
     # Meeting the servers
 
-    def _meet(self) -> None:
-        """The first look of this run: safety, and whether the checkpoint belongs to these processes."""
-        sides = self._sides
+    def _meet(self) -> list[int]:
+        """The first look of this run: safety, and whether the checkpoint belongs to these processes.
+
+        Returns the source's databases that are copied.
+        """
+        sides, checkpoint = self._sides, self._checkpoint
         sides.open()
         refuse_same_server(sides.source_identity, sides.target_identity)
+        databases = sides.databases()
+        refuse_merged(databases, self._settings.selection)
         if self._resumed:
+            refuse_other_policy(checkpoint.on_conflict, self._settings.on_conflict)
             self._tell(f"Going on with an earlier run of this copy, {self._earlier.scanned:,} keys in.")
             self._recognise()
-            return
-        targets = sorted(
-            {self._settings.selection.target_database(database) for database in sides.databases()}
+        else:
+            self._state.discard()
+        self._look_at_target(
+            [database for database in databases if _position_name(database) not in checkpoint.positions]
         )
-        with sides.session("target") as session:
+        for database in databases:
+            self._position(database)
+        self._belongs_now()
+        # From here on what the target holds may be ours: a checkpoint before this moment would say so of foreign keys.
+        self._begun = True
+        self._save(force=True)
+        self._watch.evictions(sides.evicted_keys)
+        return databases
+
+    def _look_at_target(self, databases: list[int]) -> None:
+        """What it holds before we write to it: refused, remembered, or to be replaced. Args: the source's."""
+        if not databases:
+            return
+        targets = sorted({self._settings.selection.target_database(database) for database in databases})
+        with self._sides.session("target") as session:
             foreign = foreign_keys(session, targets)
             if self._settings.on_conflict is None:
                 refuse_foreign(foreign)
             elif foreign and self._settings.on_conflict != "replace":
                 self._remember_foreign(session, targets)
-        self._belongs_now()
-        self._save(force=True)
 
     def _remember_foreign(self, session: Session, targets: list[int]) -> None:
         """Which keys the target holds before we write: the only ones that can be in conflict."""
@@ -145,7 +176,7 @@ class _Run:
                 self._state.add_foreign(database, keys)
 
     def _recognise(self) -> None:
-        """Makes the cursors void when either server is another process than the checkpoint's."""
+        """Makes the cursors void when what was copied, or where to go on, cannot be relied on any more."""
         sides, checkpoint = self._sides, self._checkpoint
         other = [
             side
@@ -156,33 +187,37 @@ class _Run:
             if now != then
         ]
         if other:
-            self._tell(
-                f"The {' and the '.join(other)} {'is' if len(other) == 1 else 'are'} another process than before: "
-                "going over all keys again by comparison."
-            )
-            checkpoint.positions.clear()
-            checkpoint.comparing = True
-            self._belongs_now()
-            self._save(force=True)
+            reason = f"The {' and the '.join(other)} {'is' if len(other) == 1 else 'are'} another process than before"
+        elif (sides.evicted_keys or 0) > (checkpoint.evicted_keys or 0):
+            reason = "The target has evicted keys meanwhile"
+        else:
+            return
+        self._tell(f"{reason}: going over all keys again by comparison.")
+        checkpoint.positions = {name: Position() for name in checkpoint.positions}
+        checkpoint.comparing = True
+        self._belongs_now()
+        self._watch.forget_evictions()
+        self._save(force=True)
 
     def _belongs_now(self) -> None:
         self._checkpoint.source_run_id = self._sides.source_identity.run_id
         self._checkpoint.target_run_id = self._sides.target_identity.run_id
+        self._checkpoint.evicted_keys = self._sides.evicted_keys
 
     # Copying
 
     def _copy_database(self, database: int) -> None:
-        """One database to its end, through as many pipelines as it takes."""
+        """One database, through as many pipelines as it takes, until it is done or its cursor is void."""
         backoff_s = BACKOFF_S
-        self._settled_s = time.monotonic()
         while not self._position(database).done:
+            settlings = self._settlings
             try:
                 self._one_pass(database)
             except ExpiryMoved:
                 self._ask_expiry = True
                 self._tell("Keys expire on the source: fetching expiries too, from here on.")
-            except (ConnectionLost, ServerBusy) as trouble:
-                if time.monotonic() - self._settled_s < backoff_s * 2:
+            except (ServerAway, ServerBusy) as trouble:
+                if self._settlings != settlings:
                     backoff_s = BACKOFF_S
                 self._wait(trouble, backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
@@ -203,7 +238,7 @@ class _Run:
         self._save(force=True)
 
     def _position(self, database: int) -> Position:
-        return self._checkpoint.positions.setdefault(f"0/{database}", Position())
+        return self._checkpoint.positions.setdefault(_position_name(database), Position())
 
     def _settle(self, database: int, pages: SettledPages) -> None:
         outcomes = pages.settled.outcomes
@@ -222,9 +257,12 @@ class _Run:
         for note, number in pages.notes.items():
             self._checkpoint.notes[note] = self._checkpoint.notes.get(note, 0) + number
         position = self._position(database)
-        if pages.settled.cursor != b"0":
+        # Not later: counts and cursor are saved together, or a run that goes on would count these keys again.
+        position.done = pages.settled.cursor == b"0"
+        if not position.done:
             position.cursor = pages.settled.cursor.decode()
-        self._settled_s = time.monotonic()
+        self._settlings += 1
+        self._trouble_s = None
         self._dirty = True
 
     def _turn(self) -> None:
@@ -259,25 +297,30 @@ class _Run:
         return total
 
     def _check_stop(self) -> None:
-        if self._stop.requested:
-            self._save(force=True)
-            raise InterruptedRun("Interrupted.", "Give the same command again to go on where it was.")
+        if not self._stop.requested:
+            return
+        if not self._begun:
+            raise InterruptedRun("Interrupted before the copy began; nothing was written.")
+        self._save(force=True)
+        raise InterruptedRun("Interrupted.", "Give the same command again to go on where it was.")
 
     # When something breaks
 
-    def _wait(self, trouble: ConnectionLost | ServerBusy, backoff_s: float) -> None:
-        """Waits a moment, then meets both servers again; gives up ``retry_s`` after the last progress.
+    def _wait(self, trouble: ServerAway | ServerBusy, backoff_s: float) -> None:
+        """Waits a moment, then meets both servers again; gives up when nothing was settled for ``retry_s``.
 
         Raises:
             ServerError: It did not come back in time, or refuses us now.
         """
         side: Side = trouble.side
         message = (
-            trouble.message if isinstance(trouble, ConnectionLost) else f"The {side} says: {trouble.message}."
+            trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
         )
+        if self._trouble_s is None:
+            self._trouble_s = time.monotonic()
         self._tell(f"{message} Trying again.")
         while True:
-            if time.monotonic() - self._settled_s > self._settings.retry_s:
+            if time.monotonic() - self._trouble_s > self._settings.retry_s:
                 raise ServerError(
                     side,
                     f"{message} It has not come back for {self._settings.retry_s:g} s.",
@@ -287,15 +330,12 @@ class _Run:
             backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
             try:
                 self._sides.open()
-            except UsageError:
-                raise
-            except ServerError as error:
+            except ServerAway as error:
                 side, message = error.side, error.message
-                if "refuse" in message or "credentials" in message:
-                    raise
-                continue
-            self._recognise()
-            return
+            else:
+                self._watch.evictions(self._sides.evicted_keys)
+                self._recognise()
+                return
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -316,6 +356,10 @@ class _Run:
             )
         self._tell(f"Carried {carried} function {'library' if carried == 1 else 'libraries'}.")
         return carried
+
+
+def _position_name(database: int) -> str:
+    return f"0/{database}"
 
 
 def _counts_of(checkpoint: Checkpoint) -> Counts:

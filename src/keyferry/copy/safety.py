@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keyferry.copy.identify import same_server
-from keyferry.model.errors import RefusedError, ServerError
+from keyferry.copy.settings import ConflictPolicy
+from keyferry.model.errors import RefusedError, ServerError, UsageError
 from keyferry.model.identity import ServerIdentity
 from keyferry.model.keys import is_reserved
+from keyferry.model.selection import Selection
 from keyferry.wire.resp import Reply, ReplyError
 from keyferry.wire.session import Session
 
@@ -22,6 +24,32 @@ def refuse_same_server(source: ServerIdentity, target: ServerIdentity) -> None:
         raise RefusedError(
             "Source and target are the same server.", "Name another target; nothing was written."
         )
+
+
+def refuse_merged(databases: list[int], selection: Selection) -> None:
+    """Raises UsageError when two databases would go into one, where equal names overwrite each other in silence."""
+    places: dict[int, int] = {}
+    for database in databases:
+        place = selection.target_database(database)
+        if place in places:
+            raise UsageError(
+                f"Databases {places[place]} and {database} would both go into the target's {place}.",
+                "Copy them one after the other, the second with --on-conflict to say what equal names mean.",
+            )
+        places[place] = database
+
+
+def refuse_other_policy(earlier: ConflictPolicy | None, now: ConflictPolicy | None) -> None:
+    """Raises RefusedError when an unfinished run treated the target's own keys in a way that ``now`` cannot go on with.
+
+    ``earlier`` None: there were none. ``skip`` and ``fail`` remember which keys are the target's; ``replace`` does not.
+    """
+    if earlier in (None, now) or now == "replace" or {earlier, now} == {"skip", "fail"}:
+        return
+    raise RefusedError(
+        f"An earlier, unfinished run of this copy was given --on-conflict {earlier}.",
+        f"Give --on-conflict {earlier} again to go on, or --restart to begin anew.",
+    )
 
 
 def foreign_keys(session: Session, databases: list[int]) -> int:

@@ -45,16 +45,14 @@ class Watch:
         self._probes = {probe.side: probe for probe in probes}
 
     def turn(self) -> None:
-        """Shows a snapshot when one is due.
-
-        Raises:
-            ServerError: The target has begun to evict keys.
-        """
+        """Shows a snapshot when one is due. Raises as ``evictions``."""
         now = time.monotonic()
         if now - self._shown_s < SHOW_EVERY_S:
             return
         self._shown_s = now
-        self._check_evictions()
+        probe = self._probes.get("target")
+        if probe is not None:
+            self.evictions(info_number(probe.info, "stats", "evicted_keys"))
         self._keys.mark(now, self._counts.scanned)
         self._bytes.mark(now, self._counts.bytes)
         self._observe(self._snapshot(now))
@@ -63,18 +61,25 @@ class Watch:
         """Shows the last state."""
         self._observe(self._snapshot(time.monotonic()))
 
-    def _check_evictions(self) -> None:
-        probe = self._probes.get("target")
-        evicted = info_number(probe.info, "stats", "evicted_keys") if probe else None
+    def evictions(self, evicted: int | None) -> None:
+        """Takes the target's count of evicted keys; None when it does not say.
+
+        Raises:
+            ServerError: It has begun to evict keys.
+        """
         if evicted is None:
             return
         if self._evicted is not None and evicted > self._evicted:
             raise ServerError(
                 "target",
                 f"The target has begun to evict keys ({evicted - self._evicted:,} since the copy began).",
-                "Raise its maxmemory or make room, then give the same command with --restart and --on-conflict replace: what was evicted must be copied again.",
+                "Raise its maxmemory or make room, then give the same command again: it compares all keys and writes the lost ones anew.",
             )
         self._evicted = evicted
+
+    def forget_evictions(self) -> None:
+        """All keys are compared again: the next count is where counting begins."""
+        self._evicted = None
 
     def _snapshot(self, now: float) -> Progress:
         counts = self._counts

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 from keyferry.model.errors import RefusedError, UsageError
 
@@ -38,12 +39,16 @@ class Checkpoint:
         source_run_id, target_run_id: The processes that it belongs to.
         positions: By shard and database, such as ``0/3``.
         counts: ``Counts.as_dict()``'s numbers, of all runs.
+        on_conflict: What the first run was told to do with keys that the target holds.
+        evicted_keys: The target's count when we last met it.
         comparing: The keys are gone over by comparison, because a server was another process than before.
         seconds: Of all runs.
     """
 
     source_run_id: str = ""
     target_run_id: str = ""
+    on_conflict: Literal["replace", "skip", "fail"] | None = None
+    evicted_keys: int | None = None
     positions: dict[str, Position] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     methods: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
