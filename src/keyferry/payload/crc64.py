@@ -36,7 +36,9 @@ def crc64_pure(data: bytes | bytearray | memoryview, crc: int = 0) -> int:
 crc64 = crc64_pure
 if wanted() != "pure":
     try:
-        from keyferry.payload._crc64 import crc64
+        from keyferry.payload import _crc64
+
+        crc64 = _crc64.crc64
     except ImportError:
         if wanted() == "compiled":
             raise
