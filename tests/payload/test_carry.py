@@ -16,6 +16,7 @@ from keyferry.payload.names import temporary_name
 from keyferry.payload.reader import decode
 from keyferry.payload.write_commands import Abilities
 from keyferry.testing.servers import Server
+from keyferry.wire.session import Session
 
 OLD = ("SET", KEY, "what was there before")
 WAYS = ["pieces", "whole"]
@@ -274,9 +275,7 @@ def test_a_value_that_never_rests_is_given_up(ferry: Ferry, kind: str) -> None:
     ferry.build(*BUILDERS[kind])
     done(ferry.target, OLD)
     old = ferry.on_target()
-    meddler = _Meddler(ferry, CHANGES[kind], times=1000)
-    change: tuple[str | bytes | int, ...] = ("PEXPIRE", KEY, 10_000_000)
-    meddler.commands = [change]
+    meddler = _Meddler(ferry, [("PEXPIRE", KEY, 10_000_000)], times=1000)
     outcome = ferry.drive(carry_of(ferry, "pieces"), before=meddler)
     assert isinstance(outcome, Refused)
     assert (outcome.code, outcome.side) == (TORN, "source")
@@ -295,8 +294,7 @@ class _Meddler:
         self.rounds = 0
         self._times = times
         self._reads = 0
-        self._session = ferry.source.endpoint
-        self._ferry = ferry
+        self._endpoint = ferry.source.endpoint
 
     def __call__(self, index: int, request: Request) -> None:
         if request.side == "source":
@@ -305,9 +303,7 @@ class _Meddler:
             self.rounds += 1
             self._reads = 0
         if self._reads == 4 and self.rounds <= self._times and request.side == "source":
-            from keyferry.wire.session import Session
-
-            with Session(self._session, "source") as other:
+            with Session(self._endpoint, "source") as other:
                 done(other, *self.commands)
 
 
@@ -359,13 +355,42 @@ def test_a_key_that_is_gone_from_the_source_goes_from_the_target_when_it_may(
     assert ferry.on_target() is None
 
 
-def test_a_key_that_goes_while_it_is_read_is_gone(ferry: Ferry) -> None:
-    ferry.build(*BUILDERS["list"])
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_a_key_that_goes_while_it_is_read_is_gone(ferry: Ferry, kind: str) -> None:
+    ferry.build(*BUILDERS[kind])
     done(ferry.target, OLD)
     meddler = _Meddler(ferry, [("DEL", KEY)], times=1)
     assert ferry.drive(carry_of(ferry, "pieces"), before=meddler) == Vanished()
     assert ferry.on_target() is None
     assert not ferry.left_over()
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_a_key_that_becomes_another_is_read_as_what_it_became(ferry: Ferry, kind: str) -> None:
+    ferry.build(*BUILDERS[kind])
+    other = BUILDERS["set" if kind == "list" else "list"]
+    meddler = _Meddler(ferry, [("DEL", KEY), *other], times=1)
+    assert isinstance(ferry.drive(carry_of(ferry, "pieces"), before=meddler), Carried)
+    assert ferry.on_target() == ferry.on_source()
+    assert not ferry.left_over()
+
+
+def test_a_key_that_expires_while_it_is_read_is_gone(ferry: Ferry) -> None:
+    done(ferry.source, *BUILDERS["list"], ("PEXPIRE", KEY, 100))
+    done(ferry.target, OLD)
+    carry = carry_in_pieces(ferry.destination(), ferry.source_identity, clock_offset_ms=0)
+    assert ferry.drive(carry, before=lambda index, request: time.sleep(0.02)) == Vanished()
+    assert ferry.on_target() is None
+    assert not ferry.left_over()
+
+
+def test_a_source_that_hides_its_counters_still_tells_field_expiries(ferry: Ferry) -> None:
+    _fields(ferry)
+    new = ferry.build(*BUILDERS["hash"], ("HPEXPIREAT", KEY, 4_102_444_800_123, "FIELDS", 2, 7, 8))
+    done(ferry.source, ("ACL", "SETUSER", "mover", "on", ">word", "~*", "+@all", "-info"))
+    done(ferry.source, ("AUTH", "mover", "word"))
+    assert isinstance(ferry.drive(carry_of(ferry, "pieces")), Carried)
+    assert ferry.on_target() == new
 
 
 @pytest.mark.parametrize("way", WAYS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 
 import pytest
 from carrying import KEY, Ferry, done, ferry_between
@@ -98,9 +99,14 @@ VALUES: dict[str, st.SearchStrategy[Value]] = {
 def test_any_value_arrives(flushed: Callable[..., Server], kind: str, pair: tuple[str, str]) -> None:
     """Both ways of carrying, one after the other."""
     source, target = map(flushed, pair)
-    onto_source = ferry_between(source, source)
-    onwards = ferry_between(source, target)
+    with (
+        closing(ferry_between(source, source)) as onto_source,
+        closing(ferry_between(source, target)) as onwards,
+    ):
+        _check(kind, onto_source, onwards)
 
+
+def _check(kind: str, onto_source: Ferry, onwards: Ferry) -> None:
     @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
     @given(VALUES[kind])
     def arrives(value: Value) -> None:
@@ -119,8 +125,6 @@ def test_any_value_arrives(flushed: Callable[..., Server], kind: str, pair: tupl
 
     arrives()
     assert onwards.onlooker.call("DBSIZE") == 1
-    onto_source.close()
-    onwards.close()
 
 
 def _held(ferry: Ferry) -> Value:

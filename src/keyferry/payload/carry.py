@@ -72,7 +72,7 @@ def carry_value(value: Value, destination: Destination) -> Carry:
         if isinstance(value, HashValue) and value.expiries:
             exchange.fields_expire = True
             if not exchange.abilities.field_expiry:
-                value = yield from _without_expiries(value)
+                value = yield from _without_expiries(exchange, value)
         yield from exchange.store(value_commands(exchange.name, value, exchange.abilities))
         return (yield from _publish(exchange, *_shape(value), destination.expires_at_ms))
     except Stop as stop:
@@ -154,10 +154,11 @@ def _open(exchange: Exchange) -> Steps[None]:
         raise Stop(Conflict())
 
 
-def _without_expiries(value: HashValue) -> Steps[HashValue]:
+def _without_expiries(exchange: Exchange, value: HashValue) -> Steps[HashValue]:
     """The fields that are still alive by the target's clock; the others must not live on for ever."""
-    (now,) = yield Request("target", [("TIME",)])
-    now_ms = time_ms(now)
+    replies = yield Request("target", [("TIME",)])
+    exchange.raise_error(replies)
+    now_ms = time_ms(replies[0])
     return HashValue(
         [(field, data) for field, data in value.fields if value.expiries.get(field, now_ms + 1) > now_ms]
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import TypeAlias, cast
 
 from keyferry.model.values import Consumer, PendingEntry, StreamGroup, StreamId, StreamValue
-from keyferry.payload.exchange import TORN, Changed, Exchange, Refused, Steps, Stop, time_ms
+from keyferry.payload.exchange import TORN, Changed, Exchange, Refused, Request, Steps, Stop, time_ms
 from keyferry.payload.write_commands import (
     STRING_PIECE_BYTES,
     Abilities,
@@ -215,9 +215,14 @@ def _read_pending(exchange: Exchange, group: bytes) -> Steps[None]:
 
 
 def _field_expiry_in_use(exchange: Exchange) -> Steps[bool]:
-    """Whether any hash on the source has a field that expires: INFO counts them (Redis, Valkey spelling)."""
-    (info,) = yield from exchange.ask(("INFO", "keyspace"))
-    counters = (part.partition(b"=") for line in _bytes(info).split() for part in line.split(b","))
+    """Whether any hash on the source has a field that expires: INFO counts them (Redis, Valkey spelling).
+
+    A source that does not tell may have some.
+    """
+    (info,) = yield Request("source", [("INFO", "keyspace")])
+    if not isinstance(info, bytes):
+        return True
+    counters = (part.partition(b"=") for line in info.split() for part in line.split(b","))
     return any(
         name in (b"subexpiry", b"keys_with_volatile_items") and count != b"0" for name, _, count in counters
     )
