@@ -17,6 +17,7 @@ REPLY_BYTES_MAX = 4 << 20
 KEY_BYTES_GUESS = 4096
 """A payload's size before the first is seen."""
 KEYS_MIN = 16
+WAKE_BYTES = 32 * 1024
 STORING_KEYS_MAX = 20_000
 
 
@@ -54,6 +55,10 @@ class Flow:
             self._seen_keys, self._seen_bytes = counters.fetched_keys, counters.fetched_bytes
         by_bytes = int(REPLY_BYTES_MAX / max(self._average, 1.0))
         return max(KEYS_MIN, min(by_bytes, 2 * self._batch))
+
+    def wake_bytes(self, counters: Counters) -> int:
+        """How many bytes of replies are worth waking up for: many, while many more than those are under way."""
+        return WAKE_BYTES if counters.fetching_keys * self._average > 4 * WAKE_BYTES else 1
 
     def wants_scan(self, counters: Counters) -> bool:
         return counters.queued_keys < 2 * self._batch

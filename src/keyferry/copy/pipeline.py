@@ -30,7 +30,12 @@ POLL_MS = 5
 SILENCE_S_MAX = 30.0
 """A server that owes replies and sends nothing for so long counts as lost."""
 ANSWERS_WAIT_MAX = 2000
+ANSWERS_WAIT_S_MAX = 0.02
 """Target replies are mere acknowledgements: we need not wake up for each handful of them."""
+UNSETTLED_KEYS_MAX = 200_000
+"""Names that are remembered behind a key that takes long; then SCAN waits."""
+HELD_BYTES_MAX = 8 << 20
+"""Payloads that wait for a decision; above it no more keys are asked for."""
 
 
 class ExpiryMoved(Exception):
@@ -59,15 +64,26 @@ class Pipeline:
         flow: Flow,
         pace: Pace,
         probes: list[Probe],
+        *,
+        batch: int,
+        source_ahead_ms: float | None,
     ) -> None:
+        """Args: source_ahead_ms: The source's clock minus ours, where the target takes no absolute expiries."""
         self._source, self._target = source, target
         self._relay, self._errands, self._slow = relay, errands, slow
         self._flow, self._pace, self._probes = flow, pace, probes
         self._view = memoryview(bytearray(RECEIVE_BYTES))
         self._poll = select.poll()
         self._heard: dict[Side, float] = {"source": time.monotonic(), "target": time.monotonic()}
+        self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
+        self._source_ahead_ms = source_ahead_ms
         self._known_page = -1
-        self._held: deque[int] = deque()
+        self._settled_pages = 0
+        self._asked_keys = 0
+        self._held: deque[tuple[int, int]] = deque()
+        """Pages not proven yet, with the number of keys asked for when their last one is."""
+        self._under_proof: list[int] = []
+        self._asking = False
         self._expired_keys: int | None = None
 
     def run(
@@ -108,6 +124,11 @@ class Pipeline:
         self._source.close()
         self._target.close()
 
+    def unproven_keys(self) -> list[bytes]:
+        """Keys that may have been written without the expiry that they had: nothing proved yet that they had none."""
+        pages = self._under_proof + [page for page, _ in self._held]
+        return [key for page in pages for key in self._relay.page_keys(page)]
+
     def _register(self) -> None:
         self._poll.register(self._source.fileno(), select.POLLIN)
         self._poll.register(self._target.fileno(), select.POLLIN)
@@ -127,7 +148,10 @@ class Pipeline:
         now = time.monotonic()
         backlog = target.out_bytes > TARGET_BACKLOG_BYTES_MAX
         self._poll.modify(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
+        source.wake_at(self._flow.wake_bytes(relay))
         lazy = relay.storing_keys < ANSWERS_WAIT_MAX and relay.fetching_keys and not len(self._errands)
+        # Not for long: behind a slow source too few would come together, and the target would look dead.
+        lazy = lazy and now - self._heard["target"] < ANSWERS_WAIT_S_MAX
         self._poll.modify(target.fileno(), target.wants | (0 if lazy else select.POLLIN))
         for probe in self._probes:
             probe.turn(now)
@@ -149,7 +173,9 @@ class Pipeline:
     def _receive_source(self, now: float) -> None:
         count = self._source.receive(self._view)
         if count:
-            self._relay.feed_source(self._view[:count])
+            ahead_ms = self._source_ahead_ms
+            clock_ms = 0 if ahead_ms is None else int(time.time() * 1000 + ahead_ms)
+            self._relay.feed_source(self._view[:count], clock_ms)
             self._heard["source"] = now
 
     def _receive_target(self, now: float) -> None:
@@ -177,16 +203,27 @@ class Pipeline:
         relay = self._relay
         if relay.newest_page != self._known_page:
             self._hold_new_pages()
-        if not relay.scan_pending and relay.next_cursor not in (b"", b"0") and self._flow.wants_scan(relay):
+        more = not relay.scan_pending and relay.next_cursor not in (b"", b"0")
+        if (
+            more
+            and relay.newest_page - self._settled_pages < self._pages_max
+            and self._flow.wants_scan(relay)
+        ):
             relay.scan(relay.next_cursor)
-        if not relay.queued_keys:
-            return
-        allowance = self._pace.allowance(time.monotonic(), relay.fetched_keys, relay.fetched_bytes)
+        if relay.queued_keys and self._errands.held_bytes < HELD_BYTES_MAX:
+            self._fetch()
+        self._prove_expiry()
+
+    def _fetch(self) -> None:
+        relay = self._relay
+        allowance = self._pace.allowance(
+            time.monotonic(), relay.fetched_keys, relay.fetched_bytes, relay.fetching_keys
+        )
         wanted = self._flow.wants_fetch(relay, self._target.out_bytes + relay.target_out_bytes, allowance)
         if wanted:
-            self._pace.spend(relay.fetch(wanted))
-            if not relay.queued_keys:
-                self._prove_expiry()
+            asked = relay.fetch(wanted)
+            self._asked_keys += asked
+            self._pace.spend(asked)
 
     # Copying without asking for expiries: proven after each page by INFO
 
@@ -195,22 +232,24 @@ class Pipeline:
         if self._relay.config.expiry == ExpiryMode.NONE:
             for page in range(self._known_page + 1, newest + 1):
                 self._relay.hold(page)
-                self._held.append(page)
-            if not self._relay.queued_keys:
-                self._prove_expiry()
+                self._held.append((page, self._asked_keys + self._relay.queued_keys))
         self._known_page = newest
 
     def _prove_expiry(self) -> None:
-        if not self._held:
+        """Looks at INFO behind the DUMPs of whole pages; one look at a time."""
+        while not self._asking and self._held and self._held[0][1] <= self._asked_keys:
+            self._under_proof.append(self._held.popleft()[0])
+        if self._asking or not self._under_proof:
             return
-        pages = list(self._held)
-        self._held.clear()
+        self._asking = True
 
         def then(replies: list[Reply]) -> None:
             if self._expiry_moved(replies):
                 raise ExpiryMoved
-            for page in pages:
+            for page in self._under_proof:
                 self._relay.release(page)
+            self._under_proof.clear()
+            self._asking = False
 
         self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], then)
 
@@ -229,6 +268,7 @@ class Pipeline:
     def _settle(self, settled: Settled, on_settled: Callable[[SettledPages], None]) -> None:
         failures: list[Failure] = []
         notes: Counter[str] = Counter()
+        self._settled_pages += len(settled.pages)
         for page in settled.pages:
             its_failures, its_notes = self._slow.take_page(page)
             failures += its_failures

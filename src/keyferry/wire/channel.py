@@ -25,6 +25,7 @@ class Channel:
         self._socket.setblocking(False)
         self._tls = isinstance(self._socket, ssl.SSLSocket)
         self._out: deque[memoryview] = deque()
+        self._low_water_bytes = 1
         self.out_bytes = 0
 
     def fileno(self) -> int:
@@ -43,6 +44,16 @@ class Channel:
     def buffered(self) -> bool:
         """TLS holds decrypted bytes that poll() does not know of."""
         return self._tls and isinstance(self._socket, ssl.SSLSocket) and self._socket.pending() > 0
+
+    def wake_at(self, low_water_bytes: int) -> None:
+        """Asks not to be woken for fewer bytes than this, where the platform can (TCP on Linux).
+
+        Only to be raised while many more bytes than that are sure to come. TLS needs every byte at once.
+        """
+        if low_water_bytes != self._low_water_bytes and not self._tls:
+            self._low_water_bytes = low_water_bytes
+            with contextlib.suppress(OSError):
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, low_water_bytes)
 
     def queue(self, data: bytes) -> None:
         if data:

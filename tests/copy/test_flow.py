@@ -1,0 +1,59 @@
+"""The flow: bounded in bytes by what was seen, never at a standstill."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keyferry.copy.flow import KEYS_MIN, REPLY_BYTES_MAX, STORING_KEYS_MAX, TARGET_BACKLOG_BYTES_MAX, Flow
+
+
+@dataclass
+class Counters:
+    queued_keys: int = 10_000
+    fetching_keys: int = 0
+    storing_keys: int = 0
+    fetched_keys: int = 0
+    fetched_bytes: int = 0
+
+
+def seen(flow: Flow, counters: Counters, keys: int, size: int) -> int:
+    counters.fetched_keys += keys
+    counters.fetched_bytes += keys * size
+    return flow.window(counters)
+
+
+def test_before_anything_is_seen_little_is_asked_for() -> None:
+    assert Flow(1000).wants_fetch(Counters(), 0, 1 << 30) * 4096 <= REPLY_BYTES_MAX
+
+
+def test_small_values_open_the_window_to_two_batches() -> None:
+    flow, counters = Flow(1000), Counters()
+    for _ in range(30):
+        window = seen(flow, counters, 1000, 80)
+    assert window == 2000
+
+
+def test_large_values_close_it_at_once() -> None:
+    flow, counters = Flow(1000), Counters()
+    for _ in range(30):
+        seen(flow, counters, 1000, 80)
+    assert seen(flow, counters, 100, 1_000_000) == KEYS_MIN
+
+
+def test_a_slow_target_stops_the_asking() -> None:
+    flow = Flow(1000)
+    assert flow.wants_fetch(Counters(), TARGET_BACKLOG_BYTES_MAX + 1, 1 << 30) == 0
+    assert flow.wants_fetch(Counters(storing_keys=STORING_KEYS_MAX + 1), 0, 1 << 30) == 0
+
+
+def test_never_more_than_allowed_or_queued() -> None:
+    flow = Flow(1000)
+    assert flow.wants_fetch(Counters(), 0, 3) == 3
+    assert flow.wants_fetch(Counters(queued_keys=2), 0, 1 << 30) == 2
+    assert flow.wants_fetch(Counters(fetching_keys=5000), 0, 1 << 30) == 0
+
+
+def test_few_bytes_under_way_are_worth_waking_for() -> None:
+    flow = Flow(1000)
+    assert flow.wake_bytes(Counters(fetching_keys=1)) == 1
+    assert flow.wake_bytes(Counters(fetching_keys=1000)) > 1
