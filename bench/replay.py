@@ -17,8 +17,8 @@ from keyferry.wire.resp import encode_command
 from keyferry.wire.session import Session
 
 MARKER = b"keyferry-bench-end-of-stream"
-WINDOW_SEGMENTS = 4
-RECEIVE_BYTES = 1 << 20
+WINDOW_SEGMENTS = 40
+RECEIVE_BYTES = 1 << 16
 STALL_MS = 30_000
 TTL_SHARE_MAX = 0.01
 """How far the reply bytes may be off where they hold PTTLs, whose digits change with time."""

@@ -26,10 +26,10 @@ HOW_TO_READ = """\
 ## How to read this
 
 - The two limits are no tools. The source's is every key read with SCAN, DUMP and its expiry from requests
-  that were made in advance, with the replies thrown away; the target's is every key written with RESTORE,
-  made in advance too. No copy by SCAN can be faster than the slower of the two, except where it may leave
-  out requests (expiries, when no key has one). The share of the limit is computed round by round; its
-  median is shown.
+  that were made in advance in pages of 100 keys, with the replies thrown away; the target's is every key
+  written with RESTORE, made in advance too. No copy by SCAN can be faster than the slower of the two,
+  except where it may leave out requests (expiries, when no key has one). The share of the limit is computed
+  round by round; its median is shown.
 - *keys/s* counts the copying itself, from the first request to the last reply, as the tool reports it; for
   tools that do not say, their whole process. *Process* is the time from the start of the tool to its end,
   with interpreter start, checks and reports, which weigh more on small data sets.
