@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from keyferry.copy.identify import clock_offset, identify, with_footer
 from keyferry.copy.info import Keyspace, info_number, keyspace, module_names, parse_info
 from keyferry.copy.settings import CopySettings
@@ -30,6 +32,8 @@ class Sides:
         self._on_wait = on_wait
         self.clock_offset_ms = 0
         self.target_bulk_bytes_max = PROTO_MAX_BULK_BYTES
+        self.source_ahead_ms = 0.0
+        """The source's clock minus ours."""
         self.evicted_keys: int | None = None
         """Of the target since it started; None when it does not say."""
 
@@ -50,6 +54,7 @@ class Sides:
             self.source_identity, self.target_identity = identify(source), identify(target)
             for session in (source, target):
                 _refuse_cluster(session)
+            self.source_ahead_ms = _ahead_ms(source)
             offset = clock_offset(source, target)
             if offset is not None and abs(offset.offset_ms) > max(CLOCK_AGREES_MS, offset.uncertainty_ms):
                 self.clock_offset_ms = round(offset.offset_ms)
@@ -85,6 +90,11 @@ class Sides:
         )
 
     @property
+    def absolute(self) -> bool:
+        """Whether the target takes absolute expiries (RESTORE's ABSTTL)."""
+        return self.target_identity.version >= (5, 0, 0)
+
+    @property
     def expiry_mode(self) -> ExpiryMode:
         """How expiries are asked for, where they must be: PEXPIRETIME since Redis 7.0."""
         return ExpiryMode.ABSOLUTE if self.source_identity.version >= (7, 0, 0) else ExpiryMode.REMAINING
@@ -108,6 +118,13 @@ class Sides:
 def _keyspace(session: Session) -> dict[int, Keyspace] | None:
     reply = session.call("INFO", "keyspace")
     return keyspace(parse_info(reply)) if isinstance(reply, bytes) else None
+
+
+def _ahead_ms(session: Session) -> float:
+    match session.call("TIME"):
+        case [bytes(seconds), bytes(micros)]:
+            return int(seconds) * 1000 + int(micros) / 1000 - time.time() * 1000
+    return 0.0
 
 
 def evicted_keys(session: Session) -> int | None:

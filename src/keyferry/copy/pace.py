@@ -35,6 +35,10 @@ class Guard:
         """One measured latency, over what the idle server answers in."""
         self._worst_ms = max(self._worst_ms, added_ms)
 
+    def begin_pass(self) -> None:
+        """The count of keys begins anew."""
+        self._since = -1.0
+
     def tick(self, now_s: float, keys_done: int) -> None:
         """Decides when an interval is over. ``keys_done`` counts all keys so far."""
         if not self._latency_max_ms:
@@ -45,7 +49,7 @@ class Guard:
         elapsed = now_s - self._since
         if elapsed < INTERVAL_S:
             return
-        measured = (keys_done - self._keys) / elapsed
+        measured = max(0, keys_done - self._keys) / elapsed
         self._fastest = max(self._fastest, measured)
         if self.rate is not None:
             self.slowed_s += elapsed
@@ -87,7 +91,9 @@ class Pace:
         self._max_bandwidth = max_bandwidth
         self._keys = Bucket()
         self._bytes = Bucket()
-        self._bytes_seen = 0
+        self._bytes_charged = 0.0
+        self._key_bytes: float | None = None
+        self._seen = (0, 0)
         self._guarded = latency_max_ms > 0
         self._waiting_since = -1.0
         self.limited_s = 0.0
@@ -105,12 +111,19 @@ class Pace:
             return "limited"
         return "free" if self._guarded else "off"
 
-    def allowance(self, now_s: float, keys_done: int, payload_bytes: int) -> int:
+    def begin_pass(self) -> None:
+        """The counts of keys and bytes begin anew."""
+        self._bytes_charged = 0.0
+        self._seen = (0, 0)
+        self.guard.begin_pass()
+
+    def allowance(self, now_s: float, keys_done: int, payload_bytes: int, keys_waiting: int) -> int:
         """Keys that may be asked for now.
 
         Args:
-            keys_done: All keys fetched so far.
-            payload_bytes: All payload bytes fetched so far.
+            keys_done: Keys whose payload has arrived in this pass.
+            payload_bytes: Of those keys.
+            keys_waiting: Keys that are asked for and have not arrived.
         """
         self.guard.tick(now_s, keys_done)
         allowed = float(UNLIMITED)
@@ -119,16 +132,39 @@ class Pace:
             allowed = self._keys.allowance(min(rates), now_s)
         limited = self._max_rate is not None and allowed < 1
         if self._max_bandwidth is not None:
-            self._bytes.spend(payload_bytes - self._bytes_seen)
-            self._bytes_seen = payload_bytes
-            if self._bytes.allowance(self._max_bandwidth, now_s) <= 0:
-                allowed, limited = 0.0, True
+            by_bytes = self._by_bytes(now_s, keys_done, payload_bytes, keys_waiting)
+            limited = limited or by_bytes < 1
+            allowed = min(allowed, by_bytes)
         self._note(limited and self.guard.rate is None, now_s)
         return int(max(0.0, allowed))
 
     def spend(self, keys: int) -> None:
+        """So many keys were asked for."""
         if self._max_rate is not None or self.guard.rate is not None:
             self._keys.spend(keys)
+        if self._key_bytes is not None:
+            self._bytes_charged += keys * self._key_bytes
+            self._bytes.spend(keys * self._key_bytes)
+
+    def _by_bytes(self, now_s: float, keys_done: int, payload_bytes: int, keys_waiting: int) -> float:
+        """Keys that the bandwidth allows: charged by the average when they are asked for, corrected when they come."""
+        assert self._max_bandwidth is not None
+        keys, size = keys_done - self._seen[0], payload_bytes - self._seen[1]
+        if keys > 0:
+            recent = size / keys
+            self._key_bytes = (
+                recent if self._key_bytes is None else self._key_bytes + (recent - self._key_bytes) / 4
+            )
+            self._seen = (keys_done, payload_bytes)
+        owed = payload_bytes + keys_waiting * (self._key_bytes or 0.0)
+        self._bytes.spend(owed - self._bytes_charged)
+        self._bytes_charged = owed
+        tokens = self._bytes.allowance(self._max_bandwidth, now_s)
+        if tokens <= 0:
+            return 0.0
+        if self._key_bytes is None:
+            return 0.0 if keys_waiting else 1.0
+        return max(1.0, tokens / max(1.0, self._key_bytes))
 
     def _note(self, limited: bool, now_s: float) -> None:
         if self._waiting_since >= 0:

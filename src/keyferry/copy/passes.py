@@ -12,6 +12,7 @@ from keyferry.copy.errands import Errands
 from keyferry.copy.flow import Flow
 from keyferry.copy.pipeline import Pipeline, SettledPages
 from keyferry.copy.probe import Probe
+from keyferry.copy.replies import stopping_error
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.slowpath import Rules, SlowPath, wanted_types
 from keyferry.copy.watch import Watch
@@ -21,6 +22,7 @@ from keyferry.payload.plan import PayloadPlan
 from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
 from keyferry.transfer.relay import make_relay
 from keyferry.wire.channel import Channel
+from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
 
 PAYLOAD_BYTES_MAX = 32 << 20
@@ -74,6 +76,10 @@ class DatabasePass:
         """As ``Pipeline.run``."""
         self._pipeline.run(cursor, on_settled, on_turn)
 
+    def unproven_keys(self) -> list[bytes]:
+        """As ``Pipeline.unproven_keys``."""
+        return self._pipeline.unproven_keys()
+
     def _open(self) -> None:
         context = self._context
         settings, sides = context.settings, context.sides
@@ -96,7 +102,10 @@ class DatabasePass:
             Flow(settings.batch),
             context.watch.pace,
             probes,
+            batch=settings.batch,
+            source_ahead_ms=None if sides.absolute else sides.source_ahead_ms,
         )
+        context.watch.pace.begin_pass()
 
     def _session(self, session: Session) -> Session:
         self._stack.callback(session.close)
@@ -117,7 +126,8 @@ class DatabasePass:
         selection = settings.selection
         # What INFO says of expiries can only spare us the question where we may write a key again.
         spare = not context.ask_expiry and not context.comparing and settings.on_conflict in (None, "replace")
-        single_glob = len(selection.match) == 1 and not selection.exclude
+        # An empty glob matches the empty name alone, but an empty MATCH is left out of a relay's SCAN.
+        single_glob = len(selection.match) == 1 and selection.match[0] and not selection.exclude
         return RelayConfig(
             actions=EVERY_KEY_ASIDE if context.comparing else plan.actions,
             wanted=wanted_types(plan, selection.types),
@@ -126,7 +136,7 @@ class DatabasePass:
             resign_mask=resign_mask(plan.source.rdb_version, plan.target_version),
             expiry=ExpiryMode.NONE if spare and not sides.expires(context.database) else sides.expiry_mode,
             clock_offset_ms=sides.clock_offset_ms,
-            absolute=sides.target_identity.version >= (5, 0, 0),
+            absolute=sides.absolute,
             replace=settings.on_conflict in (None, "replace"),
             hints=_hint_mode(source) if settings.keep_eviction_hints else HintMode.NONE,
             scan_count=settings.batch,
@@ -151,6 +161,21 @@ class DatabasePass:
             clock_offset_ms=context.sides.clock_offset_ms,
             is_foreign=lambda key: context.is_foreign(target_database, key),
         )
+
+
+def drop_vanished(sides: Sides, settings: CopySettings, database: int, keys: list[bytes]) -> None:
+    """Removes from the target those of the keys that the source does not have.
+
+    Raises:
+        ServerError: A server is away, or refuses.
+    """
+    target_database = settings.selection.target_database(database)
+    with sides.session("source", database) as source, sides.session("target", target_database) as target:
+        there = source.pipeline([("EXISTS", key) for key in keys])
+        gone = [key for key, exists in zip(keys, there, strict=True) if exists == 0]
+        for reply in target.pipeline([("UNLINK", key) for key in gone]):
+            if isinstance(reply, ReplyError):
+                raise stopping_error("target", reply.message)
 
 
 def _hint_mode(source: Session) -> HintMode:

@@ -8,12 +8,13 @@ every cursor void (SCAN's order hangs on a seed of the process), so the keys are
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 from keyferry.copy.connect import Sides, evicted_keys
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.functions import copy_functions
-from keyferry.copy.passes import DatabasePass, PassContext
+from keyferry.copy.passes import DatabasePass, PassContext, drop_vanished
 from keyferry.copy.pipeline import ExpiryMoved, SettledPages
 from keyferry.copy.plan import CopyPlan, plan_copy
 from keyferry.copy.replies import ServerBusy
@@ -29,7 +30,7 @@ from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import Checkpoint, Position, State, state_name
-from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
+from keyferry.model.errors import InterruptedRun, KeyferryError, ServerAway, ServerError, Side
 from keyferry.telemetry.progress import Observer, Teller
 from keyferry.telemetry.report import CopyReport, Counts
 from keyferry.wire.session import Session
@@ -39,6 +40,7 @@ __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 SAVE_EVERY_S = 0.5
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 2.0
+DROP_KEYS_MAX = 1000
 
 
 def copy_name(settings: CopySettings) -> str:
@@ -97,6 +99,8 @@ class _Run:
         self._watch = Watch(settings, observe)
         self._sides = Sides(settings, self._check_stop)
         self._ask_expiry = False
+        self._unproven: tuple[int, list[bytes]] = (0, [])
+        """A database and the keys in it of which a broken pass did not prove that they never expired."""
 
     def run(self) -> CopyReport:
         databases = self._meet()
@@ -111,6 +115,8 @@ class _Run:
             with self._sides.session("target") as target:
                 self._watch.evictions(evicted_keys(target))
         finally:
+            with contextlib.suppress(KeyferryError):
+                self._drop_vanished()
             self._save(force=True)
             self._watch.close()
         return CopyReport(
@@ -232,10 +238,27 @@ class _Run:
             is_foreign=self._state.is_foreign,
             watch=self._watch,
         )
+        self._drop_vanished()
         with DatabasePass(context) as work:
-            work.run(self._position(database).cursor, lambda pages: self._settle(database, pages), self._turn)
+            try:
+                work.run(
+                    self._position(database).cursor, lambda pages: self._settle(database, pages), self._turn
+                )
+            finally:
+                self._unproven = database, work.unproven_keys()
         self._position(database).done = True
         self._save(force=True)
+
+    def _drop_vanished(self) -> None:
+        """Takes keys off the target that were copied as if they never expired, and are gone from the source.
+
+        1. INFO says that no key expires; 2. a key that lives 5 ms comes, and is copied without its expiry;
+        3. it expires; 4. INFO says that a key has expired. SCAN will not name it again.
+        """
+        database, keys = self._unproven
+        for begin in range(0, len(keys), DROP_KEYS_MAX):
+            drop_vanished(self._sides, self._settings, database, keys[begin : begin + DROP_KEYS_MAX])
+        self._unproven = database, []
 
     def _position(self, database: int) -> Position:
         return self._checkpoint.positions.setdefault(_position_name(database), Position())

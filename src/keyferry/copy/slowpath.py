@@ -176,8 +176,10 @@ class SlowPath:
                 self._in_pieces = False
                 self._next_in_pieces()
                 return
+            rules = self._rules
+            ours = rules.comparing and not rules.is_foreign(aside.key)
             carry = carry_in_pieces(
-                self._destination(aside, -1),
+                self._destination(aside, replace=1 if ours else -1),
                 self._rules.plan.source,
                 clock_offset_ms=self._rules.clock_offset_ms,
             )
@@ -197,7 +199,7 @@ class SlowPath:
                     self._in_pieces = False
                     self._next_in_pieces()
             else:
-                self._errands.ask(request.side, request.commands, step)
+                self._errands.ask(request.side, request.commands, step, holding_bytes=len(aside.payload))
 
         step(None)
 
@@ -247,9 +249,8 @@ class SlowPath:
                 # Not there before this copy began: an earlier run wrote it, and the source has changed since.
                 self._convert(aside, replace=1)
 
-        self._errands.ask(
-            "target", [("DUMP", aside.key), ("PEXPIRETIME" if absolute else "PTTL", aside.key)], then
-        )
+        commands = [("DUMP", aside.key), ("PEXPIRETIME" if absolute else "PTTL", aside.key)]
+        self._errands.ask("target", commands, then, holding_bytes=len(aside.payload))
 
     def _same_value(self, ours: bytes, theirs: bytes) -> bool:
         plan = self._rules.plan
@@ -266,8 +267,23 @@ class SlowPath:
     def _vanished(self, aside: Aside) -> None:
         if not self._rules.delete_vanished:
             self._relay.resolve(aside.page, KeyOutcome.VANISHED)
-            return
+        elif self._rules.types:
+            self._errands.ask(
+                "target", [("TYPE", aside.key)], lambda replies: self._vanished_type(aside, replies[0])
+            )
+        else:
+            self._delete(aside)
 
+    def _vanished_type(self, aside: Aside, kind: Reply) -> None:
+        """What the key was on the source, nobody can tell any more: the target's key goes if it is selected."""
+        if isinstance(kind, ReplyError):
+            self._refused(aside, "target", kind.message)
+        elif isinstance(kind, bytes) and kind.decode("ascii", "replace") in self._rules.types:
+            self._delete(aside)
+        else:
+            self._relay.resolve(aside.page, KeyOutcome.VANISHED)
+
+    def _delete(self, aside: Aside) -> None:
         def then(replies: list[Reply]) -> None:
             if isinstance(replies[0], ReplyError):
                 self._refused(aside, "target", replies[0].message)
