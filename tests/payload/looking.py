@@ -131,7 +131,7 @@ def without_counters(view: object) -> object:
 
 
 def without_negative_zero(view: object) -> object:
-    """Servers from 7.0 keep the score -0 as 0 in a listpack, whoever writes it there; 6.2's ziplist kept it."""
+    """Servers from 7.0 make the score -0 a 0 in a listpack, which every value is that begins small."""
     match view:
         case (b"zset", list() as scored):
             return b"zset", [(member, "0.0" if score == "-0.0" else score) for member, score in scored]

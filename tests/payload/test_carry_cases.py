@@ -62,5 +62,5 @@ def views(case: Case, source: ServerIdentity, target: ServerIdentity) -> Iterato
         yield without_field_expiry
     if not (Abilities.of(source).stream_counters and Abilities.of(target).stream_counters):
         yield without_counters
-    if source.version < (7, 0, 0):
+    if case.type == "zset":
         yield without_negative_zero

@@ -141,7 +141,10 @@ def set_commands(name: bytes, members: Iterable[bytes]) -> Iterator[Command]:
 
 
 def zset_commands(name: bytes, scored: Iterable[tuple[bytes, bytes]]) -> Iterator[Command]:
-    """``scored``: member and the text of its score, as ``score_text`` or the server writes it."""
+    """``scored``: member and the text of its score, as ``score_text`` or the server writes it.
+
+    Of all doubles only -0 may not arrive: servers from 7.0 make it 0 while the value is small (a listpack).
+    """
     return _variadic(("ZADD", name), ((score, member) for member, score in scored))
 
 
