@@ -19,7 +19,7 @@ def run(
     for _ in range(round(seconds / STEP_S)):
         now += STEP_S
         pace.guard.sample(added_ms)
-        keys = min(pace.allowance(now, done, done * key_bytes), int(capacity * STEP_S))
+        keys = min(pace.allowance(now, done, done * key_bytes, 0), int(capacity * STEP_S))
         pace.spend(keys)
         done += keys
     run.now, run.done = now, done  # type: ignore[attr-defined]
@@ -33,7 +33,7 @@ def _clock() -> None:
 
 def test_no_limit_no_guard() -> None:
     pace = Pace(None, None, 0)
-    assert pace.allowance(1.0, 0, 0) == UNLIMITED
+    assert pace.allowance(1.0, 0, 0, 0) == UNLIMITED
     assert pace.state == "off"
     assert run(pace, 1) == pytest.approx(100_000)
     assert pace.throttled_s == 0

@@ -158,7 +158,9 @@ class Pipeline:
             self._poll.modify(probe.fileno(), probe.events)
         buffered = source.buffered or target.buffered
         ready = dict(self._poll.poll(0 if buffered else POLL_MS))
-        if source.buffered or ready.get(source.fileno(), 0) & ~select.POLLOUT:
+        # The bytes to come are an estimate: what is there below the low water mark is read a little later.
+        late = not backlog and now - self._heard["source"] > POLL_MS / 1000
+        if late or source.buffered or ready.get(source.fileno(), 0) & ~select.POLLOUT:
             self._receive_source(now)
         if target.buffered or ready.get(target.fileno(), 0) & ~select.POLLOUT:
             self._receive_target(now)
