@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from keyferry.model.errors import KeyferryError
 from keyferry.model.keys import is_reserved
 from keyferry.testing.differences import Snapshot, differences
+from keyferry.testing.sieve import Sieve
 from keyferry.testing.snapshots import Reader
 from keyferry.wire.session import Session
 
@@ -104,6 +105,8 @@ def compare_databases(
             only_there = [key for key in dict.fromkeys(page) if key not in seen and key not in on_target]
             on_target.update(page)
             judge.look(only_there)
+        if on_progress:
+            on_progress(len(seen), len(seen))
     return Comparison(len(seen), len(on_target), judge.differing_keys, judge.found)
 
 
@@ -121,11 +124,13 @@ class _Judge:
         self._source, self._target = Reader(source), Reader(target)
         self._target_thread = thread
         self._limits = limits
+        self._sieve = Sieve(self._source, self._target, thread, limits.expiry_tolerance_ms)
         self.found: list[Difference] = []
         self.differing_keys = 0
 
     def look(self, keys: list[bytes]) -> None:
-        suspects = [key for key, source, target in self._read(keys) if self._differences(source, target)]
+        doubtful = self._sieve.in_doubt(keys) if keys else []
+        suspects = [key for key, source, target in self._read(doubtful) if self._differences(source, target)]
         for key, source, target in self._read(suspects):
             found = self._differences(source, target)
             self.differing_keys += bool(found)

@@ -45,10 +45,19 @@ def differences(source: Snapshot, target: Snapshot, tolerance_ms: int) -> list[F
         aspect = {b"none": "missing"}.get(target.kind) or {b"none": "extra"}.get(source.kind, "type")
         return [(aspect, escape(source.kind), escape(target.kind))]
     found = list(_values(source, target))
-    if _apart_ms(source.expiry, target.expiry) > tolerance_ms:
+    if apart_ms(source.expiry, target.expiry) > tolerance_ms:
         found.append(("expiry", _span_text(source.expiry), _span_text(target.expiry)))
     found += _field_expiries(source.field_expiries, target.field_expiries, tolerance_ms)
     return found
+
+
+def same_outline(source: Reply, target: Reply) -> bool:
+    """True when two replies to XINFO STREAM FULL COUNT 1 show no difference and hide none but of entries."""
+    one, other = _pairs(source), _pairs(target)
+    groups = [group for stream in (one, other) for group in _named(stream.get(b"groups")).values()]
+    if any(group.get(b"pel-count") not in (0, 1) for group in groups):
+        return False
+    return b"entries" in one and not any(_streams(one, other))
 
 
 def _values(source: Snapshot, target: Snapshot) -> Iterator[Found]:
@@ -73,8 +82,11 @@ def _canonical(kind: bytes, value: Reply) -> object:
         case b"hash":
             return _pairs(value)
         case b"zset":
-            # The order counts as well: it is that of the scores, then of the members.
-            scores = [float(score).hex() if isinstance(score, bytes) else score for score in value[1::2]]
+            # The order counts as well: it is that of the scores, then of the members. A negative zero is zero:
+            # small sorted sets lose its sign from 7.0 on.
+            scores = [
+                (float(score) + 0.0).hex() if isinstance(score, bytes) else score for score in value[1::2]
+            ]
             return list(zip(value[::2], scores, strict=True))
     return value
 
@@ -143,7 +155,8 @@ def _field_expiries(one: Mapping[bytes, int], other: Mapping[bytes, int], tolera
     return []
 
 
-def _apart_ms(one: Span | None, other: Span | None) -> float:
+def apart_ms(one: Span | None, other: Span | None) -> float:
+    """The distance between two expiries; infinite when only one is for ever."""
     if one is None or other is None:
         return 0 if one is other else float("inf")
     return max(one[0] - other[1], other[0] - one[1], 0)

@@ -18,7 +18,7 @@ DEPTH_MAX = 64
 BULK_BYTES_MAX = 2 << 30
 LINE_BYTES_MAX = 1 << 20
 SHORT_LINE_BYTES = 12
-DOLLAR = ord("$")
+DOLLAR, COLON = b"$:"
 
 
 class ProtocolError(KeyferryError):
@@ -132,10 +132,15 @@ class ReplyParser:
                     position = after
                     continue
                 value = _empty(kind, count)
+            elif kind == COLON:
+                value = _integer(data[position + 1 : end])
             else:
                 value = _scalar(kind, data[position + 1 : end])
             position = after
-            self._complete(value, found)
+            if self._open:
+                self._complete(value, found)
+            else:
+                found.append(value)
         del self._buffer[:position]
         return found
 
@@ -217,8 +222,6 @@ def _scalar(kind: int, rest: bytes) -> Reply:
             return Status(rest)
         case b"-":
             return ReplyError(rest.decode("utf-8", "backslashreplace"))
-        case b":":
-            return _integer(rest)
         case b"_":
             return None
         case b"#":
