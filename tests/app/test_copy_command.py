@@ -167,6 +167,7 @@ def test_interrupted_it_ends_soon_and_goes_on(
         out, err = process.communicate(timeout=30)
     assert process.returncode == 130, err
     assert time.monotonic() - began < 3
+    assert b"Interrupted after " in err
     assert b"same command" in err
     stopped = json.loads(out)
     assert (stopped["exit_code"], stopped["scanned"] > 0) == (130, True)

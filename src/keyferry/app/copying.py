@@ -13,6 +13,7 @@ from keyferry.app.display import Display, open_display
 from keyferry.app.output import check_writable, emit, emit_json, error_dict, write_report
 from keyferry.app.settings import copy_settings
 from keyferry.app.signals import stopping
+from keyferry.app.words import count
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
@@ -53,8 +54,14 @@ def run_with_display(settings: CopySettings, display: Display) -> CopyReport:
     from keyferry.copy.run import run_copy
 
     stop = StopFlag()
-    with stopping(stop), display:
-        return run_copy(settings, observe=display.observe, tell=display.tell, stop=stop)
+    try:
+        with stopping(stop), display:
+            return run_copy(settings, observe=display.observe, tell=display.tell, stop=stop)
+    except InterruptedRun as error:
+        if display.last is None:
+            raise
+        done = f"{count(display.last.keys_done)} of {count(display.last.keys_total)} keys"
+        raise InterruptedRun(f"Interrupted after {done}.", error.hint) from None
 
 
 @contextmanager
