@@ -136,6 +136,15 @@ def test_a_dry_run_writes_nothing(source: Server, target: Server, tmp_path: Path
     assert size(target) == 0
 
 
+def test_a_dry_run_names_each_way_once(flushed: Callable[..., Server], tmp_path: Path) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-6.2")
+    with source.session() as session:
+        fill(session, KEYS)
+    ended = keyferry("copy", source.url, target.url, "--dry-run", cwd=tmp_path)
+    assert "\n  hash         re-signed, transcoded\n" in ended.out
+    assert "\n  string       re-signed\n" in ended.out
+
+
 @contextmanager
 def started(arguments: list[str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(

@@ -48,7 +48,7 @@ class _Sample:
     dumped: int = 0
     payload_bytes: int = 0
     seconds: float = 0.0
-    methods: dict[str, str] = field(default_factory=dict)
+    methods: dict[str, set[Method]] = field(default_factory=dict)
 
 
 def plan_copy(settings: CopySettings) -> CopyPlan:
@@ -72,7 +72,10 @@ def plan_copy(settings: CopySettings) -> CopyPlan:
     return CopyPlan(
         keys=keys,
         estimated_bytes=round(keys * average),
-        methods=dict(sorted(sample.methods.items())),
+        methods={
+            name: ", ".join(method.name.lower() for method in sorted(sample.methods[name]))
+            for name in sorted(sample.methods)
+        },
         seconds_estimate=_seconds(settings, keys, average, sample),
         databases=[(database, settings.selection.target_database(database)) for database in databases],
         sampled_keys=sample.dumped,
@@ -115,12 +118,7 @@ def _look(session: Session, sides: Sides, settings: CopySettings, sample: _Sampl
                 sample.payload_bytes += len(payload)
                 method = Method(plan.actions[payload[0]])
                 name = plan.type_name(payload[0])
-                earlier = sample.methods.get(name)
-                sample.methods[name] = (
-                    method.name.lower()
-                    if earlier in (None, method.name.lower())
-                    else f"{earlier}, {method.name.lower()}"
-                )
+                sample.methods.setdefault(name, set()).add(method)
         if cursor == b"0":
             return
 
