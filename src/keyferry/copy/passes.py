@@ -12,7 +12,6 @@ from keyferry.copy.errands import Errands
 from keyferry.copy.flow import Flow
 from keyferry.copy.pipeline import Pipeline, SettledPages
 from keyferry.copy.probe import Probe
-from keyferry.copy.replies import stopping_error
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.slowpath import Rules, SlowPath, wanted_types
 from keyferry.copy.watch import Watch
@@ -22,7 +21,6 @@ from keyferry.payload.plan import PayloadPlan
 from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
 from keyferry.transfer.relay import make_relay
 from keyferry.wire.channel import Channel
-from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
 
 PAYLOAD_BYTES_MAX = 32 << 20
@@ -161,21 +159,6 @@ class DatabasePass:
             clock_offset_ms=context.sides.clock_offset_ms,
             is_foreign=lambda key: context.is_foreign(target_database, key),
         )
-
-
-def drop_vanished(sides: Sides, settings: CopySettings, database: int, keys: list[bytes]) -> None:
-    """Removes from the target those of the keys that the source does not have.
-
-    Raises:
-        ServerError: A server is away, or refuses.
-    """
-    target_database = settings.selection.target_database(database)
-    with sides.session("source", database) as source, sides.session("target", target_database) as target:
-        there = source.pipeline([("EXISTS", key) for key in keys])
-        gone = [key for key, exists in zip(keys, there, strict=True) if exists == 0]
-        for reply in target.pipeline([("UNLINK", key) for key in gone]):
-            if isinstance(reply, ReplyError):
-                raise stopping_error("target", reply.message)
 
 
 def _hint_mode(source: Session) -> HintMode:

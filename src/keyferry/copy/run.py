@@ -12,9 +12,10 @@ import contextlib
 import time
 
 from keyferry.copy.connect import Sides, evicted_keys
+from keyferry.copy.expiries import mend_expiries
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.functions import copy_functions
-from keyferry.copy.passes import DatabasePass, PassContext, drop_vanished
+from keyferry.copy.passes import DatabasePass, PassContext
 from keyferry.copy.pipeline import ExpiryMoved, SettledPages
 from keyferry.copy.plan import CopyPlan, plan_copy
 from keyferry.copy.replies import ServerBusy
@@ -40,7 +41,6 @@ __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 SAVE_EVERY_S = 0.5
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 2.0
-DROP_KEYS_MAX = 1000
 
 
 def copy_name(settings: CopySettings) -> str:
@@ -115,8 +115,8 @@ class _Run:
             with self._sides.session("target") as target:
                 self._watch.evictions(evicted_keys(target))
         finally:
-            with contextlib.suppress(KeyferryError):
-                self._drop_vanished()
+            with contextlib.suppress(KeyferryError, ServerBusy):
+                self._mend_expiries()
             self._save(force=True)
             self._watch.close()
         return CopyReport(
@@ -238,7 +238,7 @@ class _Run:
             is_foreign=self._state.is_foreign,
             watch=self._watch,
         )
-        self._drop_vanished()
+        self._mend_expiries()
         with DatabasePass(context) as work:
             try:
                 work.run(
@@ -249,16 +249,11 @@ class _Run:
         self._position(database).done = True
         self._save(force=True)
 
-    def _drop_vanished(self) -> None:
-        """Takes keys off the target that were copied as if they never expired, and are gone from the source.
-
-        1. INFO says that no key expires; 2. a key that lives 5 ms comes, and is copied without its expiry;
-        3. it expires; 4. INFO says that a key has expired. SCAN will not name it again.
-        """
+    def _mend_expiries(self) -> None:
         database, keys = self._unproven
-        for begin in range(0, len(keys), DROP_KEYS_MAX):
-            drop_vanished(self._sides, self._settings, database, keys[begin : begin + DROP_KEYS_MAX])
-        self._unproven = database, []
+        if keys:
+            mend_expiries(self._sides, self._settings, database, keys)
+            self._unproven = database, []
 
     def _position(self, database: int) -> Position:
         return self._checkpoint.positions.setdefault(_position_name(database), Position())
