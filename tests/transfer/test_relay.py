@@ -110,9 +110,9 @@ def test_an_expiry_that_is_nearly_over_is_never_sent_as_zero(make: MakeRelay, re
         relay = make(config(expiry=ExpiryMode.REMAINING, absolute=absolute))
         with_page(relay, [b"k"])
         relay.fetch(1)
-        assert commands(relay.take_source())[-2:] == [[b"TIME"], [b"PTTL", b"k"]]
+        assert commands(relay.take_source())[-4:] == [[b"TIME"], [b"DUMP", b"k"], [b"PTTL", b"k"], [b"TIME"]]
         time = b"*2\r\n$10\r\n1700000000\r\n$6\r\n250999\r\n"
-        relay.feed_source(bulk(payload(0, b"")) + time + b":%d\r\n" % remaining_ms, 1_700_000_000_251)
+        relay.feed_source(time + bulk(payload(0, b"")) + b":%d\r\n" % remaining_ms + time, 1_700_000_000_251)
         (restore,) = commands(relay.take_target())
         if absolute:
             assert restore[2] == b"%d" % (1_700_000_000_250 + remaining_ms)

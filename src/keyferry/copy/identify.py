@@ -141,7 +141,7 @@ def clock_offset(source: Session, target: Session, samples: int = CLOCK_SAMPLES)
             began = time.perf_counter()
             reply = session.call("TIME")
             ended = time.perf_counter()
-            server_ms = _time_ms(reply)
+            server_ms = time_ms(reply)
             if server_ms is None:
                 return None
             round_trip_ms = (ended - began) * 1000
@@ -150,7 +150,8 @@ def clock_offset(source: Session, target: Session, samples: int = CLOCK_SAMPLES)
     return ClockOffset(best[target][1] - best[source][1], (best[source][0] + best[target][0]) / 2)
 
 
-def _time_ms(reply: Reply) -> float | None:
+def time_ms(reply: Reply) -> float | None:
+    """TIME's reply as Unix milliseconds; None when it is something else."""
     match reply:
         case [bytes(seconds), bytes(microseconds)]:
             return int(seconds) * 1000 + int(microseconds) / 1000

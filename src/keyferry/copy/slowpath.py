@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyferry.copy.errands import Errands
+from keyferry.copy.identify import time_ms
 from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
 from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.errors import Side
@@ -23,12 +24,13 @@ from keyferry.payload.exchange import Carried, Carry, Conflict, Destination, Out
 from keyferry.payload.footer import resign
 from keyferry.payload.plan import PayloadPlan
 from keyferry.payload.reader import decode
-from keyferry.transfer.config import Aside, AsideKind
+from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind
 from keyferry.transfer.config import Outcome as KeyOutcome
 from keyferry.transfer.relay import Relay
 from keyferry.wire.resp import Reply, ReplyError
 
 EVICTION_HINT = "eviction_hint"
+DOUBT_TRIES = 5
 EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
 
@@ -85,6 +87,8 @@ class SlowPath:
             ServerError: A server refuses for good.
         """
         match aside.kind:
+            case AsideKind.DOUBT:
+                self._ask_expiry(aside, DOUBT_TRIES)
             case AsideKind.CONVERT if self._rules.comparing:
                 self._compare(aside)
             case AsideKind.CONVERT:
@@ -101,6 +105,28 @@ class SlowPath:
     def take_page(self, page: int) -> tuple[list[Failure], Counter[str]]:
         """What is known of a settled page: its failures, and what was not carried."""
         return self._failures.pop(page, []), self._notes.pop(page, Counter())
+
+    def _ask_expiry(self, aside: Aside, tries: int) -> None:
+        """Asks PTTL between two TIMEs until they agree on the millisecond, or takes the last word."""
+
+        def then(replies: list[Reply]) -> None:
+            before_ms, remaining_ms, after_ms = time_ms(replies[0]), replies[1], time_ms(replies[2])
+            if not isinstance(remaining_ms, int) or before_ms is None or after_ms is None:
+                failed = next(
+                    (reply.message for reply in replies if isinstance(reply, ReplyError)), "no time"
+                )
+                self._refused(aside, "source", failed)
+            elif remaining_ms == -2:
+                self._vanished(aside)
+            elif remaining_ms >= 0 and after_ms - before_ms > DOUBT_MS and tries > 1:
+                self._ask_expiry(aside, tries - 1)
+            else:
+                expires_at_ms = 0
+                if remaining_ms >= 0:
+                    expires_at_ms = max(1, int(after_ms) + remaining_ms + self._rules.clock_offset_ms)
+                self.take(aside._replace(kind=AsideKind.CONVERT, expires_at_ms=expires_at_ms))
+
+        self._errands.ask("source", [("TIME",), ("PTTL", aside.key), ("TIME",)], then)
 
     # Ways of carrying
 

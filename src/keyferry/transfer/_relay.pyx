@@ -9,6 +9,7 @@ from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
+from keyferry.transfer.config import DOUBT_MS as _DOUBT_MS
 from keyferry.transfer.config import Aside, AsideKind, Settled
 from keyferry.wire.resp import BULK_BYTES_MAX as _BULK_BYTES_MAX
 from keyferry.wire.resp import ProtocolError, encode_command
@@ -36,6 +37,8 @@ cdef object KIND_OVERSIZE = AsideKind.OVERSIZE
 cdef object KIND_VANISHED = AsideKind.VANISHED
 cdef object KIND_SOURCE_ERROR = AsideKind.SOURCE_ERROR
 cdef object KIND_TARGET_ERROR = AsideKind.TARGET_ERROR
+cdef object KIND_DOUBT = AsideKind.DOUBT
+cdef int64_t DOUBT_MS = _DOUBT_MS
 
 cdef bytes RESERVED = b"keyferry:"
 
@@ -270,7 +273,7 @@ cdef class CompiledRelay:
     cdef list asides, raw
     cdef object stored_keys
     cdef int64_t skip_left, hint, source_now_ms, time_ms
-    cdef bint oversize
+    cdef bint oversize, run_timed
     cdef tuple scan_tail
     cdef uint8_t actions[256]
     cdef uint8_t wanted[256]
@@ -331,7 +334,7 @@ cdef class CompiledRelay:
         self.skip_left = 0
         self.hint = -1
         self.source_now_ms = self.time_ms = 0
-        self.oversize = False
+        self.oversize = self.run_timed = False
         self.queued_keys = self.fetching_keys = self.storing_keys = 0
         self.fetched_keys = self.fetched_bytes = 0
         self.scan_pending = False
@@ -362,6 +365,9 @@ cdef class CompiledRelay:
         cdef const char* key
         cdef Py_ssize_t size
         cdef Buffer* out = &self.source_out
+        if self.expiry == EXPIRY_REMAINING and limit > 0 and self.queued_keys:
+            reserve(out, 14)
+            put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
         while asked < limit and self.queued_keys:
             page = <Page>self.pages[self.request_page - self.first_page]
             if self.request_index >= page.keys:
@@ -383,8 +389,9 @@ cdef class CompiledRelay:
                 put(out, b"*2\r\n$11\r\nPEXPIRETIME\r\n", 22)
                 put_bulk(out, key, size)
             elif self.expiry == EXPIRY_REMAINING:
-                put(out, b"*1\r\n$4\r\nTIME\r\n*2\r\n$4\r\nPTTL\r\n", 28)
+                put(out, b"*2\r\n$4\r\nPTTL\r\n", 14)
                 put_bulk(out, key, size)
+                put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
             self.request_index += 1
             self.queued_keys -= 1
             asked += 1
@@ -480,6 +487,7 @@ cdef class CompiledRelay:
                 if not self.source_runs:
                     raise ProtocolError("The source sent a reply that nothing asked for.")
                 self.run_kind, self.run_left, self.run_token = self.source_runs.popleft()
+                self.run_timed = False
             if self.run_kind == RUN_FETCH:
                 after = self.read_fetch(position)
                 if self.run_left:
@@ -577,9 +585,15 @@ cdef class CompiledRelay:
         """Reads keys of the run until it ends or the bytes do; returns where to go on."""
         cdef const char* data = self.source_in.data
         cdef Py_ssize_t size = self.source_in.size, position = start, after, payload_at, error_at, error_end, end
-        cdef int64_t length, expires, number
+        cdef int64_t length, expires, before_ms
         cdef Page page
         while self.run_left:
+            if self.expiry == EXPIRY_REMAINING and not self.run_timed:
+                after = self.read_time(start, &end)
+                if after == INCOMPLETE:
+                    return start
+                start = after
+                self.run_timed = True
             position = start
             error_at = error_end = payload_at = 0
             expires = -1
@@ -619,22 +633,18 @@ cdef class CompiledRelay:
                             return start
                         if data[position - 2] != 13 or data[position - 1] != 10:
                             raise ProtocolError("The server sent a string without its end.")
-            if self.expiry == EXPIRY_REMAINING:
-                if position < size and data[position] == 45:
-                    end = line_end(data, size, position)
-                    if end == INCOMPLETE:
-                        return start
-                    if not error_at:
-                        error_at = position + 1
-                        error_end = end
-                    position = end + 2
-                else:
-                    position = self.read_time(position)
-                    if position == INCOMPLETE:
-                        return start
             if self.expiry != EXPIRY_NONE:
                 after = position
                 position = read_number(data, size, position, &expires, &end)
+                if position == INCOMPLETE:
+                    return start
+                if end and not error_at:
+                    error_at = after + 1
+                    error_end = end
+            before_ms = self.time_ms
+            if self.expiry == EXPIRY_REMAINING:
+                after = position
+                position = self.read_time(position, &end)
                 if position == INCOMPLETE:
                     return start
                 if end and not error_at:
@@ -649,7 +659,7 @@ cdef class CompiledRelay:
             elif self.oversize:
                 self.put_aside(KIND_OVERSIZE, page, b"", self.expires_at(expires), self.hint)
             else:
-                self.dispatch(page, data + payload_at, length, expires)
+                self.dispatch(page, data + payload_at, length, expires, expires >= 0 and self.time_ms - before_ms > DOUBT_MS)
             self.oversize = False
             self.reply_index += 1
             start = position
@@ -669,10 +679,18 @@ cdef class CompiledRelay:
         self.asides.append(Aside(kind, page.number, page.key(self.reply_index), payload, expires_at, hint))
         return 0
 
-    cdef Py_ssize_t read_time(self, Py_ssize_t position) except -2:
+    cdef Py_ssize_t read_time(self, Py_ssize_t position, Py_ssize_t* error_end) except -2:
+        """Reads TIME's reply into ``time_ms``; ``error_end`` is an error's end, 0 for none."""
         cdef const char* data = self.source_in.data
-        cdef Py_ssize_t size = self.source_in.size
+        cdef Py_ssize_t size = self.source_in.size, end
         cdef int64_t count = 0, seconds = 0, micros = 0, length = 0
+        error_end[0] = 0
+        if position < size and data[position] == 45:
+            end = line_end(data, size, position)
+            if end == INCOMPLETE:
+                return INCOMPLETE
+            error_end[0] = end
+            return end + 2
         position = parse_head(data, size, position, 42, &count)
         if position == INCOMPLETE:
             return INCOMPLETE
@@ -701,7 +719,7 @@ cdef class CompiledRelay:
         expires += self.clock_offset_ms
         return expires if expires > 1 else 1
 
-    cdef int dispatch(self, Page page, const char* payload, Py_ssize_t size, int64_t expires) except -1:
+    cdef int dispatch(self, Page page, const char* payload, Py_ssize_t size, int64_t expires, bint doubt) except -1:
         cdef uint8_t kind, action
         cdef int64_t expires_at = self.expires_at(expires)
         if size < 11:
@@ -711,6 +729,9 @@ cdef class CompiledRelay:
         kind = <uint8_t>payload[0]
         if not self.wanted[kind]:
             self.resolve_key(page, OUT_UNSELECTED, 0, 0)
+            return 0
+        if doubt:
+            self.put_aside(KIND_DOUBT, page, payload[:size], expires_at, self.hint)
             return 0
         action = self.actions[kind]
         if action > ACT_RESIGNED or (<uint8_t>payload[size - 10] | (<uint8_t>payload[size - 9] << 8)) != self.source_version:

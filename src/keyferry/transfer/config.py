@@ -18,7 +18,7 @@ class ExpiryMode(IntEnum):
     ABSOLUTE = 1
     """PEXPIRETIME (Redis >= 7.0): exact, nothing to correct."""
     REMAINING = 2
-    """PTTL with the server's TIME right before it, so that it becomes absolute."""
+    """PTTL with the server's TIME right after it, so that it becomes absolute."""
 
 
 class HintMode(IntEnum):
@@ -51,6 +51,8 @@ class AsideKind(IntEnum):
     """It was gone when DUMP came."""
     SOURCE_ERROR = 3
     TARGET_ERROR = 4
+    DOUBT = 5
+    """REMAINING mode: the server was held up around the PTTL, so its expiry is not known to the millisecond."""
 
 
 class Aside(NamedTuple):
@@ -66,6 +68,10 @@ class Aside(NamedTuple):
     payload: bytes
     expires_at_ms: int
     hint: int
+
+
+DOUBT_MS = 1
+"""Two TIMEs around a PTTL that are further apart leave its expiry in doubt."""
 
 
 class Settled(NamedTuple):

@@ -19,7 +19,7 @@ from collections import deque
 
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
-from keyferry.transfer.config import Aside, AsideKind, ExpiryMode, Outcome, RelayConfig, Settled
+from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind, ExpiryMode, Outcome, RelayConfig, Settled
 from keyferry.transfer.cutting import (
     Incomplete,
     bulk,
@@ -30,7 +30,7 @@ from keyferry.transfer.cutting import (
     replies_end,
     reply_line,
 )
-from keyferry.transfer.requests import request_template, restore, scan_tail
+from keyferry.transfer.requests import EXPIRING, LASTING, TIME, request_template, restore, scan_tail
 from keyferry.wire.resp import ProtocolError, encode_command
 
 _SCAN, _FETCH, _RAW = 0, 1, 2
@@ -127,7 +127,9 @@ class PureRelay:
     def fetch(self, limit: int) -> int:
         """Asks for up to ``limit`` queued keys; returns how many were asked for."""
         asked = 0
-        out: list[bytes] = []
+        out: list[bytes] = (
+            [TIME] if self.config.expiry == ExpiryMode.REMAINING and limit > 0 and self._to_fetch else []
+        )
         while asked < limit and self._to_fetch:
             page, begin = self._to_fetch.popleft()
             end = min(len(page.keys), begin + limit - asked)
@@ -305,14 +307,17 @@ class PureRelay:
         position = start
         while run[1]:
             if self._plain and not self._oversize:
-                position = self._read_plain(buffer, position, run)
-                if not run[1]:
+                position, left = self._read_plain(buffer, position, run)
+                if not left:
                     break
             start = position
             error = time_error = expiry_error = b""
             payload: bytes | None = b""
             expires = -1
             try:
+                if expiry == ExpiryMode.REMAINING and not run[2]:
+                    position, _ = self._read_time(buffer, position)
+                    start, run[2] = position, 1
                 if not self._oversize:
                     self._hint = -1
                     if hints:
@@ -323,37 +328,42 @@ class PureRelay:
                         return len(buffer)
                     if self._oversize:
                         start = position
-                if expiry == ExpiryMode.REMAINING:
-                    position, time_error = self._read_time(buffer, position)
                 if expiry:
                     expires, position, expiry_error = number_or_error(buffer, position)
+                before_ms = self._time_ms
+                if expiry == ExpiryMode.REMAINING:
+                    position, time_error = self._read_time(buffer, position)
             except Incomplete as more:
                 raise Incomplete(more.need, start) from None
             run[1] -= 1
             page, key = self._next_fetched()
-            self._dispatch(page, key, payload, expires, error or time_error or expiry_error)
+            doubt = expires >= 0 and self._time_ms - before_ms > DOUBT_MS
+            self._dispatch(page, key, payload, expires, doubt, error or expiry_error or time_error)
         self._source_runs.popleft()
         return position
 
-    def _read_plain(self, buffer: bytes, position: int, run: list[int]) -> int:
-        """Reads keys for as long as nothing about them is unusual or incomplete; leaves the rest to ``_read_fetch``."""
+    def _read_plain(  # noqa: PLR0915 (the one hot loop, kept in one piece)
+        self, buffer: bytes, position: int, run: list[int]
+    ) -> tuple[int, int]:
+        """Reads keys for as long as nothing about them is unusual or incomplete; leaves the rest to ``_read_fetch``.
+
+        Returns where to go on, and how many keys of the run are left.
+        """
         config = self.config
-        actions, wanted, version, offset = (
-            config.actions,
-            config.wanted,
-            config.source_version,
-            config.clock_offset_ms,
-        )
-        asks_expiry = config.expiry == ExpiryMode.ABSOLUTE
+        actions, wanted, offset = config.actions, config.wanted, config.clock_offset_ms
+        version = config.source_version.to_bytes(2, "little")
+        asks_expiry, replaces = config.expiry == ExpiryMode.ABSOLUTE, config.replace
         biggest = config.payload_bytes_max
         find = buffer.find
         out: list[bytes] = []
         done = 0
+        stores: _Stores | None = None
         while run[1]:
             page, begin, end = self._fetching[0]
             keys = page.keys
             at = begin
-            while at < end and run[1]:
+            end_here = min(end, begin + run[1])
+            while at < end_here:
                 line = find(b"\r\n", position)
                 if line < 0 or buffer[position] != 36:
                     break
@@ -364,42 +374,45 @@ class PureRelay:
                 expires_at = 0
                 following = after + 2
                 if asks_expiry:
-                    if buffer[after : after + 3] != b"\r\n:" or (stop := find(b"\r\n", after + 3)) < 0:
+                    following = find(b"\r\n", after + 3) + 2
+                    if following == 1 or buffer[after : after + 3] != b"\r\n:":
                         break
-                    number = buffer[after + 3 : stop]
+                    number = buffer[after + 3 : following - 2]
                     if number != b"-1":
                         if not number.isdigit() or len(number) > 19:
                             break
                         expires_at = max(1, int(number) + offset)
-                    following = stop + 2
                 elif buffer[after:following] != b"\r\n":
                     break
                 payload = buffer[line + 2 : after]
-                kind = payload[0]
-                action = actions[kind]
-                if not wanted[kind] or action > 1 or payload[-10] | payload[-9] << 8 != version:
+                action = actions[payload[0]]
+                if action > 1 or buffer[after - 10 : after - 8] != version or not wanted[payload[0]]:
                     break
                 key = keys[at]
                 at += 1
-                run[1] -= 1
                 position = following
                 done += size
                 if action:
                     payload = self._resigned(payload)
-                out.append(restore(config, key, expires_at, payload))
-                stores = self._stores(page, action)
+                if replaces and not expires_at:
+                    out.append(LASTING % (len(key), key, size, payload))
+                elif replaces:
+                    out.append(EXPIRING % (len(key), key, len(b"%d" % expires_at), expires_at, size, payload))
+                else:
+                    out.append(restore(config, key, expires_at, payload))
+                if stores is None or stores.page is not page or stores.method != action:
+                    stores = self._stores(page, action)
                 stores.keys.append(key)
                 stores.sizes.append(size)
-            else:
-                self._took(page, begin, at, end)
-                continue
+            run[1] -= at - begin
             self._took(page, begin, at, end)
-            break
+            if at < end_here:
+                break
         self.fetched_keys += len(out)
         self.fetched_bytes += done
         self.storing_keys += len(out)
         self._send_target(b"".join(out))
-        return position
+        return position, run[1]
 
     def _took(self, page: _Page, begin: int, at: int, end: int) -> None:
         """Keys ``begin`` to ``at`` of the run of fetched keys in front are read."""
@@ -458,7 +471,9 @@ class PureRelay:
         self._took(page, begin, begin + 1, end)
         return page, page.keys[begin]
 
-    def _dispatch(self, page: _Page, key: bytes, payload: bytes | None, expires: int, error: bytes) -> None:
+    def _dispatch(
+        self, page: _Page, key: bytes, payload: bytes | None, expires: int, doubt: bool, error: bytes
+    ) -> None:
         hint = self._hint
         oversize, self._oversize = self._oversize, False
         if error:
@@ -478,6 +493,9 @@ class PureRelay:
         kind = payload[0]
         if not self.config.wanted[kind]:
             self._resolve(page, Outcome.UNSELECTED, 0, 0)
+            return
+        if doubt:
+            self._asides.append(Aside(AsideKind.DOUBT, page.number, key, payload, expires_at, hint))
             return
         action = self.config.actions[kind]
         if action > Method.RESIGNED or payload[-10] | payload[-9] << 8 != self.config.source_version:

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
 
+TIME = b"*1\r\n$4\r\nTIME\r\n"
+
+
+LASTING = b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n"
+EXPIRING = b"*6\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n"
+"""The two common forms of ``restore``, for the hot loop."""
+
 
 def scan_tail(config: RelayConfig) -> tuple[bytes, ...]:
     """What follows the cursor in SCAN."""
@@ -28,8 +35,9 @@ def request_template(config: RelayConfig) -> tuple[bytes, int]:
     if config.expiry == ExpiryMode.ABSOLUTE:
         parts.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n")
     elif config.expiry == ExpiryMode.REMAINING:
-        parts.append(b"*1\r\n$4\r\nTIME\r\n*2\r\n$4\r\nPTTL\r\n")
-    return b"".join(part + slot for part in parts), len(parts)
+        parts.append(b"*2\r\n$4\r\nPTTL\r\n")
+    after = TIME if config.expiry == ExpiryMode.REMAINING else b""
+    return b"".join(part + slot for part in parts) + after, len(parts)
 
 
 def restore(
@@ -52,13 +60,6 @@ def restore(
     """
     if replace is None:
         replace = config.replace
-    if not expires_at_ms and hint < 0 and replace:
-        return b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n" % (
-            len(key),
-            key,
-            len(payload),
-            payload,
-        )
     count, ttl = 4 + replace, expires_at_ms
     options = b"$7\r\nREPLACE\r\n" if replace else b""
     if expires_at_ms and config.absolute:
