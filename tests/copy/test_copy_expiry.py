@@ -21,7 +21,8 @@ from copying import (
 )
 
 from keyferry.testing.servers import Server
-from keyferry.transfer.config import ExpiryMode
+from keyferry.transfer.config import ExpiryMode, RelayConfig
+from keyferry.transfer.relay import Relay, make_relay
 from keyferry.wire.resp import Argument
 
 
@@ -126,19 +127,15 @@ def test_a_key_that_was_copied_as_if_for_ever_and_then_expired_is_taken_back(
     short: list[tuple[Argument, ...]] = [("SET", f"short:{i}", "v", "PX", 30) for i in range(500)]
     begun = threading.Event()
 
-    # Between the look at INFO and the first SCAN: the moment at which the pipeline is made.
-    from keyferry.copy import passes
-
-    real = passes.make_relay
-
-    def make(config: object) -> object:
+    # Between the look at INFO and the first SCAN: the moment at which the relay is made.
+    def make(config: RelayConfig) -> Relay:
         if not begun.is_set():
             begun.set()
-            assert config.expiry is ExpiryMode.NONE  # type: ignore[attr-defined]
+            assert config.expiry is ExpiryMode.NONE
             fill(source, short)
-        return real(config)  # type: ignore[arg-type]
+        return make_relay(config)
 
-    monkeypatch.setattr(passes, "make_relay", make)
+    monkeypatch.setattr("keyferry.copy.passes.make_relay", make)
     report = copying.run(source, target)
     assert_consistent(report)
     assert any("fetching expiries" in sentence for sentence in copying.told)
