@@ -5,6 +5,8 @@ Pure: the clock comes in as an argument, in seconds.
 
 from __future__ import annotations
 
+from collections import deque
+
 from keyferry.telemetry.progress import ThrottleState
 
 INTERVAL_S = 0.1
@@ -14,17 +16,29 @@ INCREASE = 0.05
 """Share of the fastest rate seen that is added back in each calm interval: 2 s from a standstill to full speed."""
 RATE_MIN = 200.0
 """Keys per second: the guard never stops the copy, or a server that is slow by itself would stop it for ever."""
+SLOWED_SHARE = 0.25
+FLOOR_INTERVALS = 10
+SAMPLES_MAX = 1000
 BURST_S = 0.02
+QUANTUM_S = 0.004
+"""Under a limit, keys are asked for in portions of so many seconds' worth: a handful at a time costs us more than it."""
 UNLIMITED = 1 << 30
 
 
 class Guard:
-    """Additive increase, multiplicative decrease of the rate, by the latency added on either server."""
+    """Additive increase, multiplicative decrease of the rate, by the latency added on either server.
+
+    A latency that stays when the copy has long slowed down is not ours: on a busy machine, or behind a busy
+    server, slowing down further would stop the copy and help nobody. Its least value while slowed is taken as
+    the floor, and only what comes on top of it counts.
+    """
 
     def __init__(self, latency_max_ms: float) -> None:
         """Args: latency_max_ms: Added latency at which to slow down; 0 is off."""
         self._latency_max_ms = latency_max_ms
-        self._worst_ms = 0.0
+        self._samples: list[float] = []
+        self._while_slowed: deque[float] = deque(maxlen=FLOOR_INTERVALS)
+        self._floor_ms = 0.0
         self._keys = 0
         self._since = -1.0
         self._fastest = RATE_MIN
@@ -33,7 +47,8 @@ class Guard:
 
     def sample(self, added_ms: float) -> None:
         """One measured latency, over what the idle server answers in."""
-        self._worst_ms = max(self._worst_ms, added_ms)
+        if len(self._samples) < SAMPLES_MAX:
+            self._samples.append(added_ms)
 
     def begin_pass(self) -> None:
         """The count of keys begins anew."""
@@ -47,20 +62,35 @@ class Guard:
             self._since, self._keys = now_s, keys_done
             return
         elapsed = now_s - self._since
-        if elapsed < INTERVAL_S:
+        if elapsed < INTERVAL_S or not self._samples:
             return
-        measured = max(0, keys_done - self._keys) / elapsed
+        measured = (keys_done - self._keys) / elapsed
         self._fastest = max(self._fastest, measured)
         if self.rate is not None:
             self.slowed_s += elapsed
-        if self._worst_ms > self._latency_max_ms:
+        self._decide(_second_worst(self._samples), measured)
+        self._samples.clear()
+        self._since, self._keys = now_s, keys_done
+
+    def _decide(self, worst_ms: float, measured: float) -> None:
+        if self.rate is not None and self.rate < SLOWED_SHARE * self._fastest:
+            self._while_slowed.append(worst_ms)
+            if len(self._while_slowed) == FLOOR_INTERVALS:
+                self._floor_ms = min(self._while_slowed)
+        self._floor_ms = min(self._floor_ms, worst_ms)
+        if worst_ms > self._floor_ms + self._latency_max_ms:
             self.rate = max(RATE_MIN, DECREASE * min(measured or RATE_MIN, self.rate or measured))
         elif self.rate is not None:
             self.rate += INCREASE * self._fastest
             if self.rate > 1.1 * self._fastest:
                 self.rate = None
-        self._worst_ms = 0.0
-        self._since, self._keys = now_s, keys_done
+                self._while_slowed.clear()
+
+
+def _second_worst(samples: list[float]) -> float:
+    """One slow answer in an interval may be the machine's scheduler; two are the server."""
+    ordered = sorted(samples)
+    return ordered[-2] if len(ordered) >= 4 else ordered[-1]
 
 
 class Bucket:
@@ -135,6 +165,8 @@ class Pace:
             by_bytes = self._by_bytes(now_s, keys_done, payload_bytes, keys_waiting)
             limited = limited or by_bytes < 1
             allowed = min(allowed, by_bytes)
+        if rates and allowed < max(1.0, QUANTUM_S * min(rates)):
+            allowed = 0.0
         self._note(limited and self.guard.rate is None, now_s)
         return int(max(0.0, allowed))
 

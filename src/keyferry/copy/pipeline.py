@@ -29,6 +29,8 @@ RECEIVE_BYTES = 256 * 1024
 POLL_MS = 5
 SILENCE_S_MAX = 30.0
 """A server that owes replies and sends nothing for so long counts as lost."""
+WAITING_MS = 20.0
+"""A ping that has waited so long counts before it is answered: a server that stands still must not look calm."""
 ANSWERS_WAIT_MAX = 2000
 ANSWERS_WAIT_S_MAX = 0.02
 """Target replies are mere acknowledgements: we need not wake up for each handful of them."""
@@ -169,7 +171,8 @@ class Pipeline:
                 probe.read()
             for sample in probe.take_samples():
                 self._pace.guard.sample(sample)
-            self._pace.guard.sample(probe.waiting_ms())
+            if (waiting_ms := probe.waiting_ms()) > WAITING_MS:
+                self._pace.guard.sample(waiting_ms)
         self._check_silence(now)
 
     def _receive_source(self, now: float) -> None:

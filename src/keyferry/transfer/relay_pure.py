@@ -326,8 +326,7 @@ class PureRelay:
                     payload, position, error = self._read_payload(buffer, position)
                     if self._skip_left:
                         return len(buffer)
-                    if self._oversize:
-                        start = position
+                    start = position if self._is_oversize() else start
                 if expiry:
                     expires, position, expiry_error = number_or_error(buffer, position)
                 before_ms = self._time_ms
@@ -465,6 +464,9 @@ class PureRelay:
                 return b"", len(buffer), b""
             return b"", after + length + 2, b""
         return (*bulk(buffer, position), b"")
+
+    def _is_oversize(self) -> bool:
+        return self._oversize
 
     def _next_fetched(self) -> tuple[_Page, bytes]:
         page, begin, end = self._fetching[0]
