@@ -10,32 +10,43 @@ def compile_glob(pattern: bytes) -> Callable[[bytes], bool]:
     r"""A matcher for one glob: ``*``, ``?``, ``[abc]``, ``[^a]``, ``[a-z]``, ``\x``.
 
     Follows the server in the corners: a class that is never closed ends with the pattern, a reversed range
-    counts as its ordered form, ``\`` at the very end stands for itself.
+    counts as its ordered form, ``\`` at the very end stands for itself, and the empty name matches the empty
+    pattern and ``*`` alone.
     """
     expression = re.compile(_translate(pattern), re.DOTALL)
-    return lambda key: expression.fullmatch(key) is not None
+    empty_matches = pattern in (b"", b"*")
+    return lambda key: expression.fullmatch(key) is not None if key else empty_matches
 
 
 def _translate(pattern: bytes) -> bytes:
-    out: list[bytes] = []
+    """One expression that never goes back over a ``*``: the first place where a part fits is always good enough."""
+    first, *others = _parts(pattern)
+    if not others:
+        return first
+    *middle, last = others
+    return first + b"".join(b"(?>.*?" + part + b")" for part in middle if part) + b".*" + last
+
+
+def _parts(pattern: bytes) -> list[bytes]:
+    """Expressions for what stands between the stars, each of a fixed length."""
+    parts: list[list[bytes]] = [[]]
     i = 0
     while i < len(pattern):
         byte = pattern[i : i + 1]
         if byte == b"*":
-            if not out or out[-1] != b".*":
-                out.append(b".*")
+            parts.append([])
         elif byte == b"?":
-            out.append(b".")
+            parts[-1].append(b".")
         elif byte == b"[":
             expression, i = _class(pattern, i + 1)
-            out.append(expression)
+            parts[-1].append(expression)
         elif byte == b"\\" and i + 1 < len(pattern):
             i += 1
-            out.append(re.escape(pattern[i : i + 1]))
+            parts[-1].append(re.escape(pattern[i : i + 1]))
         else:
-            out.append(re.escape(byte))
+            parts[-1].append(re.escape(byte))
         i += 1
-    return b"".join(out)
+    return [b"".join(part) for part in parts]
 
 
 def _class(pattern: bytes, i: int) -> tuple[bytes, int]:
