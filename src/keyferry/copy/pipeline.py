@@ -27,6 +27,8 @@ from keyferry.wire.session import ConnectionLost
 
 RECEIVE_BYTES = 256 * 1024
 POLL_MS = 5
+HOUSE_EVERY_S = 0.005
+SLEPT_S = 0.0002
 SILENCE_S_MAX = 30.0
 """A server that owes replies and sends nothing for so long counts as lost."""
 WAITING_MS = 20.0
@@ -76,6 +78,8 @@ class Pipeline:
         self._flow, self._pace, self._probes = flow, pace, probes
         self._view = memoryview(bytearray(RECEIVE_BYTES))
         self._poll = select.poll()
+        self._watched: dict[int, int] = {}
+        self._polled_s = time.monotonic()
         self._heard: dict[Side, float] = {"source": time.monotonic(), "target": time.monotonic()}
         self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
         self._source_ahead_ms = source_ahead_ms
@@ -95,7 +99,7 @@ class Pipeline:
 
         Args:
             on_settled: Called for pages that the target has acknowledged, in order.
-            on_turn: Called in every turn of the loop; ends the run by raising.
+            on_turn: Called every few milliseconds; ends the run by raising.
 
         Raises:
             ConnectionLost, ServerBusy: Try again from the last settled cursor.
@@ -108,8 +112,9 @@ class Pipeline:
         if relay.config.expiry == ExpiryMode.NONE:
             self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], self._first_look)
         relay.scan(cursor.encode())
+        house_s = 0.0
         while True:
-            self._turn()
+            now = self._turn()
             for aside in relay.take_asides():
                 self._slow.take(aside)
             for token, data in relay.take_raw():
@@ -120,7 +125,10 @@ class Pipeline:
                 self._settle(settled, on_settled)
             if relay.next_cursor == b"0" and not relay.scan_pending and relay.idle and not len(self._errands):
                 return
-            on_turn()
+            if now >= house_s:
+                house_s = now + HOUSE_EVERY_S
+                self._keep_house(now)
+                on_turn()
 
     def close(self) -> None:
         self._source.close()
@@ -139,27 +147,32 @@ class Pipeline:
 
     # Bytes
 
-    def _turn(self) -> None:
+    def _turn(self) -> float:
+        """Sends and receives what can be; returns the time at which it looked."""
         relay, source, target = self._relay, self._source, self._target
-        source.queue(relay.take_source())
-        target.queue(relay.take_target())
-        if source.out_bytes:
+        if relay.source_out_bytes:
+            source.queue(relay.take_source())
             source.flush()
+        if relay.target_out_bytes:
+            target.queue(relay.take_target())
         if target.out_bytes:
             target.flush()
         now = time.monotonic()
         backlog = target.out_bytes > TARGET_BACKLOG_BYTES_MAX
-        self._poll.modify(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
         source.wake_at(self._flow.wake_bytes(relay))
         lazy = relay.storing_keys < ANSWERS_WAIT_MAX and relay.fetching_keys and not len(self._errands)
         # Not for long: behind a slow source too few would come together, and the target would look dead.
         lazy = lazy and now - self._heard["target"] < ANSWERS_WAIT_S_MAX
-        self._poll.modify(target.fileno(), target.wants | (0 if lazy else select.POLLIN))
-        for probe in self._probes:
-            probe.turn(now)
-            self._poll.modify(probe.fileno(), probe.events)
+        self._watch(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
+        self._watch(target.fileno(), target.wants | (0 if lazy else select.POLLIN))
         buffered = source.buffered or target.buffered
+        before = time.monotonic()
         ready = dict(self._poll.poll(0 if buffered else POLL_MS))
+        after = time.monotonic()
+        # Had a probe's answer been there before, poll() would not have slept; had it not slept, the answer may
+        # have come at any time since it last returned: then the earliest is taken.
+        came = after if after - before > SLEPT_S else self._polled_s
+        self._polled_s = after
         # The bytes to come are an estimate: what is there below the low water mark is read a little later.
         late = not backlog and now - self._heard["source"] > POLL_MS / 1000
         if late or source.buffered or ready.get(source.fileno(), 0) & ~select.POLLOUT:
@@ -168,10 +181,22 @@ class Pipeline:
             self._receive_target(now)
         for probe in self._probes:
             if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
-                probe.read()
+                probe.read(came)
+        return now
+
+    def _watch(self, descriptor: int, events: int) -> None:
+        if self._watched.get(descriptor) != events:
+            self._watched[descriptor] = events
+            self._poll.modify(descriptor, events)
+
+    def _keep_house(self, now: float) -> None:
+        """What need not be done in every turn: probes, the guard's samples, dead servers."""
+        for probe in self._probes:
+            probe.turn(now)
+            self._watch(probe.fileno(), probe.events)
             for sample in probe.take_samples():
                 self._pace.guard.sample(sample)
-            if (waiting_ms := probe.waiting_ms()) > WAITING_MS:
+            if (waiting_ms := probe.waiting_ms(now)) > WAITING_MS:
                 self._pace.guard.sample(waiting_ms)
         self._check_silence(now)
 

@@ -1,12 +1,13 @@
 """Watches one server on a connection of its own: the latency that a client feels, and a few counters of INFO.
 
-A latency is measured as its lower bound: the reply was not there yet when we last looked. Our own work between
-two looks therefore never counts as the server's slowness.
+A latency is measured as its lower bound: from the earliest time at which the reply can have come. Our own work
+between two looks therefore never counts as the server's slowness.
 """
 
 from __future__ import annotations
 
 import select
+import time
 
 from keyferry.copy.info import Info, parse_info
 from keyferry.model.errors import Side
@@ -35,7 +36,6 @@ class Probe:
         self._parser = ReplyParser()
         self._view = memoryview(bytearray(65536))
         self._sent_s = -1.0
-        self._looked_s = 0.0
         self._info_s = 0.0
         self._expected = 0
         self._recent: list[float] = []
@@ -58,7 +58,7 @@ class Probe:
         self._channel.close()
 
     def turn(self, now_s: float) -> None:
-        """Sends the next PING when it is due and the last one was answered; notes that we look now."""
+        """Sends the next PING when it is due and the last one was answered."""
         if self._expected == 0 and now_s >= self._sent_s + self._every_s:
             look = now_s >= self._info_s + INFO_EVERY_S
             if look:
@@ -67,29 +67,36 @@ class Probe:
             self._channel.flush()
             self._expected = 3 if look else 1
             self._sent_s = now_s
-        self._looked_s = now_s
 
-    def waiting_ms(self) -> float:
+    def waiting_ms(self, now_s: float) -> float:
         """How long the server has let us wait for an answer that is still missing."""
-        return max(0.0, (self._looked_s - self._sent_s) * 1000 - self.baseline_ms) if self._expected else 0.0
+        return max(0.0, (now_s - self._sent_s) * 1000 - self.baseline_ms) if self._expected else 0.0
 
-    def read(self) -> None:
-        """Takes replies. Raises ConnectionLost and ProtocolError."""
+    def read(self, came_s: float) -> None:
+        """Takes replies.
+
+        Args:
+            came_s: The earliest time at which they can have come.
+
+        Raises:
+            ConnectionLost: The connection broke.
+            ProtocolError: The peer does not speak RESP.
+        """
         count = self._channel.receive(self._view)
         if not count:
             return
         self._parser.feed(self._view[:count])
         for reply in self._parser.replies():
-            self._take(reply)
+            self._take(reply, came_s)
 
-    def _take(self, reply: Reply) -> None:
+    def _take(self, reply: Reply, came_s: float) -> None:
         if isinstance(reply, Push):
             return
         if not self._expected:
             raise ProtocolError(f"The {self.side} sent a reply that nothing asked for.")
         first = reply == b"PONG" or not isinstance(reply, bytes)
         if first:
-            added = max(0.0, (self._looked_s - self._sent_s) * 1000 - self.baseline_ms)
+            added = max(0.0, (came_s - self._sent_s) * 1000 - self.baseline_ms)
             self.added_ms.append(added)
             self._recent = [*self._recent[-SHOWN_SAMPLES + 1 :], added]
         elif isinstance(reply, bytes):
@@ -102,8 +109,6 @@ class Probe:
 
 
 def _round_trip_ms(session: Session) -> float:
-    import time
-
     began = time.perf_counter()
     session.call("PING")
     return (time.perf_counter() - began) * 1000
