@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from keyferry.copy.slowpath import Failure
@@ -10,12 +11,31 @@ from keyferry.model.keys import machine_names
 
 
 class FailureLog:
-    """Appends; begins anew unless the run goes on with an earlier one. Does nothing without a path."""
+    """Appends; begins anew unless the run goes on with an earlier one. Does nothing without a path.
 
-    def __init__(self, path: Path | None, *, resumed: bool) -> None:
+    A killed run may have written lines of pages that its checkpoint does not count yet. They come again, so the
+    checkpoint says where the file counts up to, and the rest is cut off.
+    """
+
+    def __init__(self, path: Path | None, earlier: tuple[str, int] | None) -> None:
+        """Args: earlier: What ``place`` was at the checkpoint that the run goes on from; None when it begins."""
         self._path = path
-        if path is not None and not resumed:
+        self._bytes = 0
+        if path is None:
+            return
+        if earlier is None:
             path.write_text("", encoding="ascii")
+            return
+        size = path.stat().st_size if path.exists() else 0
+        name, counted = earlier
+        self._bytes = min(size, counted) if name == str(path.absolute()) else size
+        if self._bytes < size:
+            os.truncate(path, self._bytes)
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """The file's absolute path and how many of its bytes count; of nothing without a path."""
+        return ("" if self._path is None else str(self._path.absolute())), self._bytes
 
     def write(self, failures: list[Failure]) -> None:
         if self._path is None or not failures:
@@ -28,3 +48,4 @@ class FailureLog:
                     "reason": failure.reason,
                 }
                 file.write(json.dumps(record) + "\n")
+            self._bytes = file.tell()

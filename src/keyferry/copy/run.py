@@ -95,7 +95,9 @@ class _Run:
         self._checkpoint = loaded or Checkpoint(on_conflict=settings.on_conflict)
         self._earlier = _counts_of(self._checkpoint)
         self._earlier_s = self._checkpoint.seconds
-        self._failures = FailureLog(settings.failures_file, resumed=self._resumed)
+        self._failures = FailureLog(
+            settings.failures_file, (loaded.failures_file, loaded.failures_bytes) if loaded else None
+        )
         self._watch = Watch(settings, observe)
         self._sides = Sides(settings, self._check_stop)
         self._ask_expiry = False
@@ -304,6 +306,7 @@ class _Run:
             "bytes": total.bytes,
         }
         checkpoint.methods = total.methods
+        checkpoint.failures_file, checkpoint.failures_bytes = self._failures.place
         checkpoint.seconds = self._earlier_s + now - self._began_s
         self._state.save(checkpoint)
         self._saved_s, self._dirty = now, False

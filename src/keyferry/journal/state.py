@@ -41,6 +41,7 @@ class Checkpoint:
         counts: ``Counts.as_dict()``'s numbers, of all runs.
         on_conflict: What the first run was told to do with keys that the target holds.
         evicted_keys: The target's count when we last met it.
+        failures_file, failures_bytes: Where failed keys are listed, and how much of it the counts know of.
         comparing: The keys are gone over by comparison, because a server was another process than before.
         seconds: Of all runs.
     """
@@ -53,6 +54,8 @@ class Checkpoint:
     counts: dict[str, int] = field(default_factory=dict)
     methods: list[int] = field(default_factory=lambda: [0, 0, 0, 0])
     notes: dict[str, int] = field(default_factory=dict)
+    failures_file: str = ""
+    failures_bytes: int = 0
     comparing: bool = False
     seconds: float = 0.0
 
