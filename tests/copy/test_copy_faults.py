@@ -265,9 +265,12 @@ def test_a_source_that_is_busy_with_a_script(start_server: Starter, tmp_path: Pa
 
     def occupy() -> None:
         wait_until(lambda: keys_of(target) > 500, "the first keys")
-        with source.session(timeout_s=10) as session, source.session() as other:
-            with Beside(lambda: kill_script(other)):
-                session.call("EVAL", "while true do end", 0)
+        with (
+            source.session(timeout_s=10) as session,
+            source.session() as other,
+            Beside(lambda: kill_script(other)),
+        ):
+            session.call("EVAL", "while true do end", 0)
 
     def kill_script(session: Session) -> None:
         time.sleep(1.0)  # so long it is busy
