@@ -139,3 +139,15 @@ def test_a_key_that_the_target_cannot_hold_fails_alone(
     record = json.loads(line)
     assert (record["key"], record["key_base64"], record["database"]) == ("h", "aA==", 0)
     assert "--drop-field-expiry" in record["reason"]
+
+
+@pytest.mark.usefixtures("twin")
+def test_requests_that_do_not_fit_into_the_socket(flushed: Callable[..., Server], tmp_path: Path) -> None:
+    """Long names with short values: the source has to be written to in portions."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill(source, [("SET", b"%06d" % i * 1_000, b"%d" % i) for i in range(6_000)])
+    copying = Copying(tmp_path / "state")
+    report = copying.run(source, target, batch=5_000)
+    assert report.run.copied == 6_000
+    assert copying.told == []
+    assert_equal(source, target)

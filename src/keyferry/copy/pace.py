@@ -160,14 +160,11 @@ class Pace:
         rates = [rate for rate in (self._max_rate, self.guard.rate) if rate is not None]
         if rates:
             allowed = self._keys.allowance(min(rates), now_s)
-        limited = self._max_rate is not None and allowed < 1
         if self._max_bandwidth is not None:
-            by_bytes = self._by_bytes(now_s, keys_done, payload_bytes, keys_waiting)
-            limited = limited or by_bytes < 1
-            allowed = min(allowed, by_bytes)
+            allowed = min(allowed, self._by_bytes(now_s, keys_done, payload_bytes, keys_waiting))
         if rates and allowed < max(1.0, QUANTUM_S * min(rates)):
             allowed = 0.0
-        self._note(limited and self.guard.rate is None, now_s)
+        self._note(allowed < 1 and self.guard.rate is None, now_s)
         return int(max(0.0, allowed))
 
     def spend(self, keys: int) -> None:

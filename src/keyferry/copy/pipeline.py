@@ -152,6 +152,7 @@ class Pipeline:
         relay, source, target = self._relay, self._source, self._target
         if relay.source_out_bytes:
             source.queue(relay.take_source())
+        if source.out_bytes:
             source.flush()
         if relay.target_out_bytes:
             target.queue(relay.take_target())
