@@ -23,7 +23,7 @@ def seen(flow: Flow, counters: Counters, keys: int, size: int) -> int:
 
 
 def test_before_anything_is_seen_little_is_asked_for() -> None:
-    assert Flow(1000).wants_fetch(Counters(), 0, 1 << 30) * 4096 <= REPLY_BYTES_MAX
+    assert Flow(1000).wants_fetch(Counters(), 0, 1 << 30) <= 64
 
 
 def test_small_values_open_the_window_to_two_batches() -> None:
@@ -37,7 +37,13 @@ def test_large_values_close_it_at_once() -> None:
     flow, counters = Flow(1000), Counters()
     for _ in range(30):
         seen(flow, counters, 1000, 80)
-    assert seen(flow, counters, 100, 1_000_000) == KEYS_MIN
+    assert seen(flow, counters, 100, 1_000_000) * 1_000_000 <= REPLY_BYTES_MAX
+
+
+def test_a_few_giants_are_enough_to_close_it() -> None:
+    """Each DUMP that is asked for waits in the source's memory until we have taken those before it."""
+    flow, counters = Flow(1000), Counters()
+    assert seen(flow, counters, 3, 40_000_000) == KEYS_MIN
 
 
 def test_a_slow_target_stops_the_asking() -> None:

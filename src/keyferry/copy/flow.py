@@ -14,9 +14,10 @@ TARGET_BACKLOG_BYTES_MAX = 4 << 20
 """Commands that wait for the target to take them; above it the source is not read and not asked."""
 REPLY_BYTES_MAX = 4 << 20
 """Payload bytes that the source may be asked for at once, by the average seen so far."""
-KEY_BYTES_GUESS = 4096
-"""A payload's size before the first is seen."""
-KEYS_MIN = 16
+KEY_BYTES_GUESS = 64 * 1024
+"""A payload's size before the first is seen: a page of giants must not be asked for at once."""
+KEYS_MIN = 2
+SAMPLE_KEYS = 32
 WAKE_BYTES = 32 * 1024
 STORING_KEYS_MAX = 20_000
 
@@ -48,8 +49,9 @@ class Flow:
     def window(self, counters: Counters) -> int:
         """How many keys may be asked for and not answered yet."""
         keys = counters.fetched_keys - self._seen_keys
-        if keys >= 32:
-            recent = (counters.fetched_bytes - self._seen_bytes) / keys
+        size = counters.fetched_bytes - self._seen_bytes
+        if keys >= SAMPLE_KEYS or size > REPLY_BYTES_MAX:
+            recent = size / keys
             # Up at once, down slowly: the memory of both servers pays for a guess that is too low.
             self._average = max(recent, self._average * 0.7 + recent * 0.3)
             self._seen_keys, self._seen_bytes = counters.fetched_keys, counters.fetched_bytes
