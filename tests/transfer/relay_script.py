@@ -39,6 +39,7 @@ class Script:
         expiries: Answer to PEXPIRETIME or PTTL by key, whole reply.
         restores: Answer to RESTORE by key, whole reply; +OK by default.
         hints: Answer to OBJECT by key.
+        ranges: The string that GETRANGE cuts, or a whole error, by key; WRONGTYPE by default.
     """
 
     pages: list[list[bytes]]
@@ -46,6 +47,7 @@ class Script:
     expiries: dict[bytes, bytes] = field(default_factory=dict)
     restores: dict[bytes, bytes] = field(default_factory=dict)
     hints: dict[bytes, bytes] = field(default_factory=dict)
+    ranges: dict[bytes, bytes] = field(default_factory=dict)
 
     def source_answers(self, sent: bytes) -> bytes:
         return b"".join(self._source_answer(command) for command in commands(sent))
@@ -59,6 +61,9 @@ class Script:
                 number = int(cursor)
                 following = b"%d" % (number + 1) if number + 1 < len(self.pages) else b"0"
                 return scan_page(following, self.pages[number])
+            case [b"GETRANGE", key, b"0", last]:
+                text = self.ranges.get(key, b"-WRONGTYPE Operation against a key\r\n")
+                return text if text.startswith(b"-") else bulk(text[: int(last) + 1])
             case [b"DUMP", key]:
                 return self.dumps.get(key, b"$-1\r\n")
             case [b"PEXPIRETIME" | b"PTTL", key]:

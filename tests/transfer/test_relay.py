@@ -194,3 +194,56 @@ def test_own_commands_keep_their_place_in_the_order_of_replies(make: MakeRelay) 
     relay.feed_source(answer + info + answer)
     assert relay.take_raw() == [(5, info)]
     assert len(commands(relay.take_target())) == 2
+
+
+def test_short_strings_are_asked_for_by_their_bytes_and_everything_else_again(make: MakeRelay) -> None:
+    relay = make(config(short_bytes=100, target_version=9, actions=bytes([Method.RESIGNED]) * 256))
+    with_page(relay, [b"short", b"long", b"other", b"gone", b"empty"])
+    relay.fetch(10)
+    asked = commands(relay.take_source())
+    assert asked[:2] == [[b"GETRANGE", b"short", b"0", b"99"], [b"PEXPIRETIME", b"short"]]
+    page = relay.newest_page
+    text = b"v" * 64
+    wrong = b"-WRONGTYPE Operation against a key holding the wrong kind of value\r\n"
+    relay.feed_source(
+        bulk(text)
+        + b":5\r\n"
+        + bulk(b"v" * 100)
+        + b":-1\r\n"
+        + wrong
+        + b":-1\r\n"
+        + bulk(b"")
+        + b":-2\r\n"
+        + bulk(b"")
+        + b":-1\r\n"
+    )
+    assert [aside.kind for aside in relay.take_asides()] == [AsideKind.VANISHED]
+    (restore,) = commands(relay.take_target())
+    assert restore[:3] == [b"RESTORE", b"short", b"5"]
+    assert restore[3] == payload(0, b"\x40\x40" + text, 9)
+    assert relay.queued_keys == 3
+    assert not relay.page_asked(page)
+    assert relay.fetch(10) == 3
+    assert relay.page_asked(page)
+    assert [words[:2] for words in commands(relay.take_source())[::2]] == [
+        [b"DUMP", b"long"],
+        [b"DUMP", b"other"],
+        [b"DUMP", b"empty"],
+    ]
+
+
+def test_where_few_are_short_strings_dump_comes_first(make: MakeRelay) -> None:
+    relay = make(config(short_bytes=100))
+    with_page(relay, [b"%d" % number for number in range(600)])
+    relay.fetch(300)
+    assert commands(relay.take_source())[0][0] == b"GETRANGE"
+    relay.feed_source(b"-WRONGTYPE x\r\n:-1\r\n" * 300)
+    relay.fetch(300)
+    assert {words[0] for words in commands(relay.take_source())} == {b"DUMP", b"PEXPIRETIME"}
+    relay.feed_source((bulk(payload(0, b"\x01x")) + b":-1\r\n") * 300)
+    relay.fetch(300)
+    assert commands(relay.take_source())[0][0] == b"DUMP"
+    relay.feed_source((bulk(payload(0, b"\x01x")) + b":-1\r\n") * 300)
+    relay.add_keys([b"k"])
+    relay.fetch(1)
+    assert commands(relay.take_source())[0][0] == b"GETRANGE"

@@ -23,6 +23,12 @@ ACTIONS = bytes(
     [Method.RESTORE, Method.RESIGNED, Method.TRANSCODED, Method.LOGICAL, Method.IMPOSSIBLE]
 ) + bytes(251)
 BIG = 300
+SHORT = 70
+RANGES = st.one_of(
+    st.binary(max_size=SHORT).filter(lambda text: not text.startswith(b"-")),
+    st.just(b"x" * SHORT),
+    st.sampled_from([b"-WRONGTYPE no\r\n", b"-NOPERM no\r\n"]),
+)
 KEYS = st.one_of(
     st.binary(max_size=12),
     st.sampled_from([b"", b"\r\n", b"$5\r\n", b"keyferry:x", b"k" * 70, b"\x00\xff", b"+OK\r\n"]),
@@ -66,6 +72,7 @@ def configs(draw: st.DrawFn) -> RelayConfig:
         scan_type=draw(st.sampled_from([b"", b"hash"])),
         key_filter=None if unwanted is None else (lambda key: not key.startswith(b"a")),
         payload_bytes_max=BIG,
+        short_bytes=draw(st.sampled_from([0, 1, SHORT, SHORT])),
     )
 
 
@@ -78,6 +85,7 @@ def scripts(draw: st.DrawFn) -> Script:
         dumps={key: draw(DUMPS) for key in keys},
         expiries={key: draw(EXPIRIES) for key in keys},
         restores={key: draw(RESTORES) for key in keys},
+        ranges={key: draw(RANGES) for key in keys},
         hints={
             key: draw(st.sampled_from([b":0\r\n", b":99\r\n", b"$-1\r\n", b"-ERR policy\r\n"]))
             for key in keys
@@ -92,6 +100,8 @@ def dense(seed: int) -> Script:
         [rnd.randbytes(rnd.choice([0, 1, 3, 9, 30])) for _ in range(rnd.randrange(40))] for _ in range(5)
     ]
     keys = sorted({key for page in pages for key in page})
+
+    strings = rnd.random()
 
     def dump() -> bytes:
         if rnd.random() < 0.1:
@@ -118,6 +128,7 @@ def dense(seed: int) -> Script:
         dumps={key: dump() for key in keys},
         expiries={key: rnd.choice(expiries) for key in keys},
         restores={key: b"-BUSYKEY\r\n" for key in keys if rnd.random() < 0.1},
+        ranges={key: b"x" * rnd.choice([0, 1, 63, 64, 69, 70]) for key in keys if rnd.random() < strings},
     )
 
 
@@ -211,7 +222,13 @@ def test_twins_agree_on_a_whole_pass(
 
 
 @settings(deadline=None, max_examples=150)
-@given(configs(), st.integers(0, 1 << 32).map(dense), st.lists(st.integers(9, 50), min_size=1, max_size=4), CUTS, CUTS)
+@given(
+    configs(),
+    st.integers(0, 1 << 32).map(dense),
+    st.lists(st.integers(9, 50), min_size=1, max_size=4),
+    CUTS,
+    CUTS,
+)
 def test_twins_agree_on_many_keys(
     config: RelayConfig, script: Script, limits: list[int], source_cuts: list[int], target_cuts: list[int]
 ) -> None:

@@ -85,9 +85,8 @@ class Pipeline:
         self._source_ahead_ms = source_ahead_ms
         self._known_page = -1
         self._settled_pages = 0
-        self._asked_keys = 0
-        self._held: deque[tuple[int, int]] = deque()
-        """Pages not proven yet, with the number of keys asked for when their last one is."""
+        self._held: deque[int] = deque()
+        """Pages of which not everything is asked for yet."""
         self._under_proof: list[int] = []
         self._asking = False
         self._expired_keys: int | None = None
@@ -136,8 +135,7 @@ class Pipeline:
 
     def unproven_keys(self) -> list[bytes]:
         """Keys that may have been written without the expiry that they had: nothing proved yet that they had none."""
-        pages = self._under_proof + [page for page, _ in self._held]
-        return [key for page in pages for key in self._relay.page_keys(page)]
+        return [key for page in (*self._under_proof, *self._held) for key in self._relay.page_keys(page)]
 
     def _register(self) -> None:
         self._poll.register(self._source.fileno(), select.POLLIN)
@@ -252,9 +250,7 @@ class Pipeline:
         )
         wanted = self._flow.wants_fetch(relay, self._target.out_bytes + relay.target_out_bytes, allowance)
         if wanted:
-            asked = relay.fetch(wanted)
-            self._asked_keys += asked
-            self._pace.spend(asked)
+            self._pace.spend(relay.fetch(wanted))
 
     # Copying without asking for expiries: proven after each page by INFO
 
@@ -263,13 +259,13 @@ class Pipeline:
         if self._relay.config.expiry == ExpiryMode.NONE:
             for page in range(self._known_page + 1, newest + 1):
                 self._relay.hold(page)
-                self._held.append((page, self._asked_keys + self._relay.queued_keys))
+                self._held.append(page)
         self._known_page = newest
 
     def _prove_expiry(self) -> None:
         """Looks at INFO behind the DUMPs of whole pages; one look at a time."""
-        while not self._asking and self._held and self._held[0][1] <= self._asked_keys:
-            self._under_proof.append(self._held.popleft()[0])
+        while not self._asking and self._held and self._relay.page_asked(self._held[0]):
+            self._under_proof.append(self._held.popleft())
         if self._asking or not self._under_proof:
             return
         self._asking = True

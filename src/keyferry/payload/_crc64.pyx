@@ -25,22 +25,29 @@ cdef void fill_tables() noexcept nogil:
 fill_tables()
 
 
+cdef uint64_t update(uint64_t crc, const uint8_t* data, Py_ssize_t size) noexcept nogil:
+    cdef Py_ssize_t i = 0
+    while size - i >= 8:
+        crc ^= (
+            <uint64_t>data[i] | (<uint64_t>data[i + 1] << 8) | (<uint64_t>data[i + 2] << 16)
+            | (<uint64_t>data[i + 3] << 24) | (<uint64_t>data[i + 4] << 32) | (<uint64_t>data[i + 5] << 40)
+            | (<uint64_t>data[i + 6] << 48) | (<uint64_t>data[i + 7] << 56)
+        )
+        crc = (
+            TABLES[7][crc & 0xFF] ^ TABLES[6][(crc >> 8) & 0xFF] ^ TABLES[5][(crc >> 16) & 0xFF]
+            ^ TABLES[4][(crc >> 24) & 0xFF] ^ TABLES[3][(crc >> 32) & 0xFF] ^ TABLES[2][(crc >> 40) & 0xFF]
+            ^ TABLES[1][(crc >> 48) & 0xFF] ^ TABLES[0][crc >> 56]
+        )
+        i += 8
+    while i < size:
+        crc = TABLES[0][(crc ^ data[i]) & 0xFF] ^ (crc >> 8)
+        i += 1
+    return crc
+
+
 def crc64(const uint8_t[::1] data not None, uint64_t crc=0):
-    cdef Py_ssize_t i = 0, n = data.shape[0]
+    if data.shape[0] == 0:
+        return crc
     with nogil:
-        while n - i >= 8:
-            crc ^= (
-                <uint64_t>data[i] | (<uint64_t>data[i + 1] << 8) | (<uint64_t>data[i + 2] << 16)
-                | (<uint64_t>data[i + 3] << 24) | (<uint64_t>data[i + 4] << 32) | (<uint64_t>data[i + 5] << 40)
-                | (<uint64_t>data[i + 6] << 48) | (<uint64_t>data[i + 7] << 56)
-            )
-            crc = (
-                TABLES[7][crc & 0xFF] ^ TABLES[6][(crc >> 8) & 0xFF] ^ TABLES[5][(crc >> 16) & 0xFF]
-                ^ TABLES[4][(crc >> 24) & 0xFF] ^ TABLES[3][(crc >> 32) & 0xFF] ^ TABLES[2][(crc >> 40) & 0xFF]
-                ^ TABLES[1][(crc >> 48) & 0xFF] ^ TABLES[0][crc >> 56]
-            )
-            i += 8
-        while i < n:
-            crc = TABLES[0][(crc ^ data[i]) & 0xFF] ^ (crc >> 8)
-            i += 1
+        crc = update(crc, &data[0], data.shape[0])
     return crc

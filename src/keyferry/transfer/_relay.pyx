@@ -5,11 +5,14 @@ Same methods, same order of events; read the theory of operation there.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
+from keyferry.payload._crc64 cimport update as crc64_update
+
 from keyferry.transfer.config import DOUBT_MS as _DOUBT_MS
+from keyferry.transfer.config import LOOK_KEYS as _LOOK_KEYS
 from keyferry.transfer.config import Aside, AsideKind, Settled
 from keyferry.wire.resp import BULK_BYTES_MAX as _BULK_BYTES_MAX
 from keyferry.wire.resp import ProtocolError, encode_command
@@ -19,6 +22,8 @@ cdef enum:
     RUN_FETCH = 1
     RUN_RAW = 2
     RUN_STORE = 3
+    RUN_PROBE = 4
+    RUN_AGAIN = 5
     DEPTH_MAX = 64
     LINE_BYTES_MAX = 1048576
     OUT_COPIED = 0
@@ -39,6 +44,7 @@ cdef object KIND_SOURCE_ERROR = AsideKind.SOURCE_ERROR
 cdef object KIND_TARGET_ERROR = AsideKind.TARGET_ERROR
 cdef object KIND_DOUBT = AsideKind.DOUBT
 cdef int64_t DOUBT_MS = _DOUBT_MS
+cdef int64_t LOOK_KEYS = _LOOK_KEYS
 
 cdef bytes RESERVED = b"keyferry:"
 
@@ -56,6 +62,49 @@ cdef struct Answer:
     int64_t page
     int64_t index      # of the key in its page; -1: the key waits in _stored_keys; for RUN_RAW the token
     int64_t size       # payload bytes; for RUN_RAW the number of replies
+
+
+cdef struct Spot:
+    int64_t page
+    int64_t index
+
+
+cdef struct Spots:
+    # A queue of keys by their place.
+    Spot* data
+    Py_ssize_t head
+    Py_ssize_t count
+    Py_ssize_t capacity
+
+
+cdef int push_spot(Spots* spots, int64_t page, int64_t index) except -1:
+    cdef Spot* data
+    cdef Py_ssize_t capacity, i
+    if spots.count == spots.capacity:
+        capacity = spots.capacity * 2 if spots.capacity else 1024
+        data = <Spot*>malloc(capacity * sizeof(Spot))
+        if data == NULL:
+            raise MemoryError
+        for i in range(spots.count):
+            data[i] = spots.data[(spots.head + i) % spots.capacity]
+        free(spots.data)
+        spots.data = data
+        spots.capacity = capacity
+        spots.head = 0
+    data = &spots.data[(spots.head + spots.count) % spots.capacity]
+    data.page = page
+    data.index = index
+    spots.count += 1
+    return 0
+
+
+cdef Spot pop_spot(Spots* spots) noexcept:
+    cdef Spot spot = spots.data[spots.head]
+    spots.head += 1
+    if spots.head == spots.capacity:
+        spots.head = 0
+    spots.count -= 1
+    return spot
 
 
 cdef int reserve(Buffer* buffer, Py_ssize_t more) except -1:
@@ -211,7 +260,7 @@ cdef class Page:
     cdef uint32_t* begin
     cdef uint32_t* length
     cdef int64_t keys
-    cdef int64_t unresolved
+    cdef int64_t unresolved, to_ask
     cdef int64_t outcomes[5]
     cdef int64_t methods[4]
     cdef int64_t payload_bytes
@@ -220,7 +269,7 @@ cdef class Page:
         self.arena.data = NULL
         self.arena.size = self.arena.capacity = 0
         self.begin = self.length = NULL
-        self.keys = self.unresolved = self.payload_bytes = 0
+        self.keys = self.unresolved = self.to_ask = self.payload_bytes = 0
         for i in range(5):
             self.outcomes[i] = 0
         for i in range(4):
@@ -247,6 +296,7 @@ cdef class Page:
         self.length[self.keys] = <uint32_t>size
         put(&self.arena, key, size)
         self.keys += 1
+        self.to_ask += 1
         self.unresolved += 1
 
     cdef bytes key(self, int64_t index):
@@ -269,6 +319,13 @@ cdef class CompiledRelay:
     cdef int64_t first_page
     cdef int64_t request_page, request_index, reply_page, reply_index
     cdef int run_kind
+    cdef Spots again, again_asked
+    cdef Spot here
+    cdef bint probing
+    cdef int64_t short_bytes, short_seen, others_seen
+    cdef bytes probe_tail
+    cdef Buffer made
+    cdef int target_version
     cdef int64_t run_left, run_token
     cdef list asides, raw
     cdef object stored_keys
@@ -287,6 +344,11 @@ cdef class CompiledRelay:
         self.source_in.size = self.target_in.size = self.source_out.size = self.target_out.size = 0
         self.source_in.capacity = self.target_in.capacity = 0
         self.source_out.capacity = self.target_out.capacity = 0
+        self.made.data = NULL
+        self.made.size = self.made.capacity = 0
+        self.again.data = self.again_asked.data = NULL
+        self.again.head = self.again.count = self.again.capacity = 0
+        self.again_asked.head = self.again_asked.count = self.again_asked.capacity = 0
         self.answers = NULL
         self.answers_head = self.answers_count = self.answers_capacity = 0
 
@@ -296,6 +358,9 @@ cdef class CompiledRelay:
         free(self.source_out.data)
         free(self.target_out.data)
         free(self.answers)
+        free(self.made.data)
+        free(self.again.data)
+        free(self.again_asked.data)
 
     def __init__(self, config):
         from collections import deque
@@ -308,6 +373,12 @@ cdef class CompiledRelay:
         for i in range(10):
             self.mask[i] = config.resign_mask[i]
         self.source_version = config.source_version
+        self.target_version = config.target_version
+        self.short_bytes = config.short_bytes
+        self.probing = config.short_bytes > 0
+        self.short_seen = self.others_seen = 0
+        last = b"%d" % (config.short_bytes - 1)
+        self.probe_tail = b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(last), last)
         self.expiry = int(config.expiry)
         self.hints = int(config.hints)
         self.clock_offset_ms = config.clock_offset_ms
@@ -360,45 +431,75 @@ cdef class CompiledRelay:
         return self.add_page(page, b"")
 
     def fetch(self, int64_t limit):
+        cdef int64_t asked = self.fetch_again(limit)
+        return asked + self.fetch_new(limit - asked)
+
+    cdef int64_t fetch_again(self, int64_t limit) except -1:
         cdef int64_t asked = 0
+        cdef Spot spot
         cdef Page page
-        cdef const char* key
-        cdef Py_ssize_t size
-        cdef Buffer* out = &self.source_out
-        if self.expiry == EXPIRY_REMAINING and limit > 0 and self.queued_keys:
-            reserve(out, 14)
-            put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
-        while asked < limit and self.queued_keys:
+        while asked < limit and self.again.count:
+            spot = pop_spot(&self.again)
+            push_spot(&self.again_asked, spot.page, spot.index)
+            page = <Page>self.pages[spot.page - self.first_page]
+            page.to_ask -= 1
+            self.ask_key(page, spot.index, False, asked == 0)
+            asked += 1
+        self.begin_run(RUN_AGAIN, asked)
+        return asked
+
+    cdef int64_t fetch_new(self, int64_t limit) except -1:
+        cdef int64_t asked = 0, new = self.queued_keys - self.again.count
+        cdef Page page
+        while asked < limit and asked < new:
             page = <Page>self.pages[self.request_page - self.first_page]
             if self.request_index >= page.keys:
                 self.request_page += 1
                 self.request_index = 0
                 continue
-            size = page.length[self.request_index]
-            key = page.arena.data + page.begin[self.request_index]
-            reserve(out, 3 * (size + 80) + 32)
-            if self.hints == HINT_IDLETIME:
-                put(out, b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n", 30)
-                put_bulk(out, key, size)
-            elif self.hints != HINT_NONE:
-                put(out, b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n", 26)
-                put_bulk(out, key, size)
+            if not self.probing:
+                page.to_ask -= 1
+            self.ask_key(page, self.request_index, self.probing, asked == 0)
+            self.request_index += 1
+            asked += 1
+        self.begin_run(RUN_PROBE if self.probing else RUN_FETCH, asked)
+        return asked
+
+    cdef int begin_run(self, int kind, int64_t keys) except -1:
+        if keys:
+            self.source_runs.append((kind, keys, 0))
+            self.queued_keys -= keys
+            self.fetching_keys += keys
+        return 0
+
+    cdef int ask_key(self, Page page, int64_t index, bint probe, bint first) except -1:
+        cdef Buffer* out = &self.source_out
+        cdef Py_ssize_t size = page.length[index]
+        cdef const char* key = page.arena.data + page.begin[index]
+        reserve(out, 3 * (size + 80) + 64)
+        if first and self.expiry == EXPIRY_REMAINING:
+            put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
+        if self.hints == HINT_IDLETIME:
+            put(out, b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n", 30)
+            put_bulk(out, key, size)
+        elif self.hints != HINT_NONE:
+            put(out, b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n", 26)
+            put_bulk(out, key, size)
+        if probe:
+            put(out, b"*4\r\n$8\r\nGETRANGE\r\n", 18)
+            put_bulk(out, key, size)
+            put(out, PyBytes_AS_STRING(self.probe_tail), PyBytes_GET_SIZE(self.probe_tail))
+        else:
             put(out, b"*2\r\n$4\r\nDUMP\r\n", 14)
             put_bulk(out, key, size)
-            if self.expiry == EXPIRY_ABSOLUTE:
-                put(out, b"*2\r\n$11\r\nPEXPIRETIME\r\n", 22)
-                put_bulk(out, key, size)
-            elif self.expiry == EXPIRY_REMAINING:
-                put(out, b"*2\r\n$4\r\nPTTL\r\n", 14)
-                put_bulk(out, key, size)
-                put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
-            self.request_index += 1
-            self.queued_keys -= 1
-            asked += 1
-        if asked:
-            self.source_runs.append((RUN_FETCH, asked, 0))
-            self.fetching_keys += asked
-        return asked
+        if self.expiry == EXPIRY_ABSOLUTE:
+            put(out, b"*2\r\n$11\r\nPEXPIRETIME\r\n", 22)
+            put_bulk(out, key, size)
+        elif self.expiry == EXPIRY_REMAINING:
+            put(out, b"*2\r\n$4\r\nPTTL\r\n", 14)
+            put_bulk(out, key, size)
+            put(out, b"*1\r\n$4\r\nTIME\r\n", 14)
+        return 0
 
     def source_command(self, int64_t token, bytes data not None, int64_t replies):
         self.put_source(data)
@@ -432,6 +533,10 @@ cdef class CompiledRelay:
     def release(self, int64_t page):
         cdef Page held = self.page_of(page)
         held.unresolved -= 1
+
+    def page_asked(self, int64_t page):
+        cdef Page named = self.page_of(page)
+        return named.to_ask == 0
 
     def page_keys(self, int64_t page):
         cdef Page named = self.page_of(page)
@@ -488,7 +593,7 @@ cdef class CompiledRelay:
                     raise ProtocolError("The source sent a reply that nothing asked for.")
                 self.run_kind, self.run_left, self.run_token = self.source_runs.popleft()
                 self.run_timed = False
-            if self.run_kind == RUN_FETCH:
+            if self.run_kind == RUN_FETCH or self.run_kind == RUN_PROBE or self.run_kind == RUN_AGAIN:
                 after = self.read_fetch(position)
                 if self.run_left:
                     return after
@@ -616,6 +721,8 @@ cdef class CompiledRelay:
                     payload_at = parse_head(data, size, position, 36, &length)
                     if payload_at == INCOMPLETE:
                         return start
+                    if self.run_kind == RUN_PROBE and (length < 0 or length > self.short_bytes):
+                        raise ProtocolError("The source answered GETRANGE with something else.")
                     if length > self.payload_bytes_max:
                         self.oversize = True
                         self.fetched_keys += 1
@@ -653,30 +760,111 @@ cdef class CompiledRelay:
             page = self.next_fetched()
             self.run_left -= 1
             if error_at:
-                self.put_aside(KIND_SOURCE_ERROR, page, data[error_at:error_end], 0, -1)
+                if self.run_kind == RUN_PROBE and is_wrong_type(data, error_at, error_end):
+                    self.ask_again()
+                else:
+                    self.put_aside(KIND_SOURCE_ERROR, page, data[error_at:error_end], 0, -1)
+                    self.asked_whole(page)
+            elif self.run_kind == RUN_PROBE:
+                if expires != -2 and (length == 0 or length == self.short_bytes):
+                    self.ask_again()
+                else:
+                    self.asked_whole(page)
+                    if expires == -2:
+                        self.put_aside(KIND_VANISHED, page, b"", 0, -1)
+                    else:
+                        self.look(True)
+                        self.make_payload(data + payload_at, length)
+                        self.dispatch(
+                            page, self.made.data, self.made.size, expires,
+                            expires >= 0 and self.time_ms - before_ms > DOUBT_MS, True,
+                        )
             elif length < 0 or expires == -2:
                 self.put_aside(KIND_VANISHED, page, b"", 0, -1)
             elif self.oversize:
                 self.put_aside(KIND_OVERSIZE, page, b"", self.expires_at(expires), self.hint)
             else:
-                self.dispatch(page, data + payload_at, length, expires, expires >= 0 and self.time_ms - before_ms > DOUBT_MS)
+                self.dispatch(
+                    page, data + payload_at, length, expires,
+                    expires >= 0 and self.time_ms - before_ms > DOUBT_MS, False,
+                )
+                if self.run_kind == RUN_FETCH:
+                    self.look(data[payload_at] == 0 and length < self.short_bytes)
             self.oversize = False
-            self.reply_index += 1
             start = position
         return position
 
     cdef Page next_fetched(self):
-        """The page of the key whose reply is read; its index is ``reply_index``."""
-        cdef Page page = <Page>self.pages[self.reply_page - self.first_page]
+        """The page of the key whose reply is read; ``here`` is its place."""
+        cdef Page page
+        self.fetching_keys -= 1
+        if self.run_kind == RUN_AGAIN:
+            self.here = pop_spot(&self.again_asked)
+            return <Page>self.pages[self.here.page - self.first_page]
+        page = <Page>self.pages[self.reply_page - self.first_page]
         while self.reply_index >= page.keys:
             self.reply_page += 1
             self.reply_index = 0
             page = <Page>self.pages[self.reply_page - self.first_page]
-        self.fetching_keys -= 1
+        self.here.page = page.number
+        self.here.index = self.reply_index
+        self.reply_index += 1
         return page
 
+    cdef int ask_again(self) except -1:
+        """A probed key is no short string."""
+        self.look(False)
+        push_spot(&self.again, self.here.page, self.here.index)
+        self.queued_keys += 1
+        return 0
+
+    cdef inline void asked_whole(self, Page page) noexcept:
+        if self.run_kind == RUN_PROBE:
+            page.to_ask -= 1
+
+    cdef inline void look(self, bint short) noexcept:
+        """Counts a key; decides from time to time how the next ones are asked for."""
+        if self.short_bytes == 0:
+            return
+        if short:
+            self.short_seen += 1
+        else:
+            self.others_seen += 1
+        if self.short_seen + self.others_seen >= LOOK_KEYS:
+            self.probing = self.short_seen >= self.others_seen
+            self.short_seen = self.others_seen = 0
+
+    cdef int make_payload(self, const char* text, Py_ssize_t size) except -1:
+        """A short string as DUMP would write it, uncompressed."""
+        cdef uint8_t* data
+        cdef Py_ssize_t at
+        cdef uint64_t crc
+        cdef int i
+        self.made.size = 0
+        reserve(&self.made, size + 16)
+        data = <uint8_t*>self.made.data
+        data[0] = 0
+        if size < 64:
+            data[1] = <uint8_t>size
+            at = 2
+        else:
+            data[1] = <uint8_t>(0x40 | (size >> 8))
+            data[2] = <uint8_t>(size & 0xFF)
+            at = 3
+        memcpy(data + at, text, size)
+        at += size
+        data[at] = <uint8_t>(self.target_version & 0xFF)
+        data[at + 1] = <uint8_t>(self.target_version >> 8)
+        at += 2
+        crc = crc64_update(0, data, at)
+        for i in range(8):
+            data[at + i] = <uint8_t>(crc & 0xFF)
+            crc >>= 8
+        self.made.size = at + 8
+        return 0
+
     cdef int put_aside(self, object kind, Page page, bytes payload, int64_t expires_at, int64_t hint) except -1:
-        self.asides.append(Aside(kind, page.number, page.key(self.reply_index), payload, expires_at, hint))
+        self.asides.append(Aside(kind, page.number, page.key(self.here.index), payload, expires_at, hint))
         return 0
 
     cdef Py_ssize_t read_time(self, Py_ssize_t position, Py_ssize_t* error_end) except -2:
@@ -719,7 +907,7 @@ cdef class CompiledRelay:
         expires += self.clock_offset_ms
         return expires if expires > 1 else 1
 
-    cdef int dispatch(self, Page page, const char* payload, Py_ssize_t size, int64_t expires, bint doubt) except -1:
+    cdef int dispatch(self, Page page, const char* payload, Py_ssize_t size, int64_t expires, bint doubt, bint made) except -1:
         cdef uint8_t kind, action
         cdef int64_t expires_at = self.expires_at(expires)
         if size < 11:
@@ -733,13 +921,16 @@ cdef class CompiledRelay:
         if doubt:
             self.put_aside(KIND_DOUBT, page, payload[:size], expires_at, self.hint)
             return 0
-        action = self.actions[kind]
-        if action > ACT_RESIGNED or (<uint8_t>payload[size - 10] | (<uint8_t>payload[size - 9] << 8)) != self.source_version:
+        action = 0 if made else self.actions[kind]
+        if not made and (
+            action > ACT_RESIGNED
+            or (<uint8_t>payload[size - 10] | (<uint8_t>payload[size - 9] << 8)) != self.source_version
+        ):
             self.put_aside(KIND_CONVERT, page, payload[:size], expires_at, self.hint)
             return 0
         self.restore(
-            page.number, self.reply_index, page.arena.data + page.begin[self.reply_index],
-            page.length[self.reply_index], expires_at, payload, size, action, self.hint, self.replace,
+            page.number, self.here.index, page.arena.data + page.begin[self.here.index],
+            page.length[self.here.index], expires_at, payload, size, action, self.hint, self.replace,
             action == ACT_RESIGNED,
         )
         return 0
@@ -938,6 +1129,10 @@ cdef class CompiledRelay:
         return not (
             self.pages or self.source_runs or self.run_kind >= 0 or self.answers_count or self.asides or self.raw
         )
+
+
+cdef bint is_wrong_type(const char* data, Py_ssize_t begin, Py_ssize_t end) noexcept:
+    return end - begin >= 9 and memcmp(data + begin, b"WRONGTYPE", 9) == 0
 
 
 cdef Py_ssize_t read_number(const char* data, Py_ssize_t size, Py_ssize_t position, int64_t* value, Py_ssize_t* error_end) except -2:

@@ -70,6 +70,10 @@ class Aside(NamedTuple):
     hint: int
 
 
+SHORT_BYTES_MAX = 16_000
+"""Lengths below 16,384 take two bytes in a payload."""
+LOOK_KEYS = 256
+"""After so many keys it is decided anew whether most are short strings."""
 DOUBT_MS = 1
 """Two TIMEs around a PTTL that are further apart leave its expiry in doubt."""
 
@@ -106,6 +110,8 @@ class RelayConfig:
         scan_match: Sent as MATCH when not empty; ``scan_type`` as TYPE.
         key_filter: Called per key where globs must be checked on our side; the reserved prefix is always left out.
         payload_bytes_max: Larger payloads are not kept in memory.
+        short_bytes: Ask for a key's first so many bytes with GETRANGE before DUMP, while most keys are shorter
+            strings: the source does less for it, and the payload is made here. 0 is off.
     """
 
     actions: bytes
@@ -123,8 +129,11 @@ class RelayConfig:
     scan_type: bytes = b""
     key_filter: Callable[[bytes], bool] | None = None
     payload_bytes_max: int = 32 << 20
+    short_bytes: int = 0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.short_bytes <= SHORT_BYTES_MAX:
+            raise ValueError(f"short_bytes is at most {SHORT_BYTES_MAX}")
         if len(self.actions) != 256 or len(self.wanted) != 256 or len(self.resign_mask) != 10:
             raise ValueError("actions and wanted are 256 bytes, resign_mask is 10")
 

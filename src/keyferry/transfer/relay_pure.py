@@ -19,7 +19,16 @@ from collections import deque
 
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
-from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind, ExpiryMode, Outcome, RelayConfig, Settled
+from keyferry.transfer.config import (
+    DOUBT_MS,
+    LOOK_KEYS,
+    Aside,
+    AsideKind,
+    ExpiryMode,
+    Outcome,
+    RelayConfig,
+    Settled,
+)
 from keyferry.transfer.cutting import (
     Incomplete,
     bulk,
@@ -30,21 +39,29 @@ from keyferry.transfer.cutting import (
     replies_end,
     reply_line,
 )
-from keyferry.transfer.requests import EXPIRING, LASTING, TIME, request_template, restore, scan_tail
+from keyferry.transfer.requests import (
+    EXPIRING,
+    LASTING,
+    TIME,
+    request_template,
+    restore,
+    scan_tail,
+    string_payload,
+)
 from keyferry.wire.resp import ProtocolError, encode_command
 
-_SCAN, _FETCH, _RAW = 0, 1, 2
+_SCAN, _FETCH, _RAW, _PROBE, _AGAIN = range(5)
 _OK = b"+OK\r\n"
 
 
 class _Page:
-    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "unresolved")
+    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "to_ask", "unresolved")
 
     def __init__(self, number: int, cursor: bytes, keys: list[bytes]) -> None:
         self.number = number
         self.cursor = cursor
         self.keys = keys
-        self.unresolved = len(keys)
+        self.to_ask = self.unresolved = len(keys)
         self.outcomes = [0, 0, 0, 0, 0]
         self.methods = [0, 0, 0, 0]
         self.payload_bytes = 0
@@ -110,7 +127,17 @@ class PureRelay:
         self._scan_tail = scan_tail(config)
         self._requests = request_template(config)
         self._mask = int.from_bytes(config.resign_mask, "big")
-        self._plain = not config.hints and config.expiry != ExpiryMode.REMAINING and config.absolute
+        self._probe_requests = request_template(config, probe=True)
+        self._probing = config.short_bytes > 0
+        self._short_seen = self._others_seen = 0
+        self._again: deque[tuple[_Page, int]] = deque()
+        """Keys that were probed and need a DUMP; ``_again_asked`` are those asked for it."""
+        self._again_asked: deque[tuple[_Page, int]] = deque()
+        self._plain = (
+            not (config.hints or config.short_bytes)
+            and config.expiry != ExpiryMode.REMAINING
+            and config.absolute
+        )
 
     # What the driver asks for
 
@@ -126,25 +153,43 @@ class PureRelay:
 
     def fetch(self, limit: int) -> int:
         """Asks for up to ``limit`` queued keys; returns how many were asked for."""
-        asked = 0
-        out: list[bytes] = (
-            [TIME] if self.config.expiry == ExpiryMode.REMAINING and limit > 0 and self._to_fetch else []
-        )
-        while asked < limit and self._to_fetch:
+        asked = self._fetch_again(limit)
+        return asked + self._fetch_new(limit - asked)
+
+    def _fetch_again(self, limit: int) -> int:
+        """Keys that turned out to be no short strings."""
+        keys: list[bytes] = []
+        while len(keys) < limit and self._again:
+            page, index = self._again.popleft()
+            self._again_asked.append((page, index))
+            page.to_ask -= 1
+            keys.append(page.keys[index])
+        self._ask(_AGAIN, keys)
+        return len(keys)
+
+    def _fetch_new(self, limit: int) -> int:
+        keys: list[bytes] = []
+        while len(keys) < limit and self._to_fetch:
             page, begin = self._to_fetch.popleft()
-            end = min(len(page.keys), begin + limit - asked)
+            end = min(len(page.keys), begin + limit - len(keys))
             if end < len(page.keys):
                 self._to_fetch.appendleft((page, end))
             self._fetching.append((page, begin, end))
-            template, slots = self._requests
-            out += [template % ((len(key), key) * slots) for key in page.keys[begin:end]]
-            asked += end - begin
-        if asked:
-            self._send_source(b"".join(out))
-            self._source_runs.append([_FETCH, asked, 0])
-            self.queued_keys -= asked
-            self.fetching_keys += asked
-        return asked
+            if not self._probing:
+                page.to_ask -= end - begin
+            keys += page.keys[begin:end]
+        self._ask(_PROBE if self._probing else _FETCH, keys)
+        return len(keys)
+
+    def _ask(self, kind: int, keys: list[bytes]) -> None:
+        if not keys:
+            return
+        template, slots = self._probe_requests if kind == _PROBE else self._requests
+        lead = TIME if self.config.expiry == ExpiryMode.REMAINING else b""
+        self._send_source(lead + b"".join([template % ((len(key), key) * slots) for key in keys]))
+        self._source_runs.append([kind, len(keys), 0])
+        self.queued_keys -= len(keys)
+        self.fetching_keys += len(keys)
 
     def source_command(self, token: int, data: bytes, replies: int) -> None:
         """Sends somebody's own commands to the source; the replies' bytes come out of ``take_raw``."""
@@ -190,6 +235,10 @@ class PureRelay:
 
     def release(self, page: int) -> None:
         self._by_number[page].unresolved -= 1
+
+    def page_asked(self, page: int) -> bool:
+        """Whether everything that is asked of the source for a page has been sent."""
+        return self._by_number[page].to_ask == 0
 
     def page_keys(self, page: int) -> list[bytes]:
         """The keys of a page that is not settled yet."""
@@ -249,7 +298,7 @@ class PureRelay:
                 if not runs:
                     raise ProtocolError("The source sent a reply that nothing asked for.")
                 kind = runs[0][0]
-                if kind == _FETCH:
+                if kind in (_FETCH, _PROBE, _AGAIN):
                     position = self._read_fetch(buffer, position)
                 elif kind == _SCAN:
                     position = self._read_scan(buffer, position)
@@ -323,7 +372,8 @@ class PureRelay:
                     if hints:
                         # A key that is gone has no hint: nil or an error here is not the key's failure.
                         self._hint, position, _ = number_or_error(buffer, position)
-                    payload, position, error = self._read_payload(buffer, position)
+                    read = self._read_range if run[0] == _PROBE else self._read_payload
+                    payload, position, error = read(buffer, position)
                     if self._skip_left:
                         return len(buffer)
                     start = position if self._is_oversize() else start
@@ -335,9 +385,22 @@ class PureRelay:
             except Incomplete as more:
                 raise Incomplete(more.need, start) from None
             run[1] -= 1
-            page, key = self._next_fetched()
+            failed = error or expiry_error or time_error
+            page, index = self._next_fetched(run[0])
+            key = page.keys[index]
+            if run[0] == _PROBE:
+                if self._is_long(payload, expires, failed):
+                    self._look(short=False)
+                    self._again.append((page, index))
+                    self.queued_keys += 1
+                    continue
+                page.to_ask -= 1
+                if payload:
+                    payload = string_payload(payload, self.config.target_version)
             doubt = expires >= 0 and self._time_ms - before_ms > DOUBT_MS
-            self._dispatch(page, key, payload, expires, doubt, error or expiry_error or time_error)
+            self._dispatch(page, key, payload, expires, doubt, failed, made=run[0] == _PROBE)
+            if run[0] != _AGAIN and payload and not failed and expires != -2:
+                self._look(short=payload[0] == 0 and len(payload) < self.config.short_bytes)
         self._source_runs.popleft()
         return position
 
@@ -465,17 +528,55 @@ class PureRelay:
             return b"", after + length + 2, b""
         return (*bulk(buffer, position), b"")
 
+    def _read_range(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes]:
+        """The answer to GETRANGE: at most ``short_bytes`` bytes, or an error's text."""
+        if buffer.startswith(b"-", position):
+            line, end = line_of(buffer, position)
+            return None, end, line[1:]
+        length, _ = length_of(buffer, position, b"$")
+        if not 0 <= length <= self.config.short_bytes:
+            raise ProtocolError("The source answered GETRANGE with something else.")
+        return (*bulk(buffer, position), b"")
+
     def _is_oversize(self) -> bool:
         return self._oversize
 
-    def _next_fetched(self) -> tuple[_Page, bytes]:
+    def _next_fetched(self, kind: int) -> tuple[_Page, int]:
+        if kind == _AGAIN:
+            self.fetching_keys -= 1
+            return self._again_asked.popleft()
         page, begin, end = self._fetching[0]
         self._took(page, begin, begin + 1, end)
-        return page, page.keys[begin]
+        return page, begin
+
+    def _is_long(self, answer: bytes | None, expires: int, error: bytes) -> bool:
+        """Whether an answer to GETRANGE is not the whole of a string: another type, longer, or perhaps not there."""
+        if error:
+            return error.startswith(b"WRONGTYPE")
+        return answer is not None and expires != -2 and len(answer) in (0, self.config.short_bytes)
+
+    def _look(self, *, short: bool) -> None:
+        """Counts a key; decides from time to time how the next ones are asked for."""
+        if not self.config.short_bytes:
+            return
+        self._short_seen += short
+        self._others_seen += not short
+        if self._short_seen + self._others_seen >= LOOK_KEYS:
+            self._probing = self._short_seen >= self._others_seen
+            self._short_seen = self._others_seen = 0
 
     def _dispatch(
-        self, page: _Page, key: bytes, payload: bytes | None, expires: int, doubt: bool, error: bytes
+        self,
+        page: _Page,
+        key: bytes,
+        payload: bytes | None,
+        expires: int,
+        doubt: bool,
+        error: bytes,
+        *,
+        made: bool,
     ) -> None:
+        """Sends a key on, or sets it aside. ``made``: the payload was made here, for the target's version."""
         hint = self._hint
         oversize, self._oversize = self._oversize, False
         if error:
@@ -498,6 +599,9 @@ class PureRelay:
             return
         if doubt:
             self._asides.append(Aside(AsideKind.DOUBT, page.number, key, payload, expires_at, hint))
+            return
+        if made:
+            self._restore(page.number, key, expires_at, payload, Method.RESTORE, hint, self.config.replace)
             return
         action = self.config.actions[kind]
         if action > Method.RESIGNED or payload[-10] | payload[-9] << 8 != self.config.source_version:

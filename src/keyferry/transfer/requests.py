@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from keyferry.payload.crc64 import crc64
 from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
 
 TIME = b"*1\r\n$4\r\nTIME\r\n"
@@ -23,21 +24,36 @@ def scan_tail(config: RelayConfig) -> tuple[bytes, ...]:
     return tail
 
 
-def request_template(config: RelayConfig) -> tuple[bytes, int]:
-    """What is asked per key, as a template with as many pairs of length and name as the number says."""
+def request_template(config: RelayConfig, *, probe: bool = False) -> tuple[bytes, int]:
+    """What is asked per key, as a template with as many pairs of length and name as the number says.
+
+    Args:
+        probe: GETRANGE for the first ``short_bytes`` bytes instead of DUMP.
+    """
     slot = b"$%d\r\n%b\r\n"
     parts: list[bytes] = []
     if config.hints == HintMode.IDLETIME:
-        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n")
+        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n" + slot)
     elif config.hints == HintMode.FREQ:
-        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n")
-    parts.append(b"*2\r\n$4\r\nDUMP\r\n")
+        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n" + slot)
+    if probe:
+        last = b"%d" % (config.short_bytes - 1)
+        parts.append(b"*4\r\n$8\r\nGETRANGE\r\n" + slot + b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(last), last))
+    else:
+        parts.append(b"*2\r\n$4\r\nDUMP\r\n" + slot)
     if config.expiry == ExpiryMode.ABSOLUTE:
-        parts.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n")
+        parts.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n" + slot)
     elif config.expiry == ExpiryMode.REMAINING:
-        parts.append(b"*2\r\n$4\r\nPTTL\r\n")
+        parts.append(b"*2\r\n$4\r\nPTTL\r\n" + slot)
     after = TIME if config.expiry == ExpiryMode.REMAINING else b""
-    return b"".join(part + slot for part in parts) + after, len(parts)
+    return b"".join(parts) + after, len(parts)
+
+
+def string_payload(data: bytes, version: int) -> bytes:
+    """A short string as DUMP would write it, uncompressed (rdb.c, rdbSaveRawString): length, bytes, footer."""
+    length = bytes([len(data)]) if len(data) < 64 else bytes([0x40 | len(data) >> 8, len(data) & 0xFF])
+    body = b"\x00" + length + data + version.to_bytes(2, "little")
+    return body + crc64(body).to_bytes(8, "little")
 
 
 def restore(
