@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -89,3 +90,16 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UsageError, match="--state-dir"):
         State(tmp_path / "file" / "deeper", "x")
+
+
+def test_a_full_disk_is_named(tmp_path: Path) -> None:
+    with State(tmp_path, "x") as state:
+        state.save(Checkpoint())
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+        try:
+            with pytest.raises(UsageError, match="cannot be used") as named:
+                state.add_foreign(0, (b"%d" % i for i in range(100_000)))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert str(state.path) in named.value.message

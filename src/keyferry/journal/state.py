@@ -7,12 +7,13 @@ half of one: an older checkpoint only repeats some keys.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -145,28 +146,46 @@ class State:
             ) from None
 
     def save(self, checkpoint: Checkpoint) -> None:
+        """Replaces what was saved before. Raises UsageError when the file cannot be written."""
         body = json.dumps(asdict(checkpoint), separators=(",", ":"))
-        self._database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (FORMAT, body))
+        with self._usable():
+            self._database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (FORMAT, body))
 
     def add_foreign(self, database: int, keys: Iterable[bytes]) -> None:
-        """Remembers keys that the target held before this copy began."""
-        self._database.execute("BEGIN")
-        self._database.executemany(
-            "INSERT OR IGNORE INTO foreign_keys VALUES (?)", ((_digest(database, key),) for key in keys)
-        )
-        self._database.execute("COMMIT")
+        """Remembers keys that the target held before this copy began. Raises as ``save``."""
+        with self._usable():
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                "INSERT OR IGNORE INTO foreign_keys VALUES (?)", ((_digest(database, key),) for key in keys)
+            )
+            self._database.execute("COMMIT")
 
     def is_foreign(self, database: int, key: bytes) -> bool:
-        """Whether the target held the key before this copy began. ``database``: the target's."""
-        row = self._database.execute(
-            "SELECT 1 FROM foreign_keys WHERE digest = ?", (_digest(database, key),)
-        ).fetchone()
+        """Whether the target held the key before this copy began. ``database``: the target's.
+
+        Raises UsageError when the file cannot be read.
+        """
+        with self._usable():
+            row = self._database.execute(
+                "SELECT 1 FROM foreign_keys WHERE digest = ?", (_digest(database, key),)
+            ).fetchone()
         return row is not None
 
     def discard(self) -> None:
-        """Forgets everything: the copy is finished, or begins anew."""
-        self._database.execute("DELETE FROM checkpoint")
-        self._database.execute("DELETE FROM foreign_keys")
+        """Forgets everything: the copy is finished, or begins anew. Raises as ``save``."""
+        with self._usable():
+            self._database.execute("DELETE FROM checkpoint")
+            self._database.execute("DELETE FROM foreign_keys")
+
+    @contextlib.contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise UsageError(
+                f"The checkpoint {self.path} cannot be used: {error}.",
+                "Make room or mend the disk, then give the same command again.",
+            ) from None
 
     def close(self, finished: bool = False) -> None:
         """Lets go of it; ``finished`` removes its files. Harmless when called again.
@@ -208,8 +227,11 @@ def _lock(path: Path) -> int:
                 f"Another run of this copy is alive{who}.",
                 "Wait for it or stop it; two at once would undo each other.",
             ) from None
+        same = False
         # The file that we locked may have been removed meanwhile by a run that finished.
-        if path.exists() and os.fstat(descriptor).st_ino == path.stat().st_ino:
+        with contextlib.suppress(FileNotFoundError):
+            same = os.fstat(descriptor).st_ino == path.stat().st_ino
+        if same:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             return descriptor
