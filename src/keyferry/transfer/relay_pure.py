@@ -16,9 +16,11 @@ settle in order, so the cursor behind the last settled page is always a safe pla
 from __future__ import annotations
 
 from collections import deque
+from itertools import groupby
 
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
+from keyferry.transfer.answers import Answers, Page
 from keyferry.transfer.config import (
     DOUBT_MS,
     LOOK_KEYS,
@@ -37,57 +39,12 @@ from keyferry.transfer.cutting import (
     line_of,
     number_or_error,
     replies_end,
-    reply_line,
 )
-from keyferry.transfer.requests import (
-    EXPIRING,
-    LASTING,
-    TIME,
-    request_template,
-    restore,
-    scan_tail,
-    string_payload,
-)
+from keyferry.transfer.plain import plain_keys
+from keyferry.transfer.requests import TIME, request_template, resigned, restore, scan_tail, string_payload
 from keyferry.wire.resp import ProtocolError, encode_command
 
 _SCAN, _FETCH, _RAW, _PROBE, _AGAIN = range(5)
-_OK = b"+OK\r\n"
-
-
-class _Page:
-    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "to_ask", "unresolved")
-
-    def __init__(self, number: int, cursor: bytes, keys: list[bytes]) -> None:
-        self.number = number
-        self.cursor = cursor
-        self.keys = keys
-        self.to_ask = self.unresolved = len(keys)
-        self.outcomes = [0, 0, 0, 0, 0]
-        self.methods = [0, 0, 0, 0]
-        self.payload_bytes = 0
-
-
-class _Stores:
-    """RESTOREs of one page and one method, back to back; ``at`` is the first that is not answered."""
-
-    __slots__ = ("at", "keys", "method", "page", "sizes")
-
-    def __init__(self, page: _Page, method: int) -> None:
-        self.page = page
-        self.method = method
-        self.keys: list[bytes] = []
-        self.sizes: list[int] = []
-        self.at = 0
-
-
-class _Own:
-    """Replies to somebody's own commands."""
-
-    __slots__ = ("replies", "token")
-
-    def __init__(self, token: int, replies: int) -> None:
-        self.token = token
-        self.replies = replies
 
 
 class PureRelay:
@@ -96,22 +53,20 @@ class PureRelay:
     def __init__(self, config: RelayConfig) -> None:
         self.config = config
         self._source_in = bytearray()
-        self._target_in = bytearray()
         self._source_need = 0
-        self._target_need = 0
         self._source_out: list[bytes] = []
         self._target_out: list[bytes] = []
         self._source_out_bytes = 0
         self._target_out_bytes = 0
         self._source_runs: deque[list[int]] = deque()
-        self._target_runs: deque[_Stores | _Own] = deque()
-        self._pages: deque[_Page] = deque()
-        self._by_number: dict[int, _Page] = {}
+        self._pages: deque[Page] = deque()
+        self._by_number: dict[int, Page] = {}
         self._next_page = 0
-        self._to_fetch: deque[tuple[_Page, int]] = deque()
-        self._fetching: deque[tuple[_Page, int, int]] = deque()
+        self._to_fetch: deque[tuple[Page, int]] = deque()
+        self._fetching: deque[tuple[Page, int, int]] = deque()
         self._asides: list[Aside] = []
         self._raw: list[tuple[int, bytes]] = []
+        self._answers = Answers(self._asides, self._raw)
         self._skip_left = 0
         self._oversize = False
         self._hint = -1
@@ -119,20 +74,18 @@ class PureRelay:
         self._time_ms = 0
         self.queued_keys = 0
         self.fetching_keys = 0
-        self.storing_keys = 0
         self.scan_pending = False
         self.next_cursor = b""
         self.fetched_keys = 0
         self.fetched_bytes = 0
         self._scan_tail = scan_tail(config)
         self._requests = request_template(config)
-        self._mask = int.from_bytes(config.resign_mask, "big")
         self._probe_requests = request_template(config, probe=True)
         self._probing = config.short_bytes > 0
         self._short_seen = self._others_seen = 0
-        self._again: deque[tuple[_Page, int]] = deque()
+        self._again: deque[tuple[Page, int]] = deque()
         """Keys that were probed and need a DUMP; ``_again_asked`` are those asked for it."""
-        self._again_asked: deque[tuple[_Page, int]] = deque()
+        self._again_asked: deque[tuple[Page, int]] = deque()
         self._plain = (
             not (config.hints or config.short_bytes)
             and config.expiry != ExpiryMode.REMAINING
@@ -199,7 +152,7 @@ class PureRelay:
     def target_command(self, token: int, data: bytes, replies: int) -> None:
         """The same for the target."""
         self._send_target(data)
-        self._target_runs.append(_Own(token, replies))
+        self._answers.own(token, replies)
 
     def store(
         self,
@@ -245,6 +198,10 @@ class PureRelay:
         return list(self._by_number[page].keys)
 
     # Bytes in and out
+
+    @property
+    def storing_keys(self) -> int:
+        return self._answers.storing
 
     @property
     def source_out_bytes(self) -> int:
@@ -339,8 +296,8 @@ class PureRelay:
         )
         return position
 
-    def _add_page(self, cursor: bytes, keys: list[bytes]) -> _Page:
-        page = _Page(self._next_page, cursor, keys)
+    def _add_page(self, cursor: bytes, keys: list[bytes]) -> Page:
+        page = Page(self._next_page, cursor, keys)
         self._next_page += 1
         self._pages.append(page)
         self._by_number[page.number] = page
@@ -404,97 +361,40 @@ class PureRelay:
         self._source_runs.popleft()
         return position
 
-    def _read_plain(  # noqa: PLR0915 (the one hot loop, kept in one piece)
-        self, buffer: bytes, position: int, run: list[int]
-    ) -> tuple[int, int]:
-        """Reads keys for as long as nothing about them is unusual or incomplete; leaves the rest to ``_read_fetch``.
+    def _read_plain(self, buffer: bytes, position: int, run: list[int]) -> tuple[int, int]:
+        """Reads keys for as long as nothing about them is unusual or incomplete.
 
-        Returns where to go on, and how many keys of the run are left.
+        Returns where ``_read_fetch`` goes on, and how many keys of the run are left.
         """
-        config = self.config
-        actions, wanted, offset = config.actions, config.wanted, config.clock_offset_ms
-        version = config.source_version.to_bytes(2, "little")
-        asks_expiry, replaces = config.expiry == ExpiryMode.ABSOLUTE, config.replace
-        biggest = config.payload_bytes_max
-        find = buffer.find
-        out: list[bytes] = []
-        done = 0
-        stores: _Stores | None = None
         while run[1]:
             page, begin, end = self._fetching[0]
-            keys = page.keys
-            at = begin
-            end_here = min(end, begin + run[1])
-            while at < end_here:
-                line = find(b"\r\n", position)
-                if line < 0 or buffer[position] != 36:
-                    break
-                digits = buffer[position + 1 : line]
-                if not digits.isdigit() or not 11 <= (size := int(digits)) <= biggest:
-                    break
-                after = line + 2 + size
-                expires_at = 0
-                following = after + 2
-                if asks_expiry:
-                    following = find(b"\r\n", after + 3) + 2
-                    if following == 1 or buffer[after : after + 3] != b"\r\n:":
-                        break
-                    number = buffer[after + 3 : following - 2]
-                    if number != b"-1":
-                        if not number.isdigit() or len(number) > 19:
-                            break
-                        expires_at = max(1, int(number) + offset)
-                elif buffer[after:following] != b"\r\n":
-                    break
-                payload = buffer[line + 2 : after]
-                action = actions[payload[0]]
-                if action > 1 or buffer[after - 10 : after - 8] != version or not wanted[payload[0]]:
-                    break
-                key = keys[at]
-                at += 1
-                position = following
-                done += size
-                if action:
-                    payload = self._resigned(payload)
-                if replaces and not expires_at:
-                    out.append(LASTING % (len(key), key, size, payload))
-                elif replaces:
-                    out.append(EXPIRING % (len(key), key, len(b"%d" % expires_at), expires_at, size, payload))
-                else:
-                    out.append(restore(config, key, expires_at, payload))
-                if stores is None or stores.page is not page or stores.method != action:
-                    stores = self._stores(page, action)
-                stores.keys.append(key)
-                stores.sizes.append(size)
+            last = min(end, begin + run[1])
+            position, commands, sizes, actions = plain_keys(
+                self.config, buffer, position, page.keys[begin:last]
+            )
+            at = begin + len(commands)
+            for action, group in groupby(range(len(commands)), actions.__getitem__):
+                places = list(group)
+                stores = self._answers.stores(page, action)
+                stores.keys += page.keys[begin + places[0] : begin + places[-1] + 1]
+                stores.sizes += sizes[places[0] : places[-1] + 1]
+            self._send_target(b"".join(commands))
+            self._answers.storing += len(commands)
+            self.fetched_keys += len(commands)
+            self.fetched_bytes += sum(sizes)
             run[1] -= at - begin
             self._took(page, begin, at, end)
-            if at < end_here:
+            if at < last:
                 break
-        self.fetched_keys += len(out)
-        self.fetched_bytes += done
-        self.storing_keys += len(out)
-        self._send_target(b"".join(out))
         return position, run[1]
 
-    def _took(self, page: _Page, begin: int, at: int, end: int) -> None:
+    def _took(self, page: Page, begin: int, at: int, end: int) -> None:
         """Keys ``begin`` to ``at`` of the run of fetched keys in front are read."""
         self.fetching_keys -= at - begin
         if at == end:
             self._fetching.popleft()
         else:
             self._fetching[0] = (page, at, end)
-
-    def _stores(self, page: _Page, method: int) -> _Stores:
-        """The run that the next RESTORE belongs to."""
-        last = self._target_runs[-1] if self._target_runs else None
-        if not isinstance(last, _Stores) or last.page is not page or last.method != method:
-            last = _Stores(page, method)
-            self._target_runs.append(last)
-        return last
-
-    def _resigned(self, payload: bytes) -> bytes:
-        footer = int.from_bytes(payload[-10:], "big") ^ self._mask
-        return payload[:-10] + footer.to_bytes(10, "big")
 
     def _read_time(self, buffer: bytes, position: int) -> tuple[int, bytes]:
         """Where the answer to TIME ends, and the text of an error."""
@@ -541,7 +441,7 @@ class PureRelay:
     def _is_oversize(self) -> bool:
         return self._oversize
 
-    def _next_fetched(self, kind: int) -> tuple[_Page, int]:
+    def _next_fetched(self, kind: int) -> tuple[Page, int]:
         if kind == _AGAIN:
             self.fetching_keys -= 1
             return self._again_asked.popleft()
@@ -567,7 +467,7 @@ class PureRelay:
 
     def _dispatch(
         self,
-        page: _Page,
+        page: Page,
         key: bytes,
         payload: bytes | None,
         expires: int,
@@ -608,7 +508,7 @@ class PureRelay:
             self._asides.append(Aside(AsideKind.CONVERT, page.number, key, payload, expires_at, hint))
             return
         if action == Method.RESIGNED:
-            payload = self._resigned(payload)
+            payload = resigned(self.config, payload)
         self._restore(page.number, key, expires_at, payload, action, hint, self.config.replace)
 
     def _expires_at(self, expires: int) -> int:
@@ -624,7 +524,7 @@ class PureRelay:
     def _restore(
         self, page: int, key: bytes, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
     ) -> None:
-        stores = self._stores(self._by_number[page], method)
+        stores = self._answers.stores(self._by_number[page], method)
         self._send_target(
             restore(
                 self.config,
@@ -638,74 +538,11 @@ class PureRelay:
         )
         stores.keys.append(key)
         stores.sizes.append(len(payload))
-        self.storing_keys += 1
+        self._answers.storing += 1
 
     def feed_target(self, data: bytes | bytearray | memoryview) -> None:
         """Takes bytes that the target sent. Raises as ``feed_source``."""
-        self._target_in += data
-        if len(self._target_in) < self._target_need:
-            return
-        self._target_need = 0
-        buffer = bytes(self._target_in)
-        position = 0
-        runs = self._target_runs
-        try:
-            while position < len(buffer):
-                if not runs:
-                    raise ProtocolError("The target sent a reply that nothing asked for.")
-                first = runs[0]
-                if isinstance(first, _Own):
-                    position = self._read_target_raw(buffer, position, first)
-                else:
-                    position = self._read_answers(buffer, position, first)
-        except Incomplete as more:
-            position = max(position, more.start)
-            self._target_need = max(0, more.need - position)
-        self._target_in = bytearray(buffer[position:])
-
-    def _read_answers(self, buffer: bytes, position: int, stores: _Stores) -> int:
-        """Answers to RESTOREs of one run: as many as are there, or up to and with the first refusal."""
-        left = len(stores.keys) - stores.at
-        agreed = min(left, (len(buffer) - position) // 5)
-        if buffer[position : position + 5 * agreed] != _OK * agreed:
-            agreed = 0
-            while buffer.startswith(_OK, position + 5 * agreed):
-                agreed += 1
-        if agreed:
-            self._agreed(stores, agreed)
-            position += 5 * agreed
-        if stores.at == len(stores.keys):
-            self._target_runs.popleft()
-            return position
-        if position == len(buffer):
-            return position
-        try:
-            line, after = reply_line(buffer, position)
-        except Incomplete:
-            raise Incomplete(0, position) from None
-        self._asides.append(
-            Aside(AsideKind.TARGET_ERROR, stores.page.number, stores.keys[stores.at], line, 0, -1)
-        )
-        stores.at += 1
-        self.storing_keys -= 1
-        if stores.at == len(stores.keys):
-            self._target_runs.popleft()
-        return after
-
-    def _agreed(self, stores: _Stores, count: int) -> None:
-        page = stores.page
-        page.outcomes[Outcome.COPIED] += count
-        page.methods[stores.method] += count
-        page.payload_bytes += sum(stores.sizes[stores.at : stores.at + count])
-        page.unresolved -= count
-        stores.at += count
-        self.storing_keys -= count
-
-    def _read_target_raw(self, buffer: bytes, start: int, own: _Own) -> int:
-        end = replies_end(buffer, start, own.replies)
-        self._target_runs.popleft()
-        self._raw.append((own.token, buffer[start:end]))
-        return end
+        self._answers.feed(data)
 
     def _read_raw(self, buffer: bytes, start: int) -> int:
         _, replies, token = self._source_runs[0]
@@ -714,7 +551,7 @@ class PureRelay:
         self._raw.append((token, buffer[start:end]))
         return end
 
-    def _resolve(self, page: _Page, outcome: int, payload_bytes: int, method: int) -> None:
+    def _resolve(self, page: Page, outcome: int, payload_bytes: int, method: int) -> None:
         page.outcomes[outcome] += 1
         if outcome == Outcome.COPIED:
             page.methods[method] += 1
@@ -732,12 +569,14 @@ class PureRelay:
     # What the driver is told
 
     def take_asides(self) -> list[Aside]:
-        asides, self._asides = self._asides, []
+        asides = self._asides.copy()
+        self._asides.clear()
         return asides
 
     def take_raw(self) -> list[tuple[int, bytes]]:
         """(token, bytes of all replies) of each finished ``source_command`` and ``target_command``."""
-        raw, self._raw = self._raw, []
+        raw = self._raw.copy()
+        self._raw.clear()
         return raw
 
     def take_settled(self) -> Settled | None:
@@ -770,4 +609,4 @@ class PureRelay:
     @property
     def idle(self) -> bool:
         """Nothing is asked for, nothing is under way, every page is settled and taken."""
-        return not (self._pages or self._source_runs or self._target_runs or self._asides or self._raw)
+        return not (self._pages or self._source_runs or not self._answers.idle or self._asides or self._raw)

@@ -56,6 +56,12 @@ def string_payload(data: bytes, version: int) -> bytes:
     return body + crc64(body).to_bytes(8, "little")
 
 
+def resigned(config: RelayConfig, payload: bytes) -> bytes:
+    """The payload under the target's version: see ``payload.crc64.resign_mask``."""
+    footer = int.from_bytes(payload[-10:], "big") ^ int.from_bytes(config.resign_mask, "big")
+    return payload[:-10] + footer.to_bytes(10, "big")
+
+
 def restore(
     config: RelayConfig,
     key: bytes,
