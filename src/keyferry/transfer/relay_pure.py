@@ -23,7 +23,6 @@ from keyferry.model.methods import Method
 from keyferry.transfer.answers import Answers, Page
 from keyferry.transfer.config import (
     DOUBT_MS,
-    LOOK_KEYS,
     Aside,
     AsideKind,
     ExpiryMode,
@@ -41,6 +40,7 @@ from keyferry.transfer.cutting import (
     replies_end,
 )
 from keyferry.transfer.plain import plain_keys
+from keyferry.transfer.probing import ProbeChoice, is_long
 from keyferry.transfer.requests import TIME, request_template, resigned, restore, scan_tail, string_payload
 from keyferry.wire.resp import ProtocolError, encode_command
 
@@ -81,8 +81,7 @@ class PureRelay:
         self._scan_tail = scan_tail(config)
         self._requests = request_template(config)
         self._probe_requests = request_template(config, probe=True)
-        self._probing = config.short_bytes > 0
-        self._short_seen = self._others_seen = 0
+        self._choice = ProbeChoice(config)
         self._again: deque[tuple[Page, int]] = deque()
         """Keys that were probed and need a DUMP; ``_again_asked`` are those asked for it."""
         self._again_asked: deque[tuple[Page, int]] = deque()
@@ -128,10 +127,10 @@ class PureRelay:
             if end < len(page.keys):
                 self._to_fetch.appendleft((page, end))
             self._fetching.append((page, begin, end))
-            if not self._probing:
+            if not self._choice.probing:
                 page.to_ask -= end - begin
             keys += page.keys[begin:end]
-        self._ask(_PROBE if self._probing else _FETCH, keys)
+        self._ask(_PROBE if self._choice.probing else _FETCH, keys)
         return len(keys)
 
     def _ask(self, kind: int, keys: list[bytes]) -> None:
@@ -346,8 +345,8 @@ class PureRelay:
             page, index = self._next_fetched(run[0])
             key = page.keys[index]
             if run[0] == _PROBE:
-                if self._is_long(payload, expires, failed):
-                    self._look(short=False)
+                if is_long(self.config, payload, expires, failed):
+                    self._choice.count(short=False)
                     self._again.append((page, index))
                     self.queued_keys += 1
                     continue
@@ -357,7 +356,7 @@ class PureRelay:
             doubt = expires >= 0 and self._time_ms - before_ms > DOUBT_MS
             self._dispatch(page, key, payload, expires, doubt, failed, made=run[0] == _PROBE)
             if run[0] != _AGAIN and payload and not failed and expires != -2:
-                self._look(short=payload[0] == 0 and len(payload) < self.config.short_bytes)
+                self._choice.count(short=payload[0] == 0 and len(payload) < self.config.short_bytes)
         self._source_runs.popleft()
         return position
 
@@ -448,22 +447,6 @@ class PureRelay:
         page, begin, end = self._fetching[0]
         self._took(page, begin, begin + 1, end)
         return page, begin
-
-    def _is_long(self, answer: bytes | None, expires: int, error: bytes) -> bool:
-        """Whether an answer to GETRANGE is not the whole of a string: another type, longer, or perhaps not there."""
-        if error:
-            return error.startswith(b"WRONGTYPE")
-        return answer is not None and expires != -2 and len(answer) in (0, self.config.short_bytes)
-
-    def _look(self, *, short: bool) -> None:
-        """Counts a key; decides from time to time how the next ones are asked for."""
-        if not self.config.short_bytes:
-            return
-        self._short_seen += short
-        self._others_seen += not short
-        if self._short_seen + self._others_seen >= LOOK_KEYS:
-            self._probing = self._short_seen >= self._others_seen
-            self._short_seen = self._others_seen = 0
 
     def _dispatch(
         self,
