@@ -181,23 +181,26 @@ def test_answers_are_read_behind_a_slow_source(
     """Keys are always under way, few come: the target's answers must not lie until they are many."""
     monkeypatch.setattr("keyferry.copy.pipeline.SILENCE_S_MAX", 0.6)
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
-    noise = random.Random(1)
-    fill(source, [("SET", f"k{i}", noise.randbytes(200_000)) for i in range(60)])
+    noise = random.Random(1).randbytes(200_000)
+    fill(source, [("SET", f"k{i}", noise) for i in range(300)])
+    done = threading.Event()
     with FaultProxy("127.0.0.1", source.port) as proxy:
-        copying = Copying(tmp_path / "state")
-        slow = Endpoint(host="127.0.0.1", port=proxy.port)
-        seen: list[int] = []
-        copying.on_progress = lambda progress: seen.append(progress.keys_done)
 
         def hold_up() -> None:
-            for _ in range(12):
+            """A thin line: a few values now and then."""
+            while not done.wait(0.01):
                 proxy.stall(True)
-                time.sleep(0.1)
+                done.wait(0.15)
                 proxy.stall(False)
-                time.sleep(0.02)
 
+        copying = Copying(tmp_path / "state")
+        slow = Endpoint(host="127.0.0.1", port=proxy.port)
         with Beside(hold_up):
-            report = copying.run(slow, target, batch=10)
+            try:
+                report = copying.run(slow, target, batch=100)
+            finally:
+                done.set()
     assert copying.told == []
-    assert report.run.copied == 60
+    assert report.seconds > 1
+    assert report.run.copied == 300
     assert_equal(source, target)
