@@ -106,6 +106,7 @@ class _Run:
 
     def run(self) -> CopyReport:
         databases = self._meet()
+        self._began_cpu_s = time.process_time()
         self._watch.begin(
             self._sides.total_keys(databases), self._earlier.scanned if not self._checkpoint.comparing else 0
         )
