@@ -189,7 +189,7 @@ def test_what_an_earlier_run_wrote_is_not_foreign(
     assert again.leftovers == []
 
 
-def test_going_on_with_a_policy_that_could_overwrite_is_refused(flushed: Flushed, tmp_path: Path) -> None:
+def test_going_on_with_another_policy_is_refused(flushed: Flushed, tmp_path: Path) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     fill_strings(source, 5_000)
     ask(target, "SET", "key:1", "theirs")
@@ -197,11 +197,12 @@ def test_going_on_with_a_policy_that_could_overwrite_is_refused(flushed: Flushed
     stop_after(copying, 500)
     with pytest.raises(InterruptedRun):
         copying.run(source, target, on_conflict="skip", max_rate=2_000, batch=100)
-    with pytest.raises(RefusedError, match="--on-conflict skip"):
-        Copying(tmp_path / "state").run(source, target)
+    for other in (None, "replace", "fail"):
+        with pytest.raises(RefusedError, match="--on-conflict skip"):
+            Copying(tmp_path / "state").run(source, target, on_conflict=other)
     assert ask(target, "GET", "key:1") == b"theirs"
-    Copying(tmp_path / "state").run(source, target, on_conflict="replace")
-    assert_equal(source, target)
+    report = Copying(tmp_path / "state").run(source, target, on_conflict="skip")
+    assert (report.total.scanned, report.total.skipped) == (5_000, 1)
 
 
 def test_an_interruption_while_the_target_is_looked_at_owns_nothing(flushed: Flushed, tmp_path: Path) -> None:

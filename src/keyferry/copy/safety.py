@@ -40,11 +40,11 @@ def refuse_merged(databases: list[int], selection: Selection) -> None:
 
 
 def refuse_other_policy(earlier: ConflictPolicy | None, now: ConflictPolicy | None) -> None:
-    """Raises RefusedError when an unfinished run treated the target's own keys in a way that ``now`` cannot go on with.
+    """Raises RefusedError when an unfinished run treated the target's own keys in another way.
 
-    ``earlier`` None: there were none. ``skip`` and ``fail`` remember which keys are the target's; ``replace`` does not.
+    ``earlier`` None: there were none to treat.
     """
-    if earlier in (None, now) or now == "replace" or {earlier, now} == {"skip", "fail"}:
+    if earlier in (None, now):
         return
     raise RefusedError(
         f"An earlier, unfinished run of this copy was given --on-conflict {earlier}.",

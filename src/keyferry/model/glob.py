@@ -49,6 +49,11 @@ def _parts(pattern: bytes) -> list[bytes]:
     return [b"".join(part) for part in parts]
 
 
+def _signed(byte: int) -> int:
+    """The servers compare C chars, which are signed on x86: a range from ``z`` to 0xFF runs from -1 up to ``z``."""
+    return byte - 256 if byte > 127 else byte
+
+
 def _class(pattern: bytes, i: int) -> tuple[bytes, int]:
     """The class that begins at ``i`` (after its ``[``) and the index of its last byte."""
     negated = pattern[i : i + 1] == b"^"
@@ -63,8 +68,8 @@ def _class(pattern: bytes, i: int) -> tuple[bytes, int]:
         elif byte == 0x5D:
             break
         elif i + 2 < len(pattern) and pattern[i + 1] == 0x2D:
-            low, high = sorted((byte, pattern[i + 2]))
-            members.update(range(low, high + 1))
+            low, high = sorted((_signed(byte), _signed(pattern[i + 2])))
+            members.update(code & 0xFF for code in range(low, high + 1))
             i += 2
         else:
             members.add(byte)
