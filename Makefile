@@ -2,15 +2,17 @@
 # make lint   ruff, mypy --strict, import contracts      make bench  measures, writes docs/benchmarks.md
 PYTHON ?= python3
 VENV ?= .venv
+# Most tests wait for servers: more workers than processors.
+TEST_WORKERS ?= 3
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard src/keyferry/*/*.pyx)
+SOURCES := pyproject.toml setup.py $(wildcard src/keyferry/*/*.pyx src/keyferry/*/*.pxd)
 
 .PHONY: demo test lint format bench servers clean
 
 $(VENV)/.installed: $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Keyferry needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 2; }
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@
@@ -20,7 +22,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/keyferry --version
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
