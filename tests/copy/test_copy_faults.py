@@ -142,6 +142,7 @@ def test_a_network_that_stalls_for_good(
 ) -> None:
     """A connection that never breaks and never answers is given up, and so is the server behind it."""
     monkeypatch.setattr("keyferry.copy.pipeline.SILENCE_S_MAX", 0.5)
+    monkeypatch.setitem(Session.__init__.__kwdefaults__ or {}, "connect_timeout_s", 0.5)
     servers = {"source": flushed("redis-7.0"), "target": flushed("valkey-9.1")}
     fill_strings(servers["source"], 5_000)
     with FaultProxy("127.0.0.1", servers[side].port) as proxy:

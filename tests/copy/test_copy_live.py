@@ -138,11 +138,13 @@ def test_max_bandwidth(size: int, flushed: Flushed, tmp_path: Path) -> None:
 def test_the_guard_makes_way_and_comes_back(side: str, flushed: Flushed, tmp_path: Path) -> None:
     """A server that is slow for a while: the copy slows down then, and is fast again after it."""
     servers = {"source": flushed("redis-7.0"), "target": flushed("valkey-9.1")}
-    fill_strings(servers["source"], 60_000)
-    states: list[tuple[str, float]] = []
+    fill_strings(servers["source"], 40_000)
+    states: dict[bool, set[str]] = {True: set(), False: set()}
+    disturbed = threading.Event()
+    disturbed.set()
 
     def look(progress: Progress) -> None:
-        states.append((progress.throttle, progress.keys_per_second))
+        states[disturbed.is_set()].add(progress.throttle)
 
     copying = Copying(tmp_path / "state")
     copying.on_progress = look
@@ -152,14 +154,16 @@ def test_the_guard_makes_way_and_comes_back(side: str, flushed: Flushed, tmp_pat
         end_s = time.monotonic() + 2.0
         with servers[side].session() as session:
             while time.monotonic() < end_s:
-                assert session.call("DEBUG", "SLEEP", "0.03") == b"OK"
+                assert session.call("DEBUG", "SLEEP", "0.12") == b"OK"
+        disturbed.clear()
 
+    # Far above what a loaded machine adds by itself.
     with Beside(disturb):
-        report = copying.run(servers["source"], servers["target"], max_rate=15_000, max_latency_ms=5.0)
+        report = copying.run(servers["source"], servers["target"], max_rate=15_000, max_latency_ms=50.0)
     assert_consistent(report)
-    assert any(state == "slowed" for state, _ in states)
+    assert "slowed" in states[True]
     assert report.throttled_seconds > 0.3
-    assert states[-1][0] in ("free", "limited")
+    assert states[False] & {"free", "limited"}
     assert_equal(servers["source"], servers["target"])
 
 
