@@ -23,6 +23,8 @@ class Errands:
         self._waiting: dict[int, tuple[Side, Then, int]] = {}
         self.owed: dict[Side, int] = {"source": 0, "target": 0}
         """Errands under way, by the side that has to answer."""
+        self.mark = 0
+        """Of the replies that a continuation is looking at."""
         self.held_bytes = 0
         """What the continuations keep in memory."""
 
@@ -43,7 +45,9 @@ class Errands:
         send = self._relay.source_command if side == "source" else self._relay.target_command
         send(self._next, encode_commands(list(commands)), len(commands))
 
-    def answer(self, token: int, data: bytes) -> None:
+    def answer(self, token: int, data: bytes, mark: int) -> None:
+        """Hands replies to their continuation. ``mark``: as ``Relay.take_raw`` gives it."""
+        self.mark = mark
         parser = ReplyParser()
         parser.feed(data)
         side, then, held_bytes = self._waiting.pop(token)

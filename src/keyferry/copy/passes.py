@@ -77,10 +77,6 @@ class DatabasePass:
         """As ``Pipeline.run``."""
         self._pipeline.run(cursor, on_settled, on_turn)
 
-    def unproven_keys(self) -> list[bytes]:
-        """As ``Pipeline.unproven_keys``."""
-        return self._pipeline.unproven_keys()
-
     def _open(self) -> None:
         context = self._context
         settings, sides = context.settings, context.sides

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import select
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -83,11 +83,10 @@ class Pipeline:
         self._heard: dict[Side, float] = {"source": time.monotonic(), "target": time.monotonic()}
         self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
         self._source_ahead_ms = source_ahead_ms
-        self._known_page = -1
         self._settled_pages = 0
-        self._held: deque[int] = deque()
-        """Pages of which not everything is asked for yet."""
-        self._under_proof: list[int] = []
+        self._unproven: list[bytes] = []
+        """RESTOREs of keys whose expiry was not asked for; they wait until INFO proves that none had one."""
+        self._proven_bytes = 0
         self._asking = False
         self._expired_keys: int | None = None
 
@@ -116,8 +115,8 @@ class Pipeline:
             now = self._turn()
             for aside in relay.take_asides():
                 self._slow.take(aside)
-            for token, data in relay.take_raw():
-                self._errands.answer(token, data)
+            for token, data, mark in relay.take_raw():
+                self._errands.answer(token, data, mark)
             self._ask()
             settled = relay.take_settled()
             if settled is not None:
@@ -132,10 +131,6 @@ class Pipeline:
     def close(self) -> None:
         self._source.close()
         self._target.close()
-
-    def unproven_keys(self) -> list[bytes]:
-        """Keys that may have been written without the expiry that they had: nothing proved yet that they had none."""
-        return [key for page in (*self._under_proof, *self._held) for key in self._relay.page_keys(page)]
 
     def _register(self) -> None:
         self._poll.register(self._source.fileno(), select.POLLIN)
@@ -153,7 +148,7 @@ class Pipeline:
         if source.out_bytes:
             source.flush()
         if relay.target_out_bytes:
-            target.queue(relay.take_target())
+            self._take_target()
         if target.out_bytes:
             target.flush()
         now = time.monotonic()
@@ -182,6 +177,18 @@ class Pipeline:
             if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
                 probe.read(came)
         return now
+
+    def _take_target(self) -> None:
+        commands = self._relay.take_target()
+        if self._relay.config.expiry == ExpiryMode.NONE:
+            self._unproven.append(commands)
+        else:
+            self._target.queue(commands)
+
+    @property
+    def _backlog_bytes(self) -> int:
+        """What waits to be sent to the target."""
+        return self._target.out_bytes + self._relay.target_out_bytes + sum(map(len, self._unproven))
 
     def _watch(self, descriptor: int, events: int) -> None:
         if self._watched.get(descriptor) != events:
@@ -218,7 +225,7 @@ class Pipeline:
         owing: dict[Side, bool] = {
             "source": bool(relay.fetching_keys or relay.scan_pending or self._errands.owed["source"])
             and self._target.out_bytes == 0,
-            "target": bool(relay.storing_keys or self._errands.owed["target"]),
+            "target": bool(relay.storing_keys or self._errands.owed["target"]) and not self._unproven,
         }
         for side, owes in owing.items():
             if not owes:
@@ -230,8 +237,6 @@ class Pipeline:
 
     def _ask(self) -> None:
         relay = self._relay
-        if relay.newest_page != self._known_page:
-            self._hold_new_pages()
         more = not relay.scan_pending and relay.next_cursor not in (b"", b"0")
         if (
             more
@@ -248,35 +253,27 @@ class Pipeline:
         allowance = self._pace.allowance(
             time.monotonic(), relay.fetched_keys, relay.fetched_bytes, relay.fetching_keys
         )
-        wanted = self._flow.wants_fetch(relay, self._target.out_bytes + relay.target_out_bytes, allowance)
+        wanted = self._flow.wants_fetch(relay, self._backlog_bytes, allowance)
         if wanted:
             self._pace.spend(relay.fetch(wanted))
 
-    # Copying without asking for expiries: proven after each page by INFO
-
-    def _hold_new_pages(self) -> None:
-        newest = self._relay.newest_page
-        if self._relay.config.expiry == ExpiryMode.NONE:
-            for page in range(self._known_page + 1, newest + 1):
-                self._relay.hold(page)
-                self._held.append(page)
-        self._known_page = newest
+    # Copying without asking for expiries: nothing is sent before INFO proves that no key had one
 
     def _prove_expiry(self) -> None:
-        """Looks at INFO behind the DUMPs of whole pages; one look at a time."""
-        while not self._asking and self._held and self._relay.page_asked(self._held[0]):
-            self._under_proof.append(self._held.popleft())
-        if self._asking or not self._under_proof:
+        """Looks at INFO behind the DUMPs whose RESTOREs wait; one look at a time."""
+        if self._asking or not self._unproven:
             return
         self._asking = True
 
         def then(replies: list[Reply]) -> None:
             if self._expiry_moved(replies):
                 raise ExpiryMoved
-            for page in self._under_proof:
-                self._relay.release(page)
-            self._under_proof.clear()
             self._asking = False
+            waiting = b"".join(self._unproven)
+            proven = self._errands.mark - self._proven_bytes
+            self._target.queue(waiting[:proven])
+            self._proven_bytes = self._errands.mark
+            self._unproven = [waiting[proven:]] if len(waiting) > proven else []
 
         self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], then)
 

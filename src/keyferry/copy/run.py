@@ -8,11 +8,9 @@ every cursor void (SCAN's order hangs on a seed of the process), so the keys are
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from keyferry.copy.connect import Sides, evicted_keys
-from keyferry.copy.expiries import mend_expiries
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.functions import copy_functions
 from keyferry.copy.passes import DatabasePass, PassContext
@@ -31,7 +29,7 @@ from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import Checkpoint, Position, State, state_name
-from keyferry.model.errors import InterruptedRun, KeyferryError, ServerAway, ServerError, Side
+from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
 from keyferry.telemetry.progress import Observer, Teller
 from keyferry.telemetry.report import CopyReport, Counts
 from keyferry.wire.session import Session
@@ -101,8 +99,6 @@ class _Run:
         self._watch = Watch(settings, observe)
         self._sides = Sides(settings, self._check_stop)
         self._ask_expiry = False
-        self._unproven: tuple[int, list[bytes]] = (0, [])
-        """A database and the keys in it of which a broken pass did not prove that they never expired."""
 
     def run(self) -> CopyReport:
         databases = self._meet()
@@ -118,8 +114,6 @@ class _Run:
             with self._sides.session("target") as target:
                 self._watch.evictions(evicted_keys(target))
         finally:
-            with contextlib.suppress(KeyferryError, ServerBusy):
-                self._mend_expiries()
             self._save(force=True)
             self._watch.close()
         return CopyReport(
@@ -241,22 +235,10 @@ class _Run:
             is_foreign=self._state.is_foreign,
             watch=self._watch,
         )
-        self._mend_expiries()
         with DatabasePass(context) as work:
-            try:
-                work.run(
-                    self._position(database).cursor, lambda pages: self._settle(database, pages), self._turn
-                )
-            finally:
-                self._unproven = database, work.unproven_keys()
+            work.run(self._position(database).cursor, lambda pages: self._settle(database, pages), self._turn)
         self._position(database).done = True
         self._save(force=True)
-
-    def _mend_expiries(self) -> None:
-        database, keys = self._unproven
-        if keys:
-            mend_expiries(self._sides, self._settings, database, keys)
-            self._unproven = database, []
 
     def _position(self, database: int) -> Position:
         return self._checkpoint.positions.setdefault(_position_name(database), Position())

@@ -5,7 +5,7 @@ Same methods, same order of events; read the theory of operation there.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memchr, memcmp, memcpy, memmove
 
@@ -13,6 +13,7 @@ from keyferry.payload._crc64 cimport update as crc64_update
 
 from keyferry.transfer.config import DOUBT_MS as _DOUBT_MS
 from keyferry.transfer.config import LOOK_KEYS as _LOOK_KEYS
+from keyferry.transfer.config import MOVE_MAX_MS as _MOVE_MAX
 from keyferry.transfer.config import Aside, AsideKind, Settled
 from keyferry.wire.resp import BULK_BYTES_MAX as _BULK_BYTES_MAX
 from keyferry.wire.resp import ProtocolError, encode_command
@@ -45,6 +46,7 @@ cdef object KIND_TARGET_ERROR = AsideKind.TARGET_ERROR
 cdef object KIND_DOUBT = AsideKind.DOUBT
 cdef int64_t DOUBT_MS = _DOUBT_MS
 cdef int64_t LOOK_KEYS = _LOOK_KEYS
+cdef int64_t MOVE_MAX = _MOVE_MAX
 
 cdef bytes RESERVED = b"keyferry:"
 
@@ -260,7 +262,7 @@ cdef class Page:
     cdef uint32_t* begin
     cdef uint32_t* length
     cdef int64_t keys
-    cdef int64_t unresolved, to_ask
+    cdef int64_t unresolved
     cdef int64_t outcomes[5]
     cdef int64_t methods[4]
     cdef int64_t payload_bytes
@@ -269,7 +271,7 @@ cdef class Page:
         self.arena.data = NULL
         self.arena.size = self.arena.capacity = 0
         self.begin = self.length = NULL
-        self.keys = self.unresolved = self.to_ask = self.payload_bytes = 0
+        self.keys = self.unresolved = self.payload_bytes = 0
         for i in range(5):
             self.outcomes[i] = 0
         for i in range(4):
@@ -296,7 +298,6 @@ cdef class Page:
         self.length[self.keys] = <uint32_t>size
         put(&self.arena, key, size)
         self.keys += 1
-        self.to_ask += 1
         self.unresolved += 1
 
     cdef bytes key(self, int64_t index):
@@ -336,7 +337,7 @@ cdef class CompiledRelay:
     cdef uint8_t wanted[256]
     cdef uint8_t mask[10]
     cdef int source_version, expiry, hints
-    cdef int64_t clock_offset_ms, payload_bytes_max
+    cdef int64_t clock_offset_ms, payload_bytes_max, target_taken
     cdef bint absolute, replace
 
     def __cinit__(self):
@@ -411,6 +412,7 @@ cdef class CompiledRelay:
         self.scan_pending = False
         self.next_cursor = b""
         self.source_need = self.target_need = 0
+        self.target_taken = 0
 
     # What the driver asks for
 
@@ -442,7 +444,6 @@ cdef class CompiledRelay:
             spot = pop_spot(&self.again)
             push_spot(&self.again_asked, spot.page, spot.index)
             page = <Page>self.pages[spot.page - self.first_page]
-            page.to_ask -= 1
             self.ask_key(page, spot.index, False, asked == 0)
             asked += 1
         self.begin_run(RUN_AGAIN, asked)
@@ -457,8 +458,6 @@ cdef class CompiledRelay:
                 self.request_page += 1
                 self.request_index = 0
                 continue
-            if not self.probing:
-                page.to_ask -= 1
             self.ask_key(page, self.request_index, self.probing, asked == 0)
             self.request_index += 1
             asked += 1
@@ -526,23 +525,6 @@ cdef class CompiledRelay:
     def resolve(self, int64_t page, int outcome, int64_t payload_bytes=0, int method=0):
         self.resolve_key(self.page_of(page), outcome, payload_bytes, method)
 
-    def hold(self, int64_t page):
-        cdef Page held = self.page_of(page)
-        held.unresolved += 1
-
-    def release(self, int64_t page):
-        cdef Page held = self.page_of(page)
-        held.unresolved -= 1
-
-    def page_asked(self, int64_t page):
-        cdef Page named = self.page_of(page)
-        return named.to_ask == 0
-
-    def page_keys(self, int64_t page):
-        cdef Page named = self.page_of(page)
-        cdef int64_t i
-        return [named.key(i) for i in range(named.keys)]
-
     # Bytes in and out
 
     @property
@@ -557,6 +539,7 @@ cdef class CompiledRelay:
         return take(&self.source_out)
 
     def take_target(self):
+        self.target_taken += self.target_out.size
         return take(&self.target_out)
 
     def feed_source(self, const uint8_t[::1] data not None, int64_t source_now_ms=0):
@@ -607,7 +590,11 @@ cdef class CompiledRelay:
                 after = replies_end(&self.source_in, position, self.run_left, &self.source_need)
                 if after == INCOMPLETE:
                     return position
-                self.raw.append((self.run_token, PyBytes_FromStringAndSize(self.source_in.data + position, after - position)))
+                self.raw.append((
+                    self.run_token,
+                    PyBytes_FromStringAndSize(self.source_in.data + position, after - position),
+                    self.target_taken + self.target_out.size,
+                ))
                 position = after
             self.run_kind = -1
         return position
@@ -764,12 +751,10 @@ cdef class CompiledRelay:
                     self.ask_again()
                 else:
                     self.put_aside(KIND_SOURCE_ERROR, page, data[error_at:error_end], 0, -1)
-                    self.asked_whole(page)
             elif self.run_kind == RUN_PROBE:
                 if expires != -2 and (length == 0 or length == self.short_bytes):
                     self.ask_again()
                 else:
-                    self.asked_whole(page)
                     if expires == -2:
                         self.put_aside(KIND_VANISHED, page, b"", 0, -1)
                     else:
@@ -789,7 +774,7 @@ cdef class CompiledRelay:
                     expires >= 0 and self.time_ms - before_ms > DOUBT_MS, False,
                 )
                 if self.run_kind == RUN_FETCH:
-                    self.look(data[payload_at] == 0 and length < self.short_bytes)
+                    self.look(is_short(data + payload_at, length, self.short_bytes))
             self.oversize = False
             start = position
         return position
@@ -817,10 +802,6 @@ cdef class CompiledRelay:
         push_spot(&self.again, self.here.page, self.here.index)
         self.queued_keys += 1
         return 0
-
-    cdef inline void asked_whole(self, Page page) noexcept:
-        if self.run_kind == RUN_PROBE:
-            page.to_ask -= 1
 
     cdef inline void look(self, bint short) noexcept:
         """Counts a key; decides from time to time how the next ones are asked for."""
@@ -904,6 +885,8 @@ cdef class CompiledRelay:
             return 0
         if self.expiry == EXPIRY_REMAINING:
             expires += self.time_ms
+        if expires > INT64_MAX - MOVE_MAX:
+            return expires
         expires += self.clock_offset_ms
         return expires if expires > 1 else 1
 
@@ -921,7 +904,7 @@ cdef class CompiledRelay:
         if doubt:
             self.put_aside(KIND_DOUBT, page, payload[:size], expires_at, self.hint)
             return 0
-        action = 0 if made else self.actions[kind]
+        action = self.actions[kind]
         if not made and (
             action > ACT_RESIGNED
             or (<uint8_t>payload[size - 10] | (<uint8_t>payload[size - 9] << 8)) != self.source_version
@@ -931,7 +914,7 @@ cdef class CompiledRelay:
         self.restore(
             page.number, self.here.index, page.arena.data + page.begin[self.here.index],
             page.length[self.here.index], expires_at, payload, size, action, self.hint, self.replace,
-            action == ACT_RESIGNED,
+            action == ACT_RESIGNED and not made,
         )
         return 0
 
@@ -1024,7 +1007,7 @@ cdef class CompiledRelay:
                 after = replies_end(&self.target_in, position, answer.size, &self.target_need)
                 if after == INCOMPLETE:
                     return position
-                self.raw.append((answer.index, PyBytes_FromStringAndSize(data + position, after - position)))
+                self.raw.append((answer.index, PyBytes_FromStringAndSize(data + position, after - position), 0))
                 self.pop_answer()
                 position = after
                 continue
@@ -1129,6 +1112,11 @@ cdef class CompiledRelay:
         return not (
             self.pages or self.source_runs or self.run_kind >= 0 or self.answers_count or self.asides or self.raw
         )
+
+
+cdef bint is_short(const char* payload, Py_ssize_t size, int64_t short_bytes) noexcept:
+    """Whether a payload is that of a short string; of a compressed one the length is not looked for."""
+    return payload[0] == 0 and size < short_bytes + 13 and <uint8_t>payload[1] != 0xC3
 
 
 cdef bint is_wrong_type(const char* data, Py_ssize_t begin, Py_ssize_t end) noexcept:

@@ -17,13 +17,13 @@ _OK = b"+OK\r\n"
 class Page:
     """Keys that settle together, and what became of them."""
 
-    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "to_ask", "unresolved")
+    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "unresolved")
 
     def __init__(self, number: int, cursor: bytes, keys: list[bytes]) -> None:
         self.number = number
         self.cursor = cursor
         self.keys = keys
-        self.to_ask = self.unresolved = len(keys)
+        self.unresolved = len(keys)
         self.outcomes = [0, 0, 0, 0, 0]
         self.methods = [0, 0, 0, 0]
         self.payload_bytes = 0
@@ -57,10 +57,10 @@ class Answers:
 
     Args:
         asides: Gets the keys that were refused.
-        raw: Gets (token, bytes of all replies) of own commands.
+        raw: Gets (token, bytes of all replies, 0) of own commands.
     """
 
-    def __init__(self, asides: list[Aside], raw: list[tuple[int, bytes]]) -> None:
+    def __init__(self, asides: list[Aside], raw: list[tuple[int, bytes, int]]) -> None:
         self._asides = asides
         self._raw = raw
         self._runs: deque[Stores | Own] = deque()
@@ -149,5 +149,5 @@ class Answers:
     def _read_own(self, buffer: bytes, start: int, own: Own) -> int:
         end = replies_end(buffer, start, own.replies)
         self._runs.popleft()
-        self._raw.append((own.token, buffer[start:end]))
+        self._raw.append((own.token, buffer[start:end], 0))
         return end

@@ -78,6 +78,10 @@ DOUBT_MS = 1
 """Two TIMEs around a PTTL that are further apart leave its expiry in doubt."""
 
 
+MOVE_MAX_MS = 1 << 60
+"""Expiries within this of the largest number are not moved by the clocks' difference: it would not fit."""
+
+
 class Settled(NamedTuple):
     """Pages that are done since the last look, counted together.
 

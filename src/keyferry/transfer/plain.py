@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyferry.transfer.config import ExpiryMode, RelayConfig
-from keyferry.transfer.requests import EXPIRING, LASTING, resigned, restore
+from keyferry.transfer.requests import EXPIRING, LASTING, moved, resigned, restore
 
 
 def plain_keys(
@@ -45,7 +45,7 @@ def plain_keys(
             if number != b"-1":
                 if not number.isdigit() or len(number) > 19:
                     break
-                expires_at = max(1, int(number) + offset)
+                expires_at = moved(int(number), offset)
         elif buffer[after:following] != b"\r\n":
             break
         payload = buffer[line + 2 : after]

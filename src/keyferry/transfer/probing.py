@@ -29,3 +29,8 @@ def is_long(config: RelayConfig, answer: bytes | None, expires: int, error: byte
     if error:
         return error.startswith(b"WRONGTYPE")
     return answer is not None and expires != -2 and len(answer) in (0, config.short_bytes)
+
+
+def is_short(config: RelayConfig, payload: bytes) -> bool:
+    """Whether a payload is that of a short string; of a compressed one (0xC3) the length is not looked for."""
+    return payload[0] == 0 and len(payload) < config.short_bytes + 13 and payload[1] != 0xC3

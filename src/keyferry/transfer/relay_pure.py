@@ -40,8 +40,16 @@ from keyferry.transfer.cutting import (
     replies_end,
 )
 from keyferry.transfer.plain import plain_keys
-from keyferry.transfer.probing import ProbeChoice, is_long
-from keyferry.transfer.requests import TIME, request_template, resigned, restore, scan_tail, string_payload
+from keyferry.transfer.probing import ProbeChoice, is_long, is_short
+from keyferry.transfer.requests import (
+    TIME,
+    moved,
+    request_template,
+    resigned,
+    restore,
+    scan_tail,
+    string_payload,
+)
 from keyferry.wire.resp import ProtocolError, encode_command
 
 _SCAN, _FETCH, _RAW, _PROBE, _AGAIN = range(5)
@@ -65,7 +73,8 @@ class PureRelay:
         self._to_fetch: deque[tuple[Page, int]] = deque()
         self._fetching: deque[tuple[Page, int, int]] = deque()
         self._asides: list[Aside] = []
-        self._raw: list[tuple[int, bytes]] = []
+        self._raw: list[tuple[int, bytes, int]] = []
+        self._target_bytes = 0
         self._answers = Answers(self._asides, self._raw)
         self._skip_left = 0
         self._oversize = False
@@ -114,7 +123,6 @@ class PureRelay:
         while len(keys) < limit and self._again:
             page, index = self._again.popleft()
             self._again_asked.append((page, index))
-            page.to_ask -= 1
             keys.append(page.keys[index])
         self._ask(_AGAIN, keys)
         return len(keys)
@@ -127,8 +135,6 @@ class PureRelay:
             if end < len(page.keys):
                 self._to_fetch.appendleft((page, end))
             self._fetching.append((page, begin, end))
-            if not self._choice.probing:
-                page.to_ask -= end - begin
             keys += page.keys[begin:end]
         self._ask(_PROBE if self._choice.probing else _FETCH, keys)
         return len(keys)
@@ -180,21 +186,6 @@ class PureRelay:
     def resolve(self, page: int, outcome: int, payload_bytes: int = 0, method: int = 0) -> None:
         """Says what became of a key that was aside."""
         self._resolve(self._by_number[page], outcome, payload_bytes, method)
-
-    def hold(self, page: int) -> None:
-        """Keeps a page from settling until ``release``."""
-        self._by_number[page].unresolved += 1
-
-    def release(self, page: int) -> None:
-        self._by_number[page].unresolved -= 1
-
-    def page_asked(self, page: int) -> bool:
-        """Whether everything that is asked of the source for a page has been sent."""
-        return self._by_number[page].to_ask == 0
-
-    def page_keys(self, page: int) -> list[bytes]:
-        """The keys of a page that is not settled yet."""
-        return list(self._by_number[page].keys)
 
     # Bytes in and out
 
@@ -350,13 +341,12 @@ class PureRelay:
                     self._again.append((page, index))
                     self.queued_keys += 1
                     continue
-                page.to_ask -= 1
                 if payload:
                     payload = string_payload(payload, self.config.target_version)
             doubt = expires >= 0 and self._time_ms - before_ms > DOUBT_MS
             self._dispatch(page, key, payload, expires, doubt, failed, made=run[0] == _PROBE)
             if run[0] != _AGAIN and payload and not failed and expires != -2:
-                self._choice.count(short=payload[0] == 0 and len(payload) < self.config.short_bytes)
+                self._choice.count(short=run[0] == _PROBE or is_short(self.config, payload))
         self._source_runs.popleft()
         return position
 
@@ -483,10 +473,10 @@ class PureRelay:
         if doubt:
             self._asides.append(Aside(AsideKind.DOUBT, page.number, key, payload, expires_at, hint))
             return
-        if made:
-            self._restore(page.number, key, expires_at, payload, Method.RESTORE, hint, self.config.replace)
-            return
         action = self.config.actions[kind]
+        if made:
+            self._restore(page.number, key, expires_at, payload, action, hint, self.config.replace)
+            return
         if action > Method.RESIGNED or payload[-10] | payload[-9] << 8 != self.config.source_version:
             self._asides.append(Aside(AsideKind.CONVERT, page.number, key, payload, expires_at, hint))
             return
@@ -500,7 +490,7 @@ class PureRelay:
             return 0
         if self.config.expiry == ExpiryMode.REMAINING:
             expires += self._time_ms
-        return max(1, expires + self.config.clock_offset_ms)
+        return moved(expires, self.config.clock_offset_ms)
 
     # Commands to the target, and its replies
 
@@ -531,7 +521,7 @@ class PureRelay:
         _, replies, token = self._source_runs[0]
         end = replies_end(buffer, start, replies)
         self._source_runs.popleft()
-        self._raw.append((token, buffer[start:end]))
+        self._raw.append((token, buffer[start:end], self._target_bytes))
         return end
 
     def _resolve(self, page: Page, outcome: int, payload_bytes: int, method: int) -> None:
@@ -546,6 +536,7 @@ class PureRelay:
         self._source_out_bytes += len(data)
 
     def _send_target(self, data: bytes) -> None:
+        self._target_bytes += len(data)
         self._target_out.append(data)
         self._target_out_bytes += len(data)
 
@@ -556,8 +547,12 @@ class PureRelay:
         self._asides.clear()
         return asides
 
-    def take_raw(self) -> list[tuple[int, bytes]]:
-        """(token, bytes of all replies) of each finished ``source_command`` and ``target_command``."""
+    def take_raw(self) -> list[tuple[int, bytes, int]]:
+        """Each finished ``source_command`` and ``target_command``: token, bytes of all replies, mark.
+
+        The mark counts the bytes for the target that earlier replies of the source have made: everything up to
+        it was read before the source answered this.
+        """
         raw = self._raw.copy()
         self._raw.clear()
         return raw

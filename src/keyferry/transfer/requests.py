@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyferry.payload.crc64 import crc64
-from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
+from keyferry.transfer.config import MOVE_MAX_MS, ExpiryMode, HintMode, RelayConfig
 
 TIME = b"*1\r\n$4\r\nTIME\r\n"
 
@@ -54,6 +54,13 @@ def string_payload(data: bytes, version: int) -> bytes:
     length = bytes([len(data)]) if len(data) < 64 else bytes([0x40 | len(data) >> 8, len(data) & 0xFF])
     body = b"\x00" + length + data + version.to_bytes(2, "little")
     return body + crc64(body).to_bytes(8, "little")
+
+
+def moved(expires_at_ms: int, offset_ms: int) -> int:
+    """An expiry on the target's clock; never 0, which is for ever."""
+    if expires_at_ms > (1 << 63) - 1 - MOVE_MAX_MS:
+        return expires_at_ms
+    return max(1, expires_at_ms + offset_ms)
 
 
 def resigned(config: RelayConfig, payload: bytes) -> bytes:
