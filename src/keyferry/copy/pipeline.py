@@ -180,6 +180,8 @@ class Pipeline:
 
     def _take_target(self) -> None:
         commands = self._relay.take_target()
+        if not commands:
+            return
         if self._relay.config.expiry == ExpiryMode.NONE:
             self._unproven.append(commands)
         else:
@@ -269,10 +271,12 @@ class Pipeline:
             if self._expiry_moved(replies):
                 raise ExpiryMoved
             self._asking = False
+            mark = self._errands.mark
+            self._take_target()
             waiting = b"".join(self._unproven)
-            proven = self._errands.mark - self._proven_bytes
+            proven = mark - self._proven_bytes
             self._target.queue(waiting[:proven])
-            self._proven_bytes = self._errands.mark
+            self._proven_bytes = mark
             self._unproven = [waiting[proven:]] if len(waiting) > proven else []
 
         self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], then)
