@@ -27,6 +27,10 @@ NOTE_WORDS = {
     "entries_read": "entries-read of stream groups",
     "consumer_active_time": "active times of stream consumers",
     "field_expiry": "expiry of hash fields",
+    "consumer_times": "seen and active times of stream consumers",
+    "consumers": "stream consumers without pending entries",
+    "eviction_hint": "idle time or frequency of keys carried by commands",
+    "changed_meanwhile": "keys that the target holds with another value since the copy began",
 }
 _NAME_WIDTH = 13
 

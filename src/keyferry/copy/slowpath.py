@@ -27,9 +27,11 @@ from keyferry.payload.reader import decode
 from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind
 from keyferry.transfer.config import Outcome as KeyOutcome
 from keyferry.transfer.relay import Relay
-from keyferry.wire.resp import Reply, ReplyError
+from keyferry.wire.resp import Argument, Reply, ReplyError
 
 EVICTION_HINT = "eviction_hint"
+CHANGED_MEANWHILE = "changed_meanwhile"
+"""The target holds another value under a key that it did not hold when the copy began."""
 DOUBT_TRIES = 5
 EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
@@ -126,7 +128,8 @@ class SlowPath:
                     expires_at_ms = max(1, int(after_ms) + remaining_ms + self._rules.clock_offset_ms)
                 self.take(aside._replace(kind=AsideKind.CONVERT, expires_at_ms=expires_at_ms))
 
-        self._errands.ask("source", [("TIME",), ("PTTL", aside.key), ("TIME",)], then)
+        commands: list[tuple[Argument, ...]] = [("TIME",), ("PTTL", aside.key), ("TIME",)]
+        self._errands.ask("source", commands, then, holding_bytes=len(aside.payload))
 
     # Ways of carrying
 
@@ -182,7 +185,7 @@ class SlowPath:
 
     def _oversize(self, aside: Aside) -> None:
         """One at a time: a carry in pieces holds a WATCH on the source's connection."""
-        self._pieces.append(aside)
+        self._pieces.append(aside._replace(payload=b""))
         self._next_in_pieces()
 
     def _next_in_pieces(self) -> None:
@@ -332,13 +335,35 @@ class SlowPath:
                 self._fail(aside, _explained(message, side))
 
     def _conflict(self, aside: Aside) -> None:
-        """The target has the key. What this copy wrote itself (SCAN returned it twice, or an earlier run) is none."""
+        """The target has the key.
+
+        What this copy wrote itself (SCAN returned it twice, or an earlier run did) is no conflict: the values are
+        equal. Where they are not, the source has changed since, or somebody else wrote to the target: not for us to
+        overwrite under this policy, so the key is left alone, and counted as that.
+        """
         if not self._rules.is_foreign(aside.key):
-            self._relay.resolve(aside.page, KeyOutcome.COPIED)
+            self._settle_ours(aside)
         elif self._rules.on_conflict == "fail":
             self._fail(aside, "The target has this key already (--on-conflict fail).")
         else:
             self._relay.resolve(aside.page, KeyOutcome.SKIPPED)
+
+    def _settle_ours(self, aside: Aside) -> None:
+        def look(theirs: Reply, ours: Reply) -> None:
+            if isinstance(ours, bytes) and isinstance(theirs, bytes) and self._same_value(ours, theirs):
+                self._relay.resolve(aside.page, KeyOutcome.COPIED, len(ours), self._method_of(ours))
+            else:
+                self._note(aside, (CHANGED_MEANWHILE,))
+                self._relay.resolve(aside.page, KeyOutcome.SKIPPED)
+
+        def ask_source(replies: list[Reply]) -> None:
+            theirs = replies[0]
+            size = len(theirs) if isinstance(theirs, bytes) else 0
+            self._errands.ask(
+                "source", [("DUMP", aside.key)], lambda ours: look(theirs, ours[0]), holding_bytes=size
+            )
+
+        self._errands.ask("target", [("DUMP", aside.key)], ask_source)
 
     def _fail(self, aside: Aside, reason: str) -> None:
         self._failures.setdefault(aside.page, []).append(Failure(aside.key, self._rules.database, reason))

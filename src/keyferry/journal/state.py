@@ -78,7 +78,7 @@ class State:
         self.path = directory / f"copy-{name}.sqlite"
         self._lock_path = directory / f"copy-{name}.lock"
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = _lock(self._lock_path)
         except OSError as error:
             raise UsageError(
