@@ -269,3 +269,26 @@ def test_source_and_target_the_same_server(flushed: Flushed, tmp_path: Path) -> 
         with pytest.raises(RefusedError, match="same server"):
             Copying(tmp_path / "state").run(server, other_way, on_conflict=policy)
     assert keys_of(server) == 10
+
+
+@pytest.mark.parametrize("policy", ["skip", "fail"])
+def test_what_others_write_meanwhile_is_left_alone_and_said(
+    policy: ConflictPolicy, flushed: Flushed, tmp_path: Path
+) -> None:
+    """An application that writes to both: its newer value stays, and nobody calls it copied."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, 2_000)
+    ask(target, "SET", "foreign", "x")
+
+    def write() -> None:
+        wait_until(lambda: keys_of(target) > 200, "the first keys")
+        fill(target, [("SET", f"key:{i}", "newer", "NX") for i in range(2_000)])
+
+    with Beside(write):
+        report = Copying(tmp_path / "state").run(source, target, on_conflict=policy, max_rate=2_000, batch=100)
+    assert_consistent(report)
+    with target.session() as session:
+        newer = session.pipeline([("GET", f"key:{i}") for i in range(2_000)]).count(b"newer")
+    assert newer > 500
+    assert report.run.failed == 0
+    assert report.run.skipped == report.notes["changed_meanwhile"] == newer

@@ -11,15 +11,18 @@ import pytest
 from copying import (
     Beside,
     Copying,
+    Process,
     ask,
     assert_consistent,
     assert_equal,
     compared,
     fill,
     fill_strings,
+    keys_of,
     wait_until,
 )
 
+from keyferry.model.selection import Selection
 from keyferry.testing.servers import Server
 from keyferry.transfer.config import ExpiryMode, RelayConfig
 from keyferry.transfer.relay import Relay, make_relay
@@ -142,3 +145,55 @@ def test_a_key_that_was_copied_as_if_for_ever_and_then_expired_is_taken_back(
     time.sleep(0.04)  # the longest life
     assert [key for key in keys_without_expiry(target) if key.startswith(b"short:")] == []
     assert_equal(source, target)
+
+
+def test_killed_while_keys_begin_to_expire_none_is_for_ever(
+    flushed: Callable[..., Server], tmp_path: Path
+) -> None:
+    """SIGKILL gives no time to mend anything: what was not proven must never have been written."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, 3_000)
+    with Process(source.url, target.url, tmp_path, "--max-rate", "1000", "--batch", "100") as process:
+        wait_until(lambda: keys_of(target) > 200, "some keys")
+        # Some are on their way at this moment: they were proven before, or they are not written.
+        fill(source, [("PEXPIRE", f"key:{i}", 600) for i in range(0, 3_000, 2)])
+        wait_until(lambda: keys_of(target) > 400, "some more keys")
+        early = set(keys_without_expiry(target))
+        process.process.kill()
+        process.process.wait()
+    wait_until(lambda: keys_of(source) == 1_500, "the end of every second key")
+    with Process(source.url, target.url, tmp_path) as process:
+        status, counts, _ = process.end()
+    assert status == 0
+    assert counts["resumed"]
+    # Those that were there before they got an expiry are what a single pass leaves to the next step.
+    late = {key for key in keys_without_expiry(target) if int(key.removeprefix(b"key:")) % 2 == 0} - early
+    assert late == set()
+
+
+def test_what_is_not_selected_is_left_alone_when_expiries_begin(
+    flushed: Callable[..., Server], tmp_path: Path
+) -> None:
+    """With two types the pages hold all of them: the others on the target are not ours to touch."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, 1_000)
+    lists: list[tuple[Argument, ...]] = [("RPUSH", f"list:{i}", "theirs") for i in range(1_000)]
+    fill(source, lists)
+    fill(target, lists)
+    disturbed = threading.Event()
+
+    def disturb() -> None:
+        wait_until(lambda: keys_of(target) > 1_200, "the first keys")
+        fill(source, [("PEXPIRE", f"list:{i}", 20) for i in range(0, 1_000, 2)])
+        fill(source, [("UNLINK", f"list:{i}") for i in range(1, 1_000, 2)])
+        disturbed.set()
+
+    selection = Selection(types=("string", "hash"))
+    with Beside(disturb):
+        Copying(tmp_path / "state").run(
+            source, target, selection=selection, on_conflict="replace", max_rate=1_000, batch=100
+        )
+    assert disturbed.is_set()
+    with target.session() as session:
+        kept = session.pipeline([("PTTL", f"list:{i}") for i in range(1_000)])
+    assert set(kept) == {-1}
