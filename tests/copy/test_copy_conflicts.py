@@ -285,7 +285,9 @@ def test_what_others_write_meanwhile_is_left_alone_and_said(
         fill(target, [("SET", f"key:{i}", "newer", "NX") for i in range(2_000)])
 
     with Beside(write):
-        report = Copying(tmp_path / "state").run(source, target, on_conflict=policy, max_rate=2_000, batch=100)
+        report = Copying(tmp_path / "state").run(
+            source, target, on_conflict=policy, max_rate=2_000, batch=100
+        )
     assert_consistent(report)
     with target.session() as session:
         newer = session.pipeline([("GET", f"key:{i}") for i in range(2_000)]).count(b"newer")

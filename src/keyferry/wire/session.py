@@ -166,7 +166,9 @@ class Session:
         message = _without_secrets(reply.message, self.endpoint)
         kind = ServerAway if reply.code in ("LOADING", "BUSY") or _is_full(reply) else ServerError
         raise kind(
-            self.side, f"The {self.side} {self.endpoint} {problem}: {message.rstrip('.')}.", hints.get(reply.code, "")
+            self.side,
+            f"The {self.side} {self.endpoint} {problem}: {message.rstrip('.')}.",
+            hints.get(reply.code, ""),
         )
 
     def _send(self, data: bytes) -> None:
