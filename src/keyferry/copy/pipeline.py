@@ -29,7 +29,7 @@ RECEIVE_BYTES = 256 * 1024
 POLL_MS = 5
 HOUSE_EVERY_S = 0.005
 SLEPT_S = 0.0002
-SILENCE_S_MAX = 120.0
+SILENCE_S_MAX = 30.0
 """A server that owes replies and sends nothing for so long counts as lost."""
 WAITING_MS = 20.0
 """A ping that has waited so long counts before it is answered: a server that stands still must not look calm."""
