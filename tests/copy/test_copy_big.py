@@ -153,6 +153,7 @@ def copied_in_bounded_memory(
             return running.process.poll() is not None
 
         wait_until(ended, "the end of the copy", timeout_s=180)
-        status, report, _ = running.end()
+        status, report, said = running.end()
     assert 0 < peak < MEMORY_BYTES_MAX
+    print(said)  # shown when the test fails
     return status, report
