@@ -5,11 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from keyferry.app.commands import copy as copy_command
 from keyferry.app.settings import copy_settings
 from keyferry.copy.settings import CopySettings
+from keyferry.model.announced import AddressMap
 from keyferry.model.errors import UsageError
 
 
@@ -57,7 +59,8 @@ def test_every_option_arrives() -> None:
             "0",
         ),
         *("--keep-eviction-hints", "--functions", "--drop-field-expiry", "--state-dir", "d", "--restart"),
-        *("--failures", "f"),
+        *("--failures", "f", "--big-key-bytes", "2M", "--big-key-members", "9"),
+        *("--source-map", "a=b", "--source-map", "c:1=d:2", "--target-map", "e:3=f"),
     )
     assert settings == CopySettings(
         source=settings.source,
@@ -72,6 +75,10 @@ def test_every_option_arrives() -> None:
         state_dir=Path("d"),
         restart=True,
         failures_file=Path("f"),
+        source_map=AddressMap(((("a", None), ("b", None)), (("c", 1), ("d", 2)))),
+        target_map=AddressMap(((("e", 3), ("f", None)),)),
+        big_key_bytes=2_000_000,
+        big_key_members=9,
     )
     assert settings.selection.types == ("hash", "ReJSON-RL")
 
@@ -96,6 +103,8 @@ def test_every_option_arrives() -> None:
         ("redis://s", "redis://t", ["--all-dbs", "--db-map", "3:9"], None, {3: 9}),
         ("unix:///s?db=2", "unix:///t?db=1", [], (2,), {2: 1}),
         ("unix:///s?db=2", "unix:///t", [], (2,), {}),
+        ("redis://s/3", "redis+cluster://t,u", [], (3,), {}),
+        ("redis://s/3", "redis+cluster://t,u/0", [], (3,), {3: 0}),
     ],
 )
 def test_databases(
@@ -112,6 +121,7 @@ def test_databases(
         ("redis://t/2", ["--db", "1", "--db", "2"], "names database 2"),
         ("redis://t", ["--db-map", "0:1", "--db-map", "0:2"], "two places"),
         ("redis://t", ["--db", "1", "--db", "2", "--db-map", "1:2"], "1 and 2"),
+        ("redis://t", ["--target-map", "a=b", "--target-map", "a=c"], "--target-map: Two places"),
         ("redis://t", ["--target-key", __file__], "--target-key is given without --target-cert"),
     ],
 )
@@ -147,3 +157,15 @@ def test_two_passwords_are_refused(tmp_path: Path) -> None:
     (tmp_path / "f").write_bytes(b"pw")
     with pytest.raises(UsageError, match="Leave one of them out"):
         parsed("--source-password-file", str(tmp_path / "f"), source="redis://:x@s")
+
+
+def test_the_guard_of_big_keys_can_be_turned_off() -> None:
+    assert parsed("--big-key-bytes", "0").big_key_bytes == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--source-map", "a"], ["--big-key-bytes", "-1"], ["--big-key-bytes", "x"]]
+)
+def test_values_that_cannot_be_understood(arguments: list[str]) -> None:
+    with pytest.raises(click.BadParameter):
+        parsed(*arguments)

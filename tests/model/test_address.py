@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keyferry.model.address import parse_endpoint
+from keyferry.model.address import Endpoint, TlsSettings, names_database, parse_endpoint, parse_place
 from keyferry.model.errors import UsageError
 
 
@@ -49,6 +49,22 @@ def test_credentials_are_decoded_and_never_shown() -> None:
         "redis://h?x=1",
         "unix://",
         "redis://u:sec#ret@h",
+        "redis://u:sec@h,i",
+        "redis://u:sec@h:1,i:2",
+        "redis+cluster://",
+        "redis+cluster://u:sec@",
+        "redis+cluster://h:1,",
+        "redis+cluster://,h:1",
+        "redis+cluster://h:1,i:x",
+        "redis+cluster://h:1,i:70000",
+        "redis+cluster://::1,::2",
+        "redis+cluster://[::1,h",
+        "redis+cluster://u:sec@h/1",
+        "redis+cluster://u:sec@h/a",
+        "redis+cluster://h?x=1",
+        "redis+cluster://u:sec#ret@h",
+        "http+cluster://h",
+        "unix+cluster:///s",
     ],
 )
 def test_bad_addresses_are_one_sentence(url: str) -> None:
@@ -64,3 +80,62 @@ def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
         parse_endpoint(text)
     except UsageError:
         pass
+
+
+@pytest.mark.parametrize(
+    ("url", "places", "tls"),
+    [
+        ("redis+cluster://a", [("a", 6379)], False),
+        ("rediss+cluster://A:1,b", [("a", 1), ("b", 6379)], True),
+        ("valkey+cluster://[::1]:1,[::2],a:3/", [("::1", 1), ("::2", 6379), ("a", 3)], False),
+        ("VALKEYS+CLUSTER://a:1,a:2,a:1/0", [("a", 1), ("a", 2)], True),
+    ],
+)
+def test_cluster_addresses_name_nodes_to_start_from(
+    url: str, places: list[tuple[str, int]], tls: bool
+) -> None:
+    endpoint = parse_endpoint(url)
+    assert (endpoint.cluster, endpoint.db, endpoint.tls is not None) == (True, 0, tls)
+    seeds = endpoint.seeds()
+    assert [(seed.host, seed.port) for seed in seeds] == places
+    assert all((seed.cluster, seed.alternatives) == (False, ()) for seed in seeds)
+    assert parse_endpoint(str(endpoint)) == endpoint
+
+
+def test_cluster_credentials_go_to_every_node_and_are_never_shown() -> None:
+    endpoint = parse_endpoint("rediss+cluster://us%40er:p%2Fs,s@h:1,i:2", TlsSettings(ca_file="ca"))
+    assert str(endpoint) == "rediss+cluster://h:1,i:2"
+    assert "p/s" not in repr(endpoint)
+    for node in (*endpoint.seeds(), endpoint.at("j", 3)):
+        assert (node.username, node.password, node.tls) == ("us@er", "p/s,s", TlsSettings(ca_file="ca"))
+
+
+def test_another_place_has_the_same_credentials_and_database_0() -> None:
+    plain = Endpoint(unix_path="/s", db=3, username="u", password="p")
+    assert plain.seeds() == (plain,)
+    assert plain.at("h", 1) == Endpoint(host="h", port=1, username="u", password="p")
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis://h", False),
+        ("redis://h/", False),
+        ("redis://h/0", True),
+        ("unix:///s", False),
+        ("unix:///s?db=0", True),
+        ("redis+cluster://h,[::1]:2", False),
+        ("redis+cluster://h,[::1]:2/", False),
+        ("redis+cluster://h,[::1]:2/0", True),
+    ],
+)
+def test_whether_the_database_is_named(url: str, named: bool) -> None:
+    assert names_database(url) is named
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":1", "h:", "h:x", "h:65536", "::1", "[::1]x", "[::1", "[h]:1", "u@h", "a b"]
+)
+def test_bad_places(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_place(text)

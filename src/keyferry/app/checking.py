@@ -12,12 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from keyferry.app.output import console_on, emit, emit_json, error_dict
-from keyferry.app.settings import SideOptions, endpoint, names_database, selection
+from keyferry.app.settings import SideOptions, endpoint, selection
 from keyferry.app.words import counted
 from keyferry.copy.check import CheckReport, Finding, run_check
 from keyferry.copy.facts import CheckRequest
 from keyferry.copy.run import has_checkpoint
 from keyferry.copy.settings import CopySettings
+from keyferry.model.address import names_database
 from keyferry.model.errors import KeyferryError
 
 _MARKS = {"ok": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "stop": ("✗", "x", "bold red")}

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import click
 
-from keyferry.model.errors import Side
+from keyferry.model.announced import Place, parse_pair
+from keyferry.model.errors import Side, UsageError
 from keyferry.model.selection import TYPES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -28,6 +29,19 @@ def amount(text: str) -> float:
     if value <= 0:
         raise click.BadParameter(f"{text!r} is not a positive number such as 500K, 10M or 1G.")
     return value
+
+
+def byte_count(text: str) -> int:
+    """As ``amount``, in whole bytes; 0 is allowed."""
+    return 0 if text.strip() == "0" else int(amount(text))
+
+
+def address_pair(text: str) -> tuple[Place, Place]:
+    """``A=B``: a node that announces A is reached at B."""
+    try:
+        return parse_pair(text)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from None
 
 
 def key_type(text: str) -> str:
@@ -91,6 +105,14 @@ def _side_options(side: Side) -> Callable[[F], F]:
                     f"--{side}-insecure",
                     is_flag=True,
                     help=f"Do not verify the {side}'s certificate: whoever sits in between can read along.",
+                ),
+                click.option(
+                    f"--{side}-map",
+                    type=address_pair,
+                    multiple=True,
+                    metavar="A=B",
+                    help=f"Reach nodes of the {side}'s cluster that announce A (host[:port]) at B (host[:port]). "
+                    "Repeatable.",
                 ),
             )
         ):
@@ -177,6 +199,19 @@ def pace(command: F) -> F:
                 metavar="MS",
                 help="Slow down when either server answers this many milliseconds later than at rest; "
                 "0 is off. Default: 5.",
+            ),
+            click.option(
+                "--big-key-bytes",
+                type=byte_count,
+                metavar="BYTES",
+                help="Carry keys above this size in pieces, so that no client waits for one. "
+                "0 turns the guard off: any key is then dumped in one go. Default: 1048576 (1 MiB).",
+            ),
+            click.option(
+                "--big-key-members",
+                type=click.IntRange(min=1),
+                metavar="N",
+                help="Carry keys of more members, fields or entries than this in pieces. Default: 20000.",
             ),
         )
     ):

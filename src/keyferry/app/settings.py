@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from keyferry.copy.settings import CopySettings
-from keyferry.model.address import Endpoint, TlsSettings, parse_endpoint
+from keyferry.model.address import Endpoint, TlsSettings, names_database, parse_endpoint
+from keyferry.model.announced import AddressMap
 from keyferry.model.errors import Side, UsageError
 from keyferry.model.selection import Selection
 
@@ -61,7 +61,7 @@ def endpoint(side: Side, url: str, options: SideOptions, environment: Mapping[st
     if options.speaks_of_tls and parsed.tls is None:
         raise UsageError(
             f"TLS options are given for the {side}, but its address does not ask for TLS.",
-            "Write rediss:// instead of redis://, or leave the options out.",
+            "Write rediss:// instead of redis:// (rediss+cluster:// instead of redis+cluster://), or leave the options out.",
         )
     return parsed.with_password(_password(side, parsed, options.password_file, environment))
 
@@ -84,6 +84,8 @@ def copy_settings(
         "max_rate": options["max_rate"],
         "max_bandwidth": options["max_bandwidth"],
         "max_latency_ms": options["max_latency"],
+        "big_key_bytes": options["big_key_bytes"],
+        "big_key_members": options["big_key_members"],
         "state_dir": options["state_dir"],
     }
     return replace(
@@ -97,9 +99,23 @@ def copy_settings(
             functions=options["functions"],
             restart=options["restart"],
             failures_file=options["failures"],
+            source_map=address_map("source", options),
+            target_map=address_map("target", options),
         ),
         **{name: value for name, value in given.items() if value is not None},
     )
+
+
+def address_map(side: Side, options: Mapping[str, Any]) -> AddressMap:
+    """What ``--source-map`` or ``--target-map`` says.
+
+    Raises:
+        UsageError: It gives two places to one address.
+    """
+    try:
+        return AddressMap.of(options[f"{side}_map"])
+    except UsageError as error:
+        raise UsageError(f"--{side}-map: {error.message}", error.hint) from None
 
 
 def selection(
@@ -155,12 +171,6 @@ def _check_map(databases: tuple[int, ...], pairs: Mapping[int, int]) -> None:
                 "Copy them one after the other, the second with --on-conflict to say what equal names mean.",
             )
         places[place] = database
-
-
-def names_database(url: str) -> bool:
-    """Whether a readable address names its database, rather than meaning 0 by saying nothing."""
-    parts = urlsplit(url)
-    return bool(parts.query) if parts.scheme.lower() == "unix" else bool(parts.path.strip("/"))
 
 
 def _password(side: Side, parsed: Endpoint, file: Path | None, environment: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from keyferry.model.address import Endpoint
+from keyferry.model.announced import DIRECT, AddressMap
 from keyferry.model.selection import Selection
 
 ConflictPolicy = Literal["replace", "skip", "fail"]
@@ -22,6 +23,9 @@ class CopySettings:
         max_rate: Keys per second; None is unlimited.
         max_bandwidth: Payload bytes per second; None is unlimited.
         max_latency_ms: Added latency on either server at which the copy slows down; 0 is off.
+        source_map: Where the nodes of the source's cluster are reached; ``target_map`` the target's.
+        big_key_bytes: A key above this size travels in pieces; 0 is off, then ``big_key_members`` is too.
+        big_key_members: A key of more members, fields or entries travels in pieces.
         retry_s: How long a lost or busy server is waited for before the run ends with exit 3.
     """
 
@@ -39,4 +43,8 @@ class CopySettings:
     state_dir: Path = Path(".keyferry")
     restart: bool = False
     failures_file: Path | None = None
+    source_map: AddressMap = DIRECT
+    target_map: AddressMap = DIRECT
+    big_key_bytes: int = 1 << 20
+    big_key_members: int = 20_000
     retry_s: float = 60.0
