@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from struct import iter_unpack
 from typing import NamedTuple
 
-from keyferry.model.methods import Method
+from keyferry.payload.names import SLOTS
 
 
 class ExpiryMode(IntEnum):
@@ -53,17 +54,21 @@ class AsideKind(IntEnum):
     TARGET_ERROR = 4
     DOUBT = 5
     """REMAINING mode: the server was held up around the PTTL, so its expiry is not known to the millisecond."""
+    BIG = 6
+    """MEMORY USAGE says more than ``look_bytes``, so it was not asked for; ``payload`` is that size in decimal digits."""
 
 
 class Aside(NamedTuple):
-    """A key that somebody must decide about. It counts as unresolved until ``store`` or ``resolve``.
+    """A key that somebody must decide about. It counts as unresolved until ``store``, ``resolve`` or ``again``.
 
-    ``payload`` is the DUMP payload, or the error's text. ``expires_at_ms`` is Unix time on the target's clock, 0 for
-    never. ``hint`` is the eviction hint, -1 for none.
+    ``index`` is the key's place in its page; page and index are -1 where the key is in none (an error of SCAN).
+    ``payload`` is the DUMP payload, the error's text, or what its kind says. ``expires_at_ms`` is Unix time on the
+    target's clock, 0 for never. ``hint`` is the eviction hint, -1 for none.
     """
 
     kind: AsideKind
     page: int
+    index: int  # type: ignore[assignment]  # It hides tuple.index, which is of no use here.
     key: bytes
     payload: bytes
     expires_at_ms: int
@@ -72,6 +77,10 @@ class Aside(NamedTuple):
 
 SHORT_BYTES_MAX = 16_000
 """Lengths below 16,384 take two bytes in a payload."""
+LANES_MAX = SLOTS
+"""A cluster has no more primaries than slots."""
+SIZE_BYTES_MAX = 1 << 50
+"""Sizes of values above it are nonsense; sums of those below it fit into 64 bits."""
 LOOK_KEYS = 256
 """After so many keys it is decided anew whether most are short strings."""
 DOUBT_MS = 1
@@ -116,6 +125,13 @@ class RelayConfig:
         payload_bytes_max: Larger payloads are not kept in memory.
         short_bytes: Ask for a key's first so many bytes with GETRANGE before DUMP, while most keys are shorter
             strings: the source does less for it, and the payload is made here. 0 is off.
+        look_bytes: Ask for the memory of every key that is not known to be a short string before DUMP, and set those
+            above so many bytes aside as BIG: a DUMP of one stalls the source for everybody. 0 is off.
+        measure_samples: Members that MEMORY USAGE looks at in a nested value; it takes their average for all.
+        lanes: Connections to the target, one per primary of a cluster.
+        slots: Each cluster slot's lane, 16,384 times 2 bytes, little-endian; empty: all keys go to lane 0.
+        wanted_slots: 16,384 flags; scanned keys of other slots are left out like reserved names. Empty: all are
+            wanted.
     """
 
     actions: bytes
@@ -134,12 +150,27 @@ class RelayConfig:
     key_filter: Callable[[bytes], bool] | None = None
     payload_bytes_max: int = 32 << 20
     short_bytes: int = 0
+    look_bytes: int = 0
+    measure_samples: int = 5
+    lanes: int = 1
+    slots: bytes = b""
+    wanted_slots: bytes = b""
 
     def __post_init__(self) -> None:
         if not 0 <= self.short_bytes <= SHORT_BYTES_MAX:
             raise ValueError(f"short_bytes is at most {SHORT_BYTES_MAX}")
         if len(self.actions) != 256 or len(self.wanted) != 256 or len(self.resign_mask) != 10:
             raise ValueError("actions and wanted are 256 bytes, resign_mask is 10")
+        if not 0 <= self.look_bytes <= SIZE_BYTES_MAX or self.measure_samples < 1:
+            raise ValueError(f"look_bytes is at most {SIZE_BYTES_MAX}, measure_samples at least 1")
+        if not 1 <= self.lanes <= LANES_MAX:
+            raise ValueError(f"lanes are 1 to {LANES_MAX}")
+        if len(self.slots) not in (0, 2 * SLOTS) or len(self.wanted_slots) not in (0, SLOTS):
+            raise ValueError(f"slots is {2 * SLOTS} bytes, wanted_slots {SLOTS}, or they are empty")
+        if any(lane >= self.lanes for lane in lanes_by_slot(self.slots)):
+            raise ValueError(f"slots names a lane beyond the {self.lanes} there are")
 
 
-CONVERTED = frozenset((Method.TRANSCODED, Method.LOGICAL, Method.IMPOSSIBLE))
+def lanes_by_slot(slots: bytes) -> list[int]:
+    """``RelayConfig.slots`` as numbers, one per slot; empty where it is."""
+    return [number for (number,) in iter_unpack("<H", slots)]

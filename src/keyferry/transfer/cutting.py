@@ -9,6 +9,7 @@ from __future__ import annotations
 from keyferry.wire.resp import BULK_BYTES_MAX, LINE_BYTES_MAX, ProtocolError
 
 _DEPTH_MAX = 64
+_NUMBER_MAX = (1 << 63) - 1
 
 
 class Incomplete(Exception):
@@ -54,9 +55,30 @@ def reply_line(buffer: bytes, position: int) -> tuple[bytes, int]:
 
 def integer(text: bytes) -> int:
     digits = text[1:] if text.startswith(b"-") else text
-    if not digits.isdigit() or len(digits) > 19:
+    if not digits.isdigit() or len(digits) > 19 or int(digits) > _NUMBER_MAX:
         raise ProtocolError(f"The server sent {text[:32]!r} where a number belongs.")
     return int(text)
+
+
+def sizes_of(buffer: bytes, position: int, count: int, digits_max: int) -> tuple[list[int], int]:
+    """Up to ``count`` integer replies at once, while they are whole and have at most about ``digits_max`` digits.
+
+    Returns:
+        The integers and where the next reply begins. None does not mean that no integer is there: the first
+        reply is for ``number_or_error`` then.
+    """
+    if buffer[position] != 58:
+        return [], position
+    chunk = buffer[position + 1 : position + count * (digits_max + 3)]
+    digits = chunk.split(b"\r\n:", count - 1)
+    last, ended, rest = digits[-1].partition(b"\r\n")
+    if ended:
+        digits[-1] = last
+    else:
+        rest = digits.pop()
+    if not b"".join(digits).isdigit() or b"" in digits or len(max(digits, key=len)) > 18:
+        return [], position
+    return list(map(int, digits)), position + 1 + len(chunk) - len(rest) - (0 if ended else 1)
 
 
 def length_of(buffer: bytes, position: int, kind: bytes) -> tuple[int, int]:
@@ -81,16 +103,16 @@ def bulk(buffer: bytes, position: int) -> tuple[bytes | None, int]:
     return buffer[after:end], end + 2
 
 
-def number_or_error(buffer: bytes, position: int) -> tuple[int, int, bytes]:
-    """An integer reply, or -1 and an error's text; a nil counts as -1."""
+def number_or_error(buffer: bytes, position: int) -> tuple[int, int, bytes | None]:
+    """An integer reply, where it ends and None, or -1 and an error's text; a nil counts as -1."""
     line, after = line_of(buffer, position)
     kind = line[:1]
     if kind == b":":
-        return integer(line[1:]), after, b""
+        return integer(line[1:]), after, None
     if kind == b"-":
         return -1, after, line[1:]
     if line in (b"$-1", b"*-1", b"_"):
-        return -1, after, b""
+        return -1, after, None
     raise ProtocolError(f"The server sent {line[:32]!r} where a number belongs.")
 
 

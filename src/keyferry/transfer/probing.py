@@ -24,9 +24,9 @@ class ProbeChoice:
             self._short = self._others = 0
 
 
-def is_long(config: RelayConfig, answer: bytes | None, expires: int, error: bytes) -> bool:
+def is_long(config: RelayConfig, answer: bytes | None, expires: int, error: bytes | None) -> bool:
     """Whether an answer to GETRANGE is not the whole of a string: another type, longer, or perhaps not there."""
-    if error:
+    if error is not None:
         return error.startswith(b"WRONGTYPE")
     return answer is not None and expires != -2 and len(answer) in (0, config.short_bytes)
 

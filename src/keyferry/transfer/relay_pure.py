@@ -4,25 +4,31 @@ A relay stands between two connections, without touching them. On the source's s
 DUMP (and expiry) requests; it turns their replies into RESTORE commands for the target, and counts the target's
 answers. Bytes go in with ``feed_*`` and come out with ``take_*``; what it cannot decide goes aside.
 
-Order of replies is all that a relay goes by: each side has a queue of what it still has to answer, as runs
-(one SCAN, n fetched keys, n replies to somebody's own command).
+A target that is a cluster has several connections, one lane for each; the key's slot says which. Where the guard
+against big keys is on, a key's size is asked for before its DUMP, unless it is a short string.
+
+Order of replies is all that a relay goes by: the source and each lane have a queue of what they still have to
+answer, as runs (one SCAN, n fetched keys, n replies to somebody's own command).
 
 Keys are grouped in pages, one per SCAN reply. A page is settled when each of its keys is resolved, and pages
 settle in order, so the cursor behind the last settled page is always a safe place to go on from:
   1. page 7's RESTOREs are sent, page 8's too; 2. the connection breaks; 3. page 8 was acknowledged in part,
   page 7 not at all. Going on behind page 6 repeats some keys; going on behind page 8 would lose page 7.
+Lanes do not change that, for a page's keys are spread over them:
+  1. page 7's keys are sent into lanes A and B; 2. A acknowledges its part, and all of page 8 that it got; 3. B breaks.
+  Page 7 is not settled, and nothing behind it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from itertools import groupby
 
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
-from keyferry.transfer.answers import Answers, Page
+from keyferry.payload.names import slot
 from keyferry.transfer.config import (
     DOUBT_MS,
+    SIZE_BYTES_MAX,
     Aside,
     AsideKind,
     ExpiryMode,
@@ -30,29 +36,27 @@ from keyferry.transfer.config import (
     RelayConfig,
     Settled,
 )
-from keyferry.transfer.cutting import (
-    Incomplete,
-    bulk,
-    bulks,
-    length_of,
-    line_of,
-    number_or_error,
-    replies_end,
-)
+from keyferry.transfer.cutting import Incomplete, bulk, length_of, number_or_error, replies_end, sizes_of
+from keyferry.transfer.lane import Out, RawReplies
+from keyferry.transfer.lanes import Lanes
+from keyferry.transfer.pages import Page, Span, settled
 from keyferry.transfer.plain import plain_keys
 from keyferry.transfer.probing import ProbeChoice, is_long, is_short
+from keyferry.transfer.replies import error_text, range_reply, scan_reply, size_reply, time_reply
 from keyferry.transfer.requests import (
     TIME,
-    moved,
+    expiry_on_target,
+    measure_template,
     request_template,
     resigned,
     restore,
     scan_tail,
     string_payload,
 )
+from keyferry.transfer.waiting import Waiting
 from keyferry.wire.resp import ProtocolError, encode_command
 
-_SCAN, _FETCH, _RAW, _PROBE, _AGAIN = range(5)
+_SCAN, _FETCH, _RAW, _PROBE, _MEASURE = range(5)
 
 
 class PureRelay:
@@ -62,38 +66,32 @@ class PureRelay:
         self.config = config
         self._source_in = bytearray()
         self._source_need = 0
-        self._source_out: list[bytes] = []
-        self._target_out: list[bytes] = []
-        self._source_out_bytes = 0
-        self._target_out_bytes = 0
+        self._source_out = Out()
         self._source_runs: deque[list[int]] = deque()
         self._pages: deque[Page] = deque()
         self._by_number: dict[int, Page] = {}
         self._next_page = 0
-        self._to_fetch: deque[tuple[Page, int]] = deque()
-        self._fetching: deque[tuple[Page, int, int]] = deque()
+        self._waiting = Waiting()
         self._asides: list[Aside] = []
-        self._raw: list[tuple[int, bytes, int]] = []
-        self._target_bytes = 0
-        self._answers = Answers(self._asides, self._raw)
+        self._raw: list[RawReplies] = []
+        self._lanes = Lanes(config, self._asides, self._raw)
         self._skip_left = 0
         self._oversize = False
         self._hint = -1
         self._source_now_ms = 0
         self._time_ms = 0
-        self.queued_keys = 0
-        self.fetching_keys = 0
         self.scan_pending = False
         self.next_cursor = b""
         self.fetched_keys = 0
         self.fetched_bytes = 0
         self._scan_tail = scan_tail(config)
-        self._requests = request_template(config)
-        self._probe_requests = request_template(config, probe=True)
+        self._templates = {
+            _FETCH: request_template(config),
+            _PROBE: request_template(config, probe=True),
+            _MEASURE: measure_template(config),
+        }
         self._choice = ProbeChoice(config)
-        self._again: deque[tuple[Page, int]] = deque()
-        """Keys that were probed and need a DUMP; ``_again_asked`` are those asked for it."""
-        self._again_asked: deque[tuple[Page, int]] = deque()
+        self._look_digits = len(b"%d" % config.look_bytes)
         self._plain = (
             not (config.hints or config.short_bytes)
             and config.expiry != ExpiryMode.REMAINING
@@ -104,7 +102,7 @@ class PureRelay:
 
     def scan(self, cursor: bytes) -> None:
         """Asks for the page behind ``cursor``; its keys join the queue when the reply arrives."""
-        self._send_source(encode_command(b"SCAN", cursor, *self._scan_tail))
+        self._source_out.put(encode_command(b"SCAN", cursor, *self._scan_tail))
         self._source_runs.append([_SCAN, 1, 0])
         self.scan_pending = True
 
@@ -112,57 +110,61 @@ class PureRelay:
         """Queues a page of given keys; returns its number."""
         return self._add_page(b"", keys).number
 
-    def fetch(self, limit: int) -> int:
-        """Asks for up to ``limit`` queued keys; returns how many were asked for."""
-        asked = self._fetch_again(limit)
-        return asked + self._fetch_new(limit - asked)
+    def fetch(self, limit: int, dump_bytes: int = 1 << 62) -> int:
+        """Asks for up to ``limit`` queued keys, or for their size or their first bytes.
 
-    def _fetch_again(self, limit: int) -> int:
-        """Keys that turned out to be no short strings."""
+        DUMPs of keys that wait for it come first, then sizes of those that were probed, then new keys.
+
+        Args:
+            dump_bytes: Bound of the sum of the measured sizes whose DUMP is asked for here; what does not fit waits.
+                A single larger one goes when ``dumping_bytes`` is 0, unless this is 0 too.
+
+        Returns:
+            How many keys were asked for something.
+        """
+        waiting = self._waiting
+        asked = self._ask(_FETCH, waiting.ask_dumps(limit, dump_bytes))
+        asked += self._ask(_MEASURE, waiting.ask_probed(limit - asked))
+        kind = _PROBE if self._choice.probing else _MEASURE if self.config.look_bytes else _FETCH
+        return asked + self._ask(kind, waiting.ask_new(limit - asked))
+
+    def again(self, page: int, index: int, size_bytes: int = 0) -> None:
+        """Queues a key that was aside for its DUMP, as one of this size; it is not measured any more.
+
+        Raises:
+            KeyError, IndexError: There is no such page, or no such key in it.
+            ValueError: The size is below 0 or above ``SIZE_BYTES_MAX``.
+        """
+        if not 0 <= size_bytes <= SIZE_BYTES_MAX:
+            raise ValueError(f"size_bytes is 0 to {SIZE_BYTES_MAX}")
+        self._waiting.add_dump(self._page_with(page, index), index, size_bytes)
+
+    def _ask(self, kind: int, spans: list[Span]) -> int:
         keys: list[bytes] = []
-        while len(keys) < limit and self._again:
-            page, index = self._again.popleft()
-            self._again_asked.append((page, index))
-            keys.append(page.keys[index])
-        self._ask(_AGAIN, keys)
+        for span in spans:
+            keys += span.page.keys[span.begin : span.end]
+        if keys:
+            template, slots = self._templates[kind]
+            timed = kind != _MEASURE and self.config.expiry == ExpiryMode.REMAINING
+            self._source_out.put(
+                (TIME if timed else b"") + b"".join([template % ((len(key), key) * slots) for key in keys])
+            )
+            self._source_runs.append([kind, len(keys), 0])
         return len(keys)
-
-    def _fetch_new(self, limit: int) -> int:
-        keys: list[bytes] = []
-        while len(keys) < limit and self._to_fetch:
-            page, begin = self._to_fetch.popleft()
-            end = min(len(page.keys), begin + limit - len(keys))
-            if end < len(page.keys):
-                self._to_fetch.appendleft((page, end))
-            self._fetching.append((page, begin, end))
-            keys += page.keys[begin:end]
-        self._ask(_PROBE if self._choice.probing else _FETCH, keys)
-        return len(keys)
-
-    def _ask(self, kind: int, keys: list[bytes]) -> None:
-        if not keys:
-            return
-        template, slots = self._probe_requests if kind == _PROBE else self._requests
-        lead = TIME if self.config.expiry == ExpiryMode.REMAINING else b""
-        self._send_source(lead + b"".join([template % ((len(key), key) * slots) for key in keys]))
-        self._source_runs.append([kind, len(keys), 0])
-        self.queued_keys -= len(keys)
-        self.fetching_keys += len(keys)
 
     def source_command(self, token: int, data: bytes, replies: int) -> None:
         """Sends somebody's own commands to the source; the replies' bytes come out of ``take_raw``."""
-        self._send_source(data)
+        self._source_out.put(data)
         self._source_runs.append([_RAW, replies, token])
 
-    def target_command(self, token: int, data: bytes, replies: int) -> None:
-        """The same for the target."""
-        self._send_target(data)
-        self._answers.own(token, replies)
+    def target_command(self, token: int, data: bytes, replies: int, lane: int = 0) -> None:
+        """The same for a lane of the target."""
+        self._lanes[lane].own(token, data, replies)
 
     def store(
         self,
         page: int,
-        key: bytes,
+        index: int,
         expires_at_ms: int,
         payload: bytes,
         method: int,
@@ -171,49 +173,91 @@ class PureRelay:
     ) -> None:
         """Sends a RESTORE for a key that was aside; resolves it when the target answers.
 
-        ``replace``: 1 or 0 overrules the configuration, -1 does not.
+        ``replace``: 1 or 0 overrules the configuration, -1 does not. Raises KeyError or IndexError for a key that is
+        not there.
         """
-        self._restore(
-            page,
-            key,
-            expires_at_ms,
-            payload,
-            method,
-            hint,
-            self.config.replace if replace < 0 else bool(replace),
-        )
+        replaces = self.config.replace if replace < 0 else bool(replace)
+        self._restore(self._page_with(page, index), index, expires_at_ms, payload, method, hint, replaces)
 
     def resolve(self, page: int, outcome: int, payload_bytes: int = 0, method: int = 0) -> None:
         """Says what became of a key that was aside."""
-        self._resolve(self._by_number[page], outcome, payload_bytes, method)
+        self._by_number[page].resolve(outcome, payload_bytes, method)
+
+    def _page_with(self, number: int, index: int) -> Page:
+        page = self._by_number[number]
+        if not 0 <= index < len(page.keys):
+            raise IndexError(f"page {number} has no key {index}")
+        return page
+
+    # Lanes
+
+    @property
+    def lanes(self) -> int:
+        """How many there are."""
+        return len(self._lanes)
+
+    def add_lane(self) -> int:
+        """One more connection to the target; returns its number. Raises ValueError beyond ``LANES_MAX``."""
+        return self._lanes.add()
+
+    def assign(self, slot: int, lane: int) -> None:
+        """From now on keys of this slot go to this lane; what is queued stays where it is.
+
+        Raises:
+            IndexError: There is no such slot or lane.
+        """
+        self._lanes.assign(slot, lane)
+
+    def lane_of(self, key: bytes) -> int:
+        """Where this key would go now."""
+        return self._lanes.of(key)
+
+    def lane_out_bytes(self, lane: int) -> int:
+        """Bytes that wait for ``take_target(lane)``."""
+        return self._lanes[lane].out.waiting_bytes
+
+    def lane_storing(self, lane: int) -> int:
+        """RESTOREs of this lane that are not answered."""
+        return self._lanes[lane].storing_keys
 
     # Bytes in and out
 
     @property
+    def queued_keys(self) -> int:
+        """Keys that wait to be asked for: new ones, and those that were probed or measured and need more."""
+        return self._waiting.queued_keys
+
+    @property
+    def fetching_keys(self) -> int:
+        """Keys that are asked for something and not answered."""
+        return self._waiting.fetching_keys
+
+    @property
+    def dumping_bytes(self) -> int:
+        """Measured sizes of the keys whose DUMP is asked for and not answered."""
+        return self._waiting.dumping_bytes
+
+    @property
     def storing_keys(self) -> int:
-        return self._answers.storing
+        """RESTOREs that are not answered, of all lanes."""
+        return sum(lane.storing_keys for lane in self._lanes)
 
     @property
     def source_out_bytes(self) -> int:
-        return self._source_out_bytes
+        return self._source_out.waiting_bytes
 
     @property
     def target_out_bytes(self) -> int:
-        return self._target_out_bytes
+        """Bytes that wait for ``take_target``, of all lanes."""
+        return sum(lane.out.waiting_bytes for lane in self._lanes)
 
     def take_source(self) -> bytes:
         """Everything that is to be sent to the source now."""
-        data = b"".join(self._source_out)
-        self._source_out.clear()
-        self._source_out_bytes = 0
-        return data
+        return self._source_out.take()
 
-    def take_target(self) -> bytes:
-        """Everything that is to be sent to the target now."""
-        data = b"".join(self._target_out)
-        self._target_out.clear()
-        self._target_out_bytes = 0
-        return data
+    def take_target(self, lane: int = 0) -> bytes:
+        """Everything that is to be sent into this lane now."""
+        return self._lanes[lane].out.take()
 
     def feed_source(self, data: bytes | bytearray | memoryview, source_now_ms: int = 0) -> None:
         """Takes bytes that the source sent.
@@ -245,8 +289,10 @@ class PureRelay:
                 if not runs:
                     raise ProtocolError("The source sent a reply that nothing asked for.")
                 kind = runs[0][0]
-                if kind in (_FETCH, _PROBE, _AGAIN):
+                if kind in (_FETCH, _PROBE):
                     position = self._read_fetch(buffer, position)
+                elif kind == _MEASURE:
+                    position = self._read_measured(buffer, position)
                 elif kind == _SCAN:
                     position = self._read_scan(buffer, position)
                 else:
@@ -259,46 +305,88 @@ class PureRelay:
     # Replies of the source
 
     def _read_scan(self, buffer: bytes, start: int) -> int:
-        try:
-            if buffer.startswith(b"-", start):
-                line, end = line_of(buffer, start)
-                self._source_runs.popleft()
-                self.scan_pending = False
-                self._asides.append(Aside(AsideKind.SOURCE_ERROR, -1, b"", line[1:], 0, -1))
-                return end
-            count, position = length_of(buffer, start, b"*")
-            if count != 2:
-                raise ProtocolError("The source answered SCAN with something else.")
-            cursor, position = bulk(buffer, position)
-            count, position = length_of(buffer, position, b"*")
-            if cursor is None or not cursor.isdigit() or count < 0:
-                raise ProtocolError("The source answered SCAN with something else.")
-            keys, position = bulks(buffer, position, count)
-        except Incomplete:
-            raise Incomplete(0, start) from None
+        if refused := error_text(buffer, start):
+            self._asides.append(Aside(AsideKind.SOURCE_ERROR, -1, -1, b"", refused[0], 0, -1))
+            position = refused[1]
+        else:
+            cursor, keys, position = scan_reply(buffer, start)
+            self.next_cursor = cursor
+            self._add_page(cursor, self._passing(keys))
         self._source_runs.popleft()
         self.scan_pending = False
-        self.next_cursor = cursor
-        passes = self.config.key_filter
-        self._add_page(
-            cursor,
-            [key for key in keys if not key.startswith(RESERVED_PREFIX) and (passes is None or passes(key))],
-        )
         return position
+
+    def _passing(self, keys: list[bytes]) -> list[bytes]:
+        """Those of a scan's keys that are to be copied."""
+        keys = [key for key in keys if not key.startswith(RESERVED_PREFIX)]
+        if wanted := self.config.wanted_slots:
+            keys = [key for key in keys if wanted[slot(key)]]
+        if passes := self.config.key_filter:
+            keys = [key for key in keys if passes(key)]
+        return keys
 
     def _add_page(self, cursor: bytes, keys: list[bytes]) -> Page:
         page = Page(self._next_page, cursor, keys)
         self._next_page += 1
         self._pages.append(page)
         self._by_number[page.number] = page
-        if keys:
-            self._to_fetch.append((page, 0))
-            self.queued_keys += len(keys)
+        self._waiting.add_new(page)
         return page
+
+    def _read_measured(self, buffer: bytes, position: int) -> int:
+        """Reads sizes of the run in front until it ends or the bytes do."""
+        run = self._source_runs[0]
+        while run[1]:
+            if position == len(buffer):
+                return position
+            count = min(run[1], len(self._waiting.asked))
+            sizes, after = sizes_of(buffer, position, count, self._look_digits)
+            if sizes:
+                run[1] -= len(sizes)
+                self._measured(self._waiting.answered(len(sizes)), sizes)
+            else:
+                size, after, error = size_reply(buffer, position)
+                run[1] -= 1
+                span = self._waiting.answered(1)
+                if error is not None:
+                    self._put_aside(AsideKind.SOURCE_ERROR, span.page, span.begin, error)
+                elif size < 0:
+                    self._put_aside(AsideKind.VANISHED, span.page, span.begin)
+                else:
+                    self._measured(span, [size])
+            position = after
+        self._source_runs.popleft()
+        return position
+
+    def _measured(self, span: Span, sizes: list[int]) -> None:
+        """Queues the small keys of a span as they lie, and sets the big ones aside."""
+        look_bytes = self.config.look_bytes
+        span.sizes = sizes
+        if max(sizes) > look_bytes:
+            begin = span.begin
+            for place in [place for place, size in enumerate(sizes, begin) if size > look_bytes]:
+                if place > span.begin:
+                    self._waiting.add_measured(span.cut(place - span.begin))
+                self._put_aside(AsideKind.BIG, span.page, place, b"%d" % sizes[place - begin])
+                span.cut(1)
+        if len(span):
+            self._waiting.add_measured(span)
+
+    def _put_aside(
+        self,
+        kind: AsideKind,
+        page: Page,
+        index: int,
+        payload: bytes = b"",
+        expires_at: int = 0,
+        hint: int = -1,
+    ) -> None:
+        self._asides.append(Aside(kind, page.number, index, page.keys[index], payload, expires_at, hint))
 
     def _read_fetch(self, buffer: bytes, start: int) -> int:
         """Reads keys of the run in front until it ends or the bytes do."""
         run = self._source_runs[0]
+        probed = run[0] == _PROBE
         expiry, hints = self.config.expiry, self.config.hints
         position = start
         while run[1]:
@@ -307,7 +395,9 @@ class PureRelay:
                 if not left:
                     break
             start = position
-            error = time_error = expiry_error = b""
+            error: bytes | None = None
+            time_error: bytes | None = None
+            expiry_error: bytes | None = None
             payload: bytes | None = b""
             expires = -1
             try:
@@ -319,8 +409,10 @@ class PureRelay:
                     if hints:
                         # A key that is gone has no hint: nil or an error here is not the key's failure.
                         self._hint, position, _ = number_or_error(buffer, position)
-                    read = self._read_range if run[0] == _PROBE else self._read_payload
-                    payload, position, error = read(buffer, position)
+                    if probed:
+                        payload, position, error = range_reply(buffer, position, self.config.short_bytes)
+                    else:
+                        payload, position, error = self._read_payload(buffer, position)
                     if self._skip_left:
                         return len(buffer)
                     start = position if self._is_oversize() else start
@@ -332,21 +424,18 @@ class PureRelay:
             except Incomplete as more:
                 raise Incomplete(more.need, start) from None
             run[1] -= 1
-            failed = error or expiry_error or time_error
-            page, index = self._next_fetched(run[0])
-            key = page.keys[index]
-            if run[0] == _PROBE:
+            span = self._waiting.answered(1)
+            failed = next((text for text in (error, expiry_error, time_error) if text is not None), None)
+            if probed:
                 if is_long(self.config, payload, expires, failed):
-                    self._choice.count(short=False)
-                    self._again.append((page, index))
-                    self.queued_keys += 1
+                    self._is_long(span)
                     continue
                 if payload:
                     payload = string_payload(payload, self.config.target_version)
             doubt = expires >= 0 and self._time_ms - before_ms > DOUBT_MS
-            self._dispatch(page, key, payload, expires, doubt, failed, made=run[0] == _PROBE)
-            if run[0] != _AGAIN and payload and not failed and expires != -2:
-                self._choice.count(short=run[0] == _PROBE or is_short(self.config, payload))
+            self._dispatch(span, payload, expires, doubt, failed, made=probed)
+            if span.counts and payload and failed is None and expires != -2:
+                self._choice.count(short=probed or is_short(self.config, payload))
         self._source_runs.popleft()
         return position
 
@@ -356,55 +445,40 @@ class PureRelay:
         Returns where ``_read_fetch`` goes on, and how many keys of the run are left.
         """
         while run[1]:
-            page, begin, end = self._fetching[0]
-            last = min(end, begin + run[1])
-            position, commands, sizes, actions = plain_keys(
-                self.config, buffer, position, page.keys[begin:last]
-            )
-            at = begin + len(commands)
-            for action, group in groupby(range(len(commands)), actions.__getitem__):
-                places = list(group)
-                stores = self._answers.stores(page, action)
-                stores.keys += page.keys[begin + places[0] : begin + places[-1] + 1]
-                stores.sizes += sizes[places[0] : places[-1] + 1]
-            self._send_target(b"".join(commands))
-            self._answers.storing += len(commands)
+            asked = self._waiting.asked
+            wanted = min(len(asked), run[1])
+            keys = asked.page.keys[asked.begin : asked.begin + wanted]
+            position, commands, sizes, methods = plain_keys(self.config, buffer, position, keys)
+            if not commands:
+                break
+            span = self._waiting.answered(len(commands))
+            self._lanes.store_plain(span, commands, sizes, methods)
             self.fetched_keys += len(commands)
             self.fetched_bytes += sum(sizes)
-            run[1] -= at - begin
-            self._took(page, begin, at, end)
-            if at < last:
+            run[1] -= len(commands)
+            if len(commands) < wanted:
                 break
         return position, run[1]
 
-    def _took(self, page: Page, begin: int, at: int, end: int) -> None:
-        """Keys ``begin`` to ``at`` of the run of fetched keys in front are read."""
-        self.fetching_keys -= at - begin
-        if at == end:
-            self._fetching.popleft()
+    def _is_long(self, span: Span) -> None:
+        """A probed key is no short string: it is measured first, where big keys are looked for."""
+        self._choice.count(short=False)
+        if self.config.look_bytes:
+            self._waiting.add_probed(span.page, span.begin)
         else:
-            self._fetching[0] = (page, at, end)
+            self._waiting.add_dump(span.page, span.begin, 0)
 
-    def _read_time(self, buffer: bytes, position: int) -> tuple[int, bytes]:
+    def _read_time(self, buffer: bytes, position: int) -> tuple[int, bytes | None]:
         """Where the answer to TIME ends, and the text of an error."""
-        if buffer.startswith(b"-", position):
-            line, end = line_of(buffer, position)
-            return end, line[1:]
-        count, position = length_of(buffer, position, b"*")
-        if count != 2:
-            raise ProtocolError("The source answered TIME with something else.")
-        seconds, position = bulk(buffer, position)
-        micros, position = bulk(buffer, position)
-        if seconds is None or micros is None or not seconds.isdigit() or not micros.isdigit():
-            raise ProtocolError("The source answered TIME with something else.")
-        self._time_ms = int(seconds) * 1000 + int(micros) // 1000
-        return position, b""
+        now_ms, position, error = time_reply(buffer, position)
+        if error is None:
+            self._time_ms = now_ms
+        return position, error
 
-    def _read_payload(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes]:
+    def _read_payload(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes | None]:
         """The answer to DUMP, where it ends, and the text of an error. Sets ``_oversize`` and ``_skip_left``."""
-        if buffer.startswith(b"-", position):
-            line, end = line_of(buffer, position)
-            return None, end, line[1:]
+        if refused := error_text(buffer, position):
+            return None, refused[1], refused[0]
         length, after = length_of(buffer, position, b"$")
         if length > self.config.payload_bytes_max:
             have = len(buffer) - after
@@ -413,132 +487,71 @@ class PureRelay:
             self.fetched_bytes += length
             if have < length + 2:
                 self._skip_left = length + 2 - have
-                return b"", len(buffer), b""
-            return b"", after + length + 2, b""
-        return (*bulk(buffer, position), b"")
-
-    def _read_range(self, buffer: bytes, position: int) -> tuple[bytes | None, int, bytes]:
-        """The answer to GETRANGE: at most ``short_bytes`` bytes, or an error's text."""
-        if buffer.startswith(b"-", position):
-            line, end = line_of(buffer, position)
-            return None, end, line[1:]
-        length, _ = length_of(buffer, position, b"$")
-        if not 0 <= length <= self.config.short_bytes:
-            raise ProtocolError("The source answered GETRANGE with something else.")
-        return (*bulk(buffer, position), b"")
+                return b"", len(buffer), None
+            return b"", after + length + 2, None
+        return (*bulk(buffer, position), None)
 
     def _is_oversize(self) -> bool:
         return self._oversize
 
-    def _next_fetched(self, kind: int) -> tuple[Page, int]:
-        if kind == _AGAIN:
-            self.fetching_keys -= 1
-            return self._again_asked.popleft()
-        page, begin, end = self._fetching[0]
-        self._took(page, begin, begin + 1, end)
-        return page, begin
-
     def _dispatch(
-        self,
-        page: Page,
-        key: bytes,
-        payload: bytes | None,
-        expires: int,
-        doubt: bool,
-        error: bytes,
-        *,
-        made: bool,
+        self, span: Span, payload: bytes | None, expires: int, doubt: bool, error: bytes | None, *, made: bool
     ) -> None:
         """Sends a key on, or sets it aside. ``made``: the payload was made here, for the target's version."""
-        hint = self._hint
+        page, index, hint = span.page, span.begin, self._hint
         oversize, self._oversize = self._oversize, False
-        if error:
-            self._asides.append(Aside(AsideKind.SOURCE_ERROR, page.number, key, error, 0, -1))
+        if error is not None:
+            self._put_aside(AsideKind.SOURCE_ERROR, page, index, error)
             return
         if payload is None or expires == -2:
-            self._asides.append(Aside(AsideKind.VANISHED, page.number, key, b"", 0, -1))
+            self._put_aside(AsideKind.VANISHED, page, index)
             return
-        expires_at = self._expires_at(expires)
+        expires_at = expiry_on_target(self.config, expires, self._time_ms)
         if oversize:
-            self._asides.append(Aside(AsideKind.OVERSIZE, page.number, key, b"", expires_at, hint))
+            self._put_aside(AsideKind.OVERSIZE, page, index, b"", expires_at, hint)
             return
         if len(payload) < 11:
             raise ProtocolError("The source answered DUMP with something that is no payload.")
         self.fetched_keys += 1
         self.fetched_bytes += len(payload)
         kind = payload[0]
-        if not self.config.wanted[kind]:
-            self._resolve(page, Outcome.UNSELECTED, 0, 0)
-            return
-        if doubt:
-            self._asides.append(Aside(AsideKind.DOUBT, page.number, key, payload, expires_at, hint))
-            return
         action = self.config.actions[kind]
-        if made:
-            self._restore(page.number, key, expires_at, payload, action, hint, self.config.replace)
-            return
-        if action > Method.RESIGNED or payload[-10] | payload[-9] << 8 != self.config.source_version:
-            self._asides.append(Aside(AsideKind.CONVERT, page.number, key, payload, expires_at, hint))
-            return
-        if action == Method.RESIGNED:
-            payload = resigned(self.config, payload)
-        self._restore(page.number, key, expires_at, payload, action, hint, self.config.replace)
-
-    def _expires_at(self, expires: int) -> int:
-        """Unix milliseconds on the target's clock; 0 for never. An expiry that is over stays in the past."""
-        if expires < 0:
-            return 0
-        if self.config.expiry == ExpiryMode.REMAINING:
-            expires += self._time_ms
-        return moved(expires, self.config.clock_offset_ms)
+        foreign = not made and (
+            action > Method.RESIGNED or payload[-10] | payload[-9] << 8 != self.config.source_version
+        )
+        if not self.config.wanted[kind]:
+            page.resolve(Outcome.UNSELECTED)
+        elif doubt:
+            self._put_aside(AsideKind.DOUBT, page, index, payload, expires_at, hint)
+        elif foreign:
+            self._put_aside(AsideKind.CONVERT, page, index, payload, expires_at, hint)
+        else:
+            if action == Method.RESIGNED and not made:
+                payload = resigned(self.config, payload)
+            self._restore(page, index, expires_at, payload, action, hint, self.config.replace)
 
     # Commands to the target, and its replies
 
     def _restore(
-        self, page: int, key: bytes, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
+        self, page: Page, index: int, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
     ) -> None:
-        stores = self._answers.stores(self._by_number[page], method)
-        self._send_target(
-            restore(
-                self.config,
-                key,
-                expires_at,
-                payload,
-                replace=replace,
-                hint=hint,
-                source_now_ms=self._source_now_ms,
-            )
+        key = page.keys[index]
+        now_ms = self._source_now_ms
+        command = restore(
+            self.config, key, expires_at, payload, replace=replace, hint=hint, source_now_ms=now_ms
         )
-        stores.keys.append(key)
-        stores.sizes.append(len(payload))
-        self._answers.storing += 1
+        self._lanes[self._lanes.of(key)].store(page, [index], method, [command], [len(payload)])
 
-    def feed_target(self, data: bytes | bytearray | memoryview) -> None:
-        """Takes bytes that the target sent. Raises as ``feed_source``."""
-        self._answers.feed(data)
+    def feed_target(self, data: bytes | bytearray | memoryview, lane: int = 0) -> None:
+        """Takes bytes that the target sent in this lane. Raises as ``feed_source``."""
+        self._lanes[lane].feed(data)
 
     def _read_raw(self, buffer: bytes, start: int) -> int:
         _, replies, token = self._source_runs[0]
         end = replies_end(buffer, start, replies)
         self._source_runs.popleft()
-        self._raw.append((token, buffer[start:end], self._target_bytes))
+        self._raw.append((token, buffer[start:end], self._lanes.marks))
         return end
-
-    def _resolve(self, page: Page, outcome: int, payload_bytes: int, method: int) -> None:
-        page.outcomes[outcome] += 1
-        if outcome == Outcome.COPIED:
-            page.methods[method] += 1
-            page.payload_bytes += payload_bytes
-        page.unresolved -= 1
-
-    def _send_source(self, data: bytes) -> None:
-        self._source_out.append(data)
-        self._source_out_bytes += len(data)
-
-    def _send_target(self, data: bytes) -> None:
-        self._target_bytes += len(data)
-        self._target_out.append(data)
-        self._target_out_bytes += len(data)
 
     # What the driver is told
 
@@ -547,11 +560,11 @@ class PureRelay:
         self._asides.clear()
         return asides
 
-    def take_raw(self) -> list[tuple[int, bytes, int]]:
-        """Each finished ``source_command`` and ``target_command``: token, bytes of all replies, mark.
+    def take_raw(self) -> list[RawReplies]:
+        """Each finished ``source_command`` and ``target_command``: token, bytes of all replies, marks.
 
-        The mark counts the bytes for the target that earlier replies of the source have made: everything up to
-        it was read before the source answered this.
+        The marks of a source's command count, for each lane, the bytes that earlier replies of the source have made:
+        everything up to them was read before the source answered this. A target's command has none.
         """
         raw = self._raw.copy()
         self._raw.clear()
@@ -559,25 +572,11 @@ class PureRelay:
 
     def take_settled(self) -> Settled | None:
         """The pages that settled since the last call; None when there are none."""
-        cursor = b""
-        outcomes = [0, 0, 0, 0, 0]
-        methods = [0, 0, 0, 0]
-        payload_bytes = 0
-        numbers: list[int] = []
+        pages: list[Page] = []
         while self._pages and self._pages[0].unresolved == 0:
-            page = self._pages.popleft()
-            del self._by_number[page.number]
-            cursor = page.cursor
-            outcomes = [a + b for a, b in zip(outcomes, page.outcomes, strict=True)]
-            methods = [a + b for a, b in zip(methods, page.methods, strict=True)]
-            payload_bytes += page.payload_bytes
-            numbers.append(page.number)
-        if not numbers:
-            return None
-        o, m = outcomes, methods
-        return Settled(
-            cursor, (o[0], o[1], o[2], o[3], o[4]), payload_bytes, (m[0], m[1], m[2], m[3]), tuple(numbers)
-        )
+            pages.append(self._pages.popleft())
+            del self._by_number[pages[-1].number]
+        return settled(pages) if pages else None
 
     @property
     def newest_page(self) -> int:
@@ -587,4 +586,10 @@ class PureRelay:
     @property
     def idle(self) -> bool:
         """Nothing is asked for, nothing is under way, every page is settled and taken."""
-        return not (self._pages or self._source_runs or not self._answers.idle or self._asides or self._raw)
+        return not (
+            self._pages
+            or self._source_runs
+            or self._asides
+            or self._raw
+            or not all(lane.idle for lane in self._lanes)
+        )

@@ -49,6 +49,13 @@ def request_template(config: RelayConfig, *, probe: bool = False) -> tuple[bytes
     return b"".join(parts) + after, len(parts)
 
 
+def measure_template(config: RelayConfig) -> tuple[bytes, int]:
+    """As ``request_template``, for the size of a key in the source's memory."""
+    samples = b"%d" % config.measure_samples
+    tail = b"$7\r\nSAMPLES\r\n$%d\r\n%b\r\n" % (len(samples), samples)
+    return b"*5\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n$%d\r\n%b\r\n" + tail, 1
+
+
 def string_payload(data: bytes, version: int) -> bytes:
     """A short string as DUMP would write it, uncompressed (rdb.c, rdbSaveRawString): length, bytes, footer."""
     length = bytes([len(data)]) if len(data) < 64 else bytes([0x40 | len(data) >> 8, len(data) & 0xFF])
@@ -61,6 +68,20 @@ def moved(expires_at_ms: int, offset_ms: int) -> int:
     if expires_at_ms > (1 << 63) - 1 - MOVE_MAX_MS:
         return expires_at_ms
     return max(1, expires_at_ms + offset_ms)
+
+
+def expiry_on_target(config: RelayConfig, expires: int, time_ms: int) -> int:
+    """Unix milliseconds on the target's clock; 0 for never. An expiry that is over stays in the past.
+
+    Args:
+        expires: What the source answered.
+        time_ms: Its TIME right after that, where it answered PTTL.
+    """
+    if expires < 0:
+        return 0
+    if config.expiry == ExpiryMode.REMAINING:
+        expires += time_ms
+    return moved(expires, config.clock_offset_ms)
 
 
 def resigned(config: RelayConfig, payload: bytes) -> bytes:

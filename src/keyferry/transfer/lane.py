@@ -1,4 +1,4 @@
-"""The target's side of the pure relay: which replies are due, and what they say of the keys.
+"""One lane of the pure relay: what is to be sent to one target, which replies are due, and what they say of the keys.
 
 Runs of RESTOREs are answered by runs of +OK, so they are compared as a whole; only a refusal is looked at alone.
 """
@@ -6,38 +6,54 @@ Runs of RESTOREs are answered by runs of +OK, so they are compared as a whole; o
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 
 from keyferry.transfer.config import Aside, AsideKind, Outcome
 from keyferry.transfer.cutting import Incomplete, replies_end, reply_line
+from keyferry.transfer.pages import Page
 from keyferry.wire.resp import ProtocolError
 
 _OK = b"+OK\r\n"
 
 
-class Page:
-    """Keys that settle together, and what became of them."""
+class Out:
+    """Bytes that wait to be sent.
 
-    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "unresolved")
+    Attributes:
+        waiting_bytes: What waits for ``take``.
+        made_bytes: What was ever put in.
+    """
 
-    def __init__(self, number: int, cursor: bytes, keys: list[bytes]) -> None:
-        self.number = number
-        self.cursor = cursor
-        self.keys = keys
-        self.unresolved = len(keys)
-        self.outcomes = [0, 0, 0, 0, 0]
-        self.methods = [0, 0, 0, 0]
-        self.payload_bytes = 0
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self.waiting_bytes = 0
+        self.made_bytes = 0
+
+    def put(self, data: bytes) -> None:
+        self._parts.append(data)
+        self.waiting_bytes += len(data)
+        self.made_bytes += len(data)
+
+    def take(self) -> bytes:
+        """Everything that is to be sent now."""
+        data = b"".join(self._parts)
+        self._parts.clear()
+        self.waiting_bytes = 0
+        return data
 
 
 class Stores:
-    """RESTOREs of one page and one method, back to back; ``at`` is the first that is not answered."""
+    """RESTOREs of one page and one method, back to back; ``at`` is the first that is not answered.
 
-    __slots__ = ("at", "keys", "method", "page", "sizes")
+    ``places`` are the keys' places in the page.
+    """
+
+    __slots__ = ("at", "method", "page", "places", "sizes")
 
     def __init__(self, page: Page, method: int) -> None:
         self.page = page
         self.method = method
-        self.keys: list[bytes] = []
+        self.places: list[int] = []
         self.sizes: list[int] = []
         self.at = 0
 
@@ -52,38 +68,52 @@ class Own:
         self.replies = replies
 
 
-class Answers:
-    """A queue of replies that are due.
+RawReplies = tuple[int, bytes, tuple[int, ...]]
+"""What an own command was answered: its token, the bytes of all replies, its marks (see ``take_raw``)."""
+
+
+class Lane:
+    """One connection to a target.
 
     Args:
         asides: Gets the keys that were refused.
-        raw: Gets (token, bytes of all replies, 0) of own commands.
+        raw: Gets the replies to own commands.
+
+    Attributes:
+        out: What is to be sent.
+        storing_keys: RESTOREs that are not answered.
     """
 
-    def __init__(self, asides: list[Aside], raw: list[tuple[int, bytes, int]]) -> None:
+    def __init__(self, asides: list[Aside], raw: list[RawReplies]) -> None:
         self._asides = asides
         self._raw = raw
         self._runs: deque[Stores | Own] = deque()
+        self.out = Out()
         self._in = bytearray()
         self._need = 0
-        self.storing = 0
-        """RESTOREs that are not answered."""
+        self.storing_keys = 0
 
     @property
     def idle(self) -> bool:
         return not self._runs
 
-    def own(self, token: int, replies: int) -> None:
-        """Somebody's own commands were sent."""
+    def own(self, token: int, data: bytes, replies: int) -> None:
+        """Sends somebody's own commands."""
+        self.out.put(data)
         self._runs.append(Own(token, replies))
 
-    def stores(self, page: Page, method: int) -> Stores:
-        """The run that the next RESTORE belongs to."""
+    def store(
+        self, page: Page, places: Sequence[int], method: int, commands: Sequence[bytes], sizes: Sequence[int]
+    ) -> None:
+        """Sends RESTOREs of keys of one page and one method; ``sizes`` are their payloads' bytes."""
         last = self._runs[-1] if self._runs else None
         if not isinstance(last, Stores) or last.page is not page or last.method != method:
             last = Stores(page, method)
             self._runs.append(last)
-        return last
+        last.places += places
+        last.sizes += sizes
+        self.storing_keys += len(places)
+        self.out.put(b"".join(commands))
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Takes bytes that the target sent. Raises ProtocolError when they are not the replies that are due."""
@@ -110,7 +140,7 @@ class Answers:
 
     def _read_answers(self, buffer: bytes, position: int, stores: Stores) -> int:
         """Answers to RESTOREs of one run: as many as are there, or up to and with the first refusal."""
-        left = len(stores.keys) - stores.at
+        left = len(stores.places) - stores.at
         agreed = min(left, (len(buffer) - position) // 5)
         if buffer[position : position + 5 * agreed] != _OK * agreed:
             agreed = 0
@@ -119,7 +149,7 @@ class Answers:
         if agreed:
             self._agreed(stores, agreed)
             position += 5 * agreed
-        if stores.at == len(stores.keys):
+        if stores.at == len(stores.places):
             self._runs.popleft()
             return position
         if position == len(buffer):
@@ -128,12 +158,11 @@ class Answers:
             line, after = reply_line(buffer, position)
         except Incomplete:
             raise Incomplete(0, position) from None
-        self._asides.append(
-            Aside(AsideKind.TARGET_ERROR, stores.page.number, stores.keys[stores.at], line, 0, -1)
-        )
+        page, place = stores.page, stores.places[stores.at]
+        self._asides.append(Aside(AsideKind.TARGET_ERROR, page.number, place, page.keys[place], line, 0, -1))
         stores.at += 1
-        self.storing -= 1
-        if stores.at == len(stores.keys):
+        self.storing_keys -= 1
+        if stores.at == len(stores.places):
             self._runs.popleft()
         return after
 
@@ -144,10 +173,10 @@ class Answers:
         page.payload_bytes += sum(stores.sizes[stores.at : stores.at + count])
         page.unresolved -= count
         stores.at += count
-        self.storing -= count
+        self.storing_keys -= count
 
     def _read_own(self, buffer: bytes, start: int, own: Own) -> int:
         end = replies_end(buffer, start, own.replies)
         self._runs.popleft()
-        self._raw.append((own.token, buffer[start:end], 0))
+        self._raw.append((own.token, buffer[start:end], ()))
         return end
