@@ -31,6 +31,10 @@ START_ATTEMPTS = 8
 PORTS = range(20_000, 32_000)
 """Below the range from which systems take ports of outgoing connections: a client that keeps dialling a
 stopped server's port there would in the end be connected to itself."""
+BUS_OFFSET = 10_000
+"""From a cluster node's port to that of its bus (CLUSTER_PORT_INCR in cluster.h)."""
+CLUSTER_PORTS = range(20_000, 22_000)
+"""Of nodes, whose buses then have ports from the same range as all the rest."""
 UNIX_PATH_BYTES_MAX = 100
 LOG_TAIL_BYTES = 2_000
 
@@ -88,6 +92,15 @@ class Server:
         return f"redis://{HOST}:{self._port}"
 
     @property
+    def nodes(self) -> list[Server]:
+        """Itself, as a ``Deployment``."""
+        return [self]
+
+    @property
+    def primaries(self) -> list[Server]:
+        return [self]
+
+    @property
     def unix_path(self) -> Path:
         return self._directory / "s"
 
@@ -124,7 +137,7 @@ class Server:
             ServerStartError: It does not answer within ``START_TIMEOUT_S``.
         """
         for _ in range(1 if self._port else START_ATTEMPTS):
-            port = self._port or _free_port()
+            port = self._port or self._free_port()
             if self._launch(port):
                 self._port = port
                 return
@@ -196,6 +209,11 @@ class Server:
             raise KeyferryError(f"{self.binary} is not running.")
         return self._process
 
+    def _free_port(self) -> int:
+        if self._config.get("cluster-enabled") == "yes":
+            return _free_port(CLUSTER_PORTS, (0, BUS_OFFSET))
+        return _free_port(PORTS, (0,))
+
     def _launch(self, port: int) -> bool:
         """True when it answers, False when another process took the port first."""
         self.unix_path.unlink(missing_ok=True)
@@ -254,13 +272,20 @@ def _short_directory() -> Path:
     return Path(directory)
 
 
-def _free_port() -> int:
-    for port in random.sample(PORTS, 50):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((HOST, port))
+def _free_port(ports: range, offsets: tuple[int, ...]) -> int:
+    """One of ``ports`` that is free at each of the offsets."""
+    for port in random.sample(ports, 50):
+        if all(_is_free(port + offset) for offset in offsets):
             return port
-    raise KeyferryError(f"No free port between {PORTS.start} and {PORTS.stop} on {HOST}.")
+    raise KeyferryError(f"No free port between {ports.start} and {ports.stop} on {HOST}.")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe, contextlib.suppress(OSError):
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((HOST, port))
+        return True
+    return False
 
 
 def _guard(pid: int, directory: Path) -> subprocess.Popen[bytes]:
