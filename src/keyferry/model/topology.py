@@ -1,0 +1,260 @@
+"""Which primary owns which slots: from what every node of a cluster says, one picture. Pure.
+
+No node knows the whole truth. Each knows its own slots at once and the others' by gossip, and names only its own
+migrating and importing slots. So every primary is asked, and what a node says of itself counts before what others
+say of it. A slot for which that leaves a doubt (two nodes claim it, or the one that others name does not) is
+called open, as one that is being migrated is: its keys may be on either node.
+
+Sources: https://redis.io/docs/latest/commands/cluster-nodes/, https://redis.io/docs/latest/commands/cluster-slots/,
+clusterGenNodeDescription and clusterReplyMultiBulkSlots in cluster.c (cluster_legacy.c since 7.2). The reply types
+are spelled out here because this layer knows no wire.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from keyferry.model.address import place_text
+
+SLOT_COUNT = 16_384
+ALL_SLOTS = frozenset(range(SLOT_COUNT))
+STANDALONE_ID = "0"
+"""The one shard of a server that is no cluster."""
+_LINE_FIELDS_MIN = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A primary and its slots.
+
+    Attributes:
+        id: The node's id, 40 hex digits; ``STANDALONE_ID`` for a server that is no cluster.
+        host: As the node announces itself, as ``port``.
+        epoch: The node's configuration epoch; 0 when it is not known.
+    """
+
+    id: str
+    host: str
+    port: int
+    slots: frozenset[int] = frozenset()
+    epoch: int = 0
+
+    def __str__(self) -> str:
+        return place_text(self.host, self.port)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What one node says.
+
+    Attributes:
+        primaries: With their slots, those without slots too; not those without an address.
+        open_slots: What the node itself migrates or imports.
+        myself: The node's own id; empty when it is not known.
+        failing: Ids of primaries that it holds for failed, or suspects.
+    """
+
+    primaries: tuple[Shard, ...]
+    open_slots: frozenset[int] = frozenset()
+    myself: str = ""
+    failing: frozenset[str] = frozenset()
+
+    def at_addresses_of(self, slots_view: View) -> View:
+        """The same with addresses, and primaries that are missing here, as CLUSTER SLOTS gives them to clients."""
+        for_clients = {shard.id: shard for shard in slots_view.primaries}
+        known = {shard.id for shard in self.primaries}
+        moved = (
+            replace(shard, host=place.host, port=place.port)
+            if (place := for_clients.get(shard.id)) is not None
+            else shard
+            for shard in self.primaries
+        )
+        missing = (shard for shard in slots_view.primaries if shard.id not in known)
+        return replace(self, primaries=(*moved, *missing))
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The picture that all views together give.
+
+    Attributes:
+        shards: Primaries that own slots, by announced address.
+        open_slots: Slots whose keys may be on more than one node now.
+        idle: Primaries without slots.
+    """
+
+    shards: tuple[Shard, ...]
+    open_slots: frozenset[int] = frozenset()
+    idle: tuple[Shard, ...] = ()
+
+    def owner(self, slot: int) -> Shard | None:
+        return next((shard for shard in self.shards if slot in shard.slots), None)
+
+    def shard_at(self, host: str, port: int) -> str | None:
+        """The id of the primary that announces this address, also of one without slots."""
+        for shard in (*self.shards, *self.idle):
+            if (shard.host, shard.port) == (host, port):
+                return shard.id
+        return None
+
+    @property
+    def uncovered(self) -> frozenset[int]:
+        """Slots that nobody owns."""
+        return ALL_SLOTS.difference(*(shard.slots for shard in self.shards))
+
+
+def standalone(host: str, port: int) -> Topology:
+    """A server that is no cluster, as one shard with all slots."""
+    return Topology((Shard(STANDALONE_ID, host, port, ALL_SLOTS),))
+
+
+def parse_nodes(text: bytes, asked_host: str) -> View:
+    """Reads CLUSTER NODES.
+
+    Args:
+        text: Lines of ``id ip:port@cport[,hostname[,aux=value]...] flags primary ping pong epoch link slot...``
+            with slots ``7``, ``0-5``, ``[7->-id]`` (migrating) and ``[7-<-id]`` (importing).
+        asked_host: Where the node was asked: one that knows no address of its own leaves it out.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    primaries: list[Shard] = []
+    failing: set[str] = set()
+    open_slots: frozenset[int] = frozenset()
+    myself = ""
+    for line in text.decode("utf-8", "backslashreplace").splitlines():
+        fields = line.split(" ")
+        if len(fields) < _LINE_FIELDS_MIN:
+            raise ValueError("a line of CLUSTER NODES is too short")
+        node_id, place, flags = fields[0], fields[1], fields[2].split(",")
+        if "myself" in flags:
+            myself = node_id
+            # Only the node's own line has these.
+            open_slots = frozenset(
+                int(part[1:].partition("-")[0]) for part in fields[8:] if part.startswith("[")
+            )
+        if "master" not in flags or "noaddr" in flags or "handshake" in flags:
+            continue
+        if "fail" in flags or "fail?" in flags:
+            failing.add(node_id)
+        host, _, port = place.partition("@")[0].rpartition(":")
+        slots = parse_slots_text(",".join(part for part in fields[8:] if part and not part.startswith("[")))
+        primaries.append(Shard(node_id, host or asked_host, int(port), slots, int(fields[6])))
+    return View(tuple(primaries), open_slots, myself, frozenset(failing))
+
+
+def parse_slots(reply: object, asked_host: str) -> View:
+    """Reads CLUSTER SLOTS: addresses as clients are to use them; no epochs, no open slots.
+
+    Args:
+        reply: Arrays of first slot, last slot, then nodes, the primary first: endpoint, port, id and, since 7.0,
+            metadata. The endpoint is empty or null for the host that was asked, and ``?`` for a hostname that the
+            node has not been told; the metadata may have its ip then.
+
+    Raises:
+        ValueError: It is something else.
+    """
+    places: dict[str, tuple[str, int]] = {}
+    slots: defaultdict[str, set[int]] = defaultdict(set)
+    for part in reply if isinstance(reply, list) else [None]:
+        match part:
+            case [int(first), int(last), [host, int(port), bytes(name), *metadata], *_]:
+                node_id = name.decode("ascii", "backslashreplace")
+                places[node_id] = _client_host(host, metadata, asked_host), port
+                slots[node_id].update(range(first, last + 1))
+            case _:
+                raise ValueError("a part of CLUSTER SLOTS has another form")
+    return View(tuple(Shard(name, *place, slots=frozenset(slots[name])) for name, place in places.items()))
+
+
+def _client_host(host: object, metadata: Sequence[object], asked_host: str) -> str:
+    if host == b"?":
+        match metadata:
+            case [[*pairs]] if b"ip" in pairs[::2]:
+                host = pairs[pairs.index(b"ip") + 1]
+            case _:
+                host = None
+    return host.decode("utf-8", "backslashreplace") if isinstance(host, bytes) and host else asked_host
+
+
+def merge(views: Iterable[View]) -> Topology:
+    """One picture from the views of several nodes.
+
+    A node's own claims count first, among two of them the higher epoch. A slot that no asked node claims for itself
+    belongs to whom the others name, and is open when that one was asked.
+    """
+    views = list(views)
+    shards = _latest(views)
+    asked = {view.myself for view in views if view.myself}
+    claims: defaultdict[int, set[str]] = defaultdict(set)
+    for name, slots in _said(views, of_themselves=True):
+        for slot in slots:
+            claims[slot].add(name)
+    hearsay: defaultdict[int, set[str]] = defaultdict(set)
+    for name, slots in _said(views, of_themselves=False):
+        for slot in slots.difference(claims):
+            hearsay[slot].add(name)
+    owned: defaultdict[str, set[int]] = defaultdict(set)
+    open_slots = set[int]().union(*(view.open_slots for view in views))
+    for slot, named in (claims | hearsay).items():
+        owner = max(named, key=lambda name: (shards[name].epoch, name))
+        owned[owner].add(slot)
+        if len(named) > 1 or (slot in hearsay and owner in asked):
+            open_slots.add(slot)
+    found = sorted(shards.values(), key=lambda shard: (shard.host, shard.port, shard.id))
+    found = [replace(shard, slots=frozenset(owned[shard.id])) for shard in found]
+    return Topology(
+        shards=tuple(shard for shard in found if shard.slots),
+        open_slots=frozenset(open_slots),
+        idle=tuple(shard for shard in found if not shard.slots),
+    )
+
+
+def _said(views: list[View], *, of_themselves: bool) -> Iterator[tuple[str, frozenset[int]]]:
+    """Node ids with slots, as nodes say of themselves or of others."""
+    for view in views:
+        for shard in view.primaries:
+            if (shard.id == view.myself) is of_themselves:
+                yield shard.id, shard.slots
+
+
+def _latest(views: list[View]) -> dict[str, Shard]:
+    """Each primary at its highest epoch, its own word before that of others."""
+    found: dict[str, tuple[tuple[int, bool], Shard]] = {}
+    for view in views:
+        for shard in view.primaries:
+            rank = shard.epoch, shard.id == view.myself
+            if shard.id not in found or rank > found[shard.id][0]:
+                found[shard.id] = rank, shard
+    return {name: shard for name, (_, shard) in found.items()}
+
+
+def slots_text(slots: Iterable[int]) -> str:
+    """``0-5460,5462``; empty for no slot."""
+    parts: list[str] = []
+    ordered = sorted(slots)
+    start = 0
+    for i, slot in enumerate(ordered):
+        if i + 1 == len(ordered) or ordered[i + 1] != slot + 1:
+            parts.append(str(slot) if start == i else f"{ordered[start]}-{slot}")
+            start = i + 1
+    return ",".join(parts)
+
+
+def parse_slots_text(text: str) -> frozenset[int]:
+    """The reverse of ``slots_text``.
+
+    Raises:
+        ValueError: It is something else, or names a slot that does not exist.
+    """
+    slots: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, dash, last = part.partition("-")
+        begin, end = int(first), int(last if dash else first)
+        if not 0 <= begin <= end < SLOT_COUNT:
+            raise ValueError(f"{part!r} is no range of slots")
+        slots.update(range(begin, end + 1))
+    return frozenset(slots)
