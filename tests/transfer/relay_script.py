@@ -40,6 +40,7 @@ class Script:
         restores: Answer to RESTORE by key, whole reply; +OK by default.
         hints: Answer to OBJECT by key.
         ranges: The string that GETRANGE cuts, or a whole error, by key; WRONGTYPE by default.
+        sizes: Answer to MEMORY USAGE by key, whole reply.
     """
 
     pages: list[list[bytes]]
@@ -48,6 +49,7 @@ class Script:
     restores: dict[bytes, bytes] = field(default_factory=dict)
     hints: dict[bytes, bytes] = field(default_factory=dict)
     ranges: dict[bytes, bytes] = field(default_factory=dict)
+    sizes: dict[bytes, bytes] = field(default_factory=dict)
 
     def source_answers(self, sent: bytes) -> bytes:
         return b"".join(self._source_answer(command) for command in commands(sent))
@@ -64,6 +66,8 @@ class Script:
             case [b"GETRANGE", key, b"0", last]:
                 text = self.ranges.get(key, b"-WRONGTYPE Operation against a key\r\n")
                 return text if text.startswith(b"-") else bulk(text[: int(last) + 1])
+            case [b"MEMORY", b"USAGE", key, b"SAMPLES", _]:
+                return self.sizes.get(key, b":64\r\n")
             case [b"DUMP", key]:
                 return self.dumps.get(key, b"$-1\r\n")
             case [b"PEXPIRETIME" | b"PTTL", key]:
@@ -113,6 +117,7 @@ def state(relay: Relay) -> tuple[object, ...]:
     return (
         relay.queued_keys,
         relay.fetching_keys,
+        relay.dumping_bytes,
         relay.storing_keys,
         relay.fetched_keys,
         relay.fetched_bytes,
@@ -121,6 +126,8 @@ def state(relay: Relay) -> tuple[object, ...]:
         relay.newest_page,
         relay.source_out_bytes,
         relay.target_out_bytes,
+        relay.idle,
+        [(relay.lane_out_bytes(lane), relay.lane_storing(lane)) for lane in range(relay.lanes)],
     )
 
 

@@ -5,16 +5,19 @@ Same methods, same order of events; read the theory of operation there.
 """
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport INT64_MAX, int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport INT64_MAX, int32_t, int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memchr, memcmp, memcpy, memmove
+from libc.string cimport memchr, memcmp, memcpy, memmove, memset
 
 from keyferry.payload._crc64 cimport update as crc64_update
 
 from keyferry.transfer.config import DOUBT_MS as _DOUBT_MS
 from keyferry.transfer.config import LOOK_KEYS as _LOOK_KEYS
 from keyferry.transfer.config import MOVE_MAX_MS as _MOVE_MAX
-from keyferry.transfer.config import Aside, AsideKind, Settled
+from keyferry.payload.names import SLOTS as _SLOTS
+from keyferry.transfer.config import LANES_MAX as _LANES_MAX
+from keyferry.transfer.config import SIZE_BYTES_MAX as _SIZE_MAX
+from keyferry.transfer.config import Aside, AsideKind, Settled, lanes_by_slot
 from keyferry.wire.resp import BULK_BYTES_MAX as _BULK_BYTES_MAX
 from keyferry.wire.resp import ProtocolError, encode_command
 
@@ -24,7 +27,10 @@ cdef enum:
     RUN_RAW = 2
     RUN_STORE = 3
     RUN_PROBE = 4
-    RUN_AGAIN = 5
+    RUN_AGAIN = 5      # DUMPs of keys that were asked for something before
+    RUN_MEASURE = 6
+    RUN_LOOK = 7       # sizes of keys that were probed
+    SLOTS = 16384
     DEPTH_MAX = 64
     LINE_BYTES_MAX = 1048576
     OUT_COPIED = 0
@@ -44,6 +50,11 @@ cdef object KIND_VANISHED = AsideKind.VANISHED
 cdef object KIND_SOURCE_ERROR = AsideKind.SOURCE_ERROR
 cdef object KIND_TARGET_ERROR = AsideKind.TARGET_ERROR
 cdef object KIND_DOUBT = AsideKind.DOUBT
+cdef object KIND_BIG = AsideKind.BIG
+cdef int64_t SIZE_MAX = _SIZE_MAX
+cdef int64_t LANES_MAX = _LANES_MAX
+if _SLOTS != SLOTS:
+    raise ImportError("_relay is built for another number of cluster slots")
 cdef int64_t DOUBT_MS = _DOUBT_MS
 cdef int64_t LOOK_KEYS = _LOOK_KEYS
 cdef int64_t MOVE_MAX = _MOVE_MAX
@@ -58,17 +69,115 @@ cdef struct Buffer:
 
 
 cdef struct Answer:
-    # What the target still has to answer.
+    # What a target still has to answer.
     int kind
     int method
     int64_t page
-    int64_t index      # of the key in its page; -1: the key waits in _stored_keys; for RUN_RAW the token
+    int64_t index      # of the key in its page; for RUN_RAW the token
     int64_t size       # payload bytes; for RUN_RAW the number of replies
+
+
+cdef struct Lane:
+    # One connection to a target: what is to be sent, and a ring of the answers that are due.
+    Buffer out
+    Buffer received
+    Py_ssize_t need
+    int64_t taken
+    int64_t storing
+    Answer* answers
+    Py_ssize_t head
+    Py_ssize_t count
+    Py_ssize_t capacity
+
+
+cdef Answer* push_answer(Lane* lane) except NULL:
+    cdef Answer* answers
+    cdef Py_ssize_t capacity, i
+    if lane.count == lane.capacity:
+        capacity = lane.capacity * 2 if lane.capacity else 1024
+        answers = <Answer*>malloc(capacity * sizeof(Answer))
+        if answers == NULL:
+            raise MemoryError
+        for i in range(lane.count):
+            answers[i] = lane.answers[(lane.head + i) % lane.capacity]
+        free(lane.answers)
+        lane.answers = answers
+        lane.capacity = capacity
+        lane.head = 0
+    lane.count += 1
+    return &lane.answers[(lane.head + lane.count - 1) % lane.capacity]
+
+
+cdef inline void pop_answer(Lane* lane) noexcept:
+    lane.head += 1
+    if lane.head == lane.capacity:
+        lane.head = 0
+    lane.count -= 1
+
+
+cdef void free_lane(Lane* lane) noexcept:
+    free(lane.out.data)
+    free(lane.received.data)
+    free(lane.answers)
+
+
+# Cluster slots: CRC-16/XMODEM of the hash tag. Row n of the table is the CRC of a byte with n zero bytes behind it, so
+# that eight bytes go in one step: a table of one row takes as long as its loads one after the other.
+cdef uint16_t[8][256] CRC16
+
+
+cdef void fill_crc16() noexcept:
+    cdef int byte, bit, row
+    cdef uint32_t crc
+    for byte in range(256):
+        crc = <uint32_t>byte << 8
+        for bit in range(8):
+            crc = ((crc << 1) ^ 0x1021) & 0xFFFF if crc & 0x8000 else (crc << 1) & 0xFFFF
+        CRC16[0][byte] = <uint16_t>crc
+    for row in range(1, 8):
+        for byte in range(256):
+            crc = CRC16[row - 1][byte]
+            CRC16[row][byte] = <uint16_t>(((crc << 8) & 0xFFFF) ^ CRC16[0][crc >> 8])
+
+
+fill_crc16()
+
+
+cdef inline uint32_t slot_of(const char* name, Py_ssize_t size) noexcept:
+    cdef const uint8_t* data = <const uint8_t*>name
+    cdef const uint8_t* brace = <const uint8_t*>memchr(data, 123, size)
+    cdef const uint8_t* end
+    cdef uint32_t crc = 0
+    if brace != NULL:
+        end = <const uint8_t*>memchr(brace + 1, 125, size - (brace + 1 - data))
+        if end != NULL and end > brace + 1:
+            size = end - brace - 1
+            data = brace + 1
+    while size >= 8:
+        crc = (
+            CRC16[7][(crc >> 8) ^ data[0]] ^ CRC16[6][(crc & 0xFF) ^ data[1]] ^ CRC16[5][data[2]] ^ CRC16[4][data[3]]
+            ^ CRC16[3][data[4]] ^ CRC16[2][data[5]] ^ CRC16[1][data[6]] ^ CRC16[0][data[7]]
+        )
+        data += 8
+        size -= 8
+    if size >= 4:
+        crc = (
+            CRC16[3][(crc >> 8) ^ data[0]] ^ CRC16[2][(crc & 0xFF) ^ data[1]] ^ CRC16[1][data[2]] ^ CRC16[0][data[3]]
+        )
+        data += 4
+        size -= 4
+    while size > 0:
+        crc = ((crc << 8) & 0xFF00) ^ CRC16[0][(crc >> 8) ^ data[0]]
+        data += 1
+        size -= 1
+    return crc & (SLOTS - 1)
 
 
 cdef struct Spot:
     int64_t page
-    int64_t index
+    int64_t size       # measured bytes, 0 where it was not
+    int32_t index
+    int32_t counts     # whether it has yet to tell if most keys are short strings
 
 
 cdef struct Spots:
@@ -79,7 +188,7 @@ cdef struct Spots:
     Py_ssize_t capacity
 
 
-cdef int push_spot(Spots* spots, int64_t page, int64_t index) except -1:
+cdef int push_spot(Spots* spots, Spot spot) except -1:
     cdef Spot* data
     cdef Py_ssize_t capacity, i
     if spots.count == spots.capacity:
@@ -93,9 +202,7 @@ cdef int push_spot(Spots* spots, int64_t page, int64_t index) except -1:
         spots.data = data
         spots.capacity = capacity
         spots.head = 0
-    data = &spots.data[(spots.head + spots.count) % spots.capacity]
-    data.page = page
-    data.index = index
+    spots.data[(spots.head + spots.count) % spots.capacity] = spot
     spots.count += 1
     return 0
 
@@ -212,7 +319,7 @@ cdef Py_ssize_t line_end(const char* data, Py_ssize_t size, Py_ssize_t position)
 cdef int parse_integer(const char* data, Py_ssize_t begin, Py_ssize_t end, int64_t* value) except -1:
     cdef Py_ssize_t i = begin
     cdef bint negative = False
-    cdef int64_t number = 0
+    cdef uint64_t number = 0
     if i < end and data[i] == 45:
         negative = True
         i += 1
@@ -221,9 +328,11 @@ cdef int parse_integer(const char* data, Py_ssize_t begin, Py_ssize_t end, int64
     while i < end:
         if data[i] < 48 or data[i] > 57:
             raise ProtocolError(f"The server sent {data[begin:end][:32]!r} where a number belongs.")
-        number = number * 10 + (data[i] - 48)
+        number = number * 10 + <uint64_t>(data[i] - 48)
         i += 1
-    value[0] = -number if negative else number
+    if number > <uint64_t>INT64_MAX:
+        raise ProtocolError(f"The server sent {data[begin:end][:32]!r} where a number belongs.")
+    value[0] = -<int64_t>number if negative else <int64_t>number
     return 0
 
 
@@ -283,7 +392,7 @@ cdef class Page:
         free(self.length)
 
     cdef int room(self, int64_t count, Py_ssize_t size) except -1:
-        if size > 0xFFFFFFF0:
+        if size > 0xFFFFFFF0 or count > 0x7FFFFFF0:
             raise ProtocolError("The source answered SCAN with more than 4 GiB.")
         self.arena.data = <char*>malloc(size + 1)
         self.begin = <uint32_t*>malloc((count + 1) * sizeof(uint32_t))
@@ -308,28 +417,31 @@ cdef class CompiledRelay:
     """See ``relay_pure.PureRelay``."""
 
     cdef readonly object config
-    cdef readonly int64_t queued_keys, fetching_keys, storing_keys, fetched_keys, fetched_bytes
+    cdef readonly int64_t queued_keys, fetching_keys, dumping_bytes, storing_keys, fetched_keys, fetched_bytes
     cdef readonly bint scan_pending
     cdef readonly bytes next_cursor
-    cdef Buffer source_in, target_in, source_out, target_out
-    cdef Py_ssize_t source_need, target_need
+    cdef Buffer source_in, source_out
+    cdef Py_ssize_t source_need
     cdef object source_runs, key_filter
-    cdef Answer* answers
-    cdef Py_ssize_t answers_head, answers_count, answers_capacity
+    cdef Lane* lane_array
+    cdef Py_ssize_t lane_count, lane_capacity
+    cdef bint spread, sieved
+    cdef uint16_t lane_by_slot[SLOTS]
+    cdef uint8_t wanted_slots[SLOTS]
     cdef list pages
     cdef int64_t first_page
     cdef int64_t request_page, request_index, reply_page, reply_index
     cdef int run_kind
-    cdef Spots again, again_asked
+    cdef Spots dumps, dumping, probed, measuring
     cdef Spot here
     cdef bint probing
     cdef int64_t short_bytes, short_seen, others_seen
-    cdef bytes probe_tail
+    cdef int64_t look_bytes
+    cdef bytes probe_tail, measure_tail
     cdef Buffer made
     cdef int target_version
     cdef int64_t run_left, run_token
     cdef list asides, raw
-    cdef object stored_keys
     cdef int64_t skip_left, hint, source_now_ms, time_ms
     cdef bint oversize, run_timed
     cdef tuple scan_tail
@@ -337,31 +449,32 @@ cdef class CompiledRelay:
     cdef uint8_t wanted[256]
     cdef uint8_t mask[10]
     cdef int source_version, expiry, hints
-    cdef int64_t clock_offset_ms, payload_bytes_max, target_taken
+    cdef int64_t clock_offset_ms, payload_bytes_max
     cdef bint absolute, replace
 
     def __cinit__(self):
-        self.source_in.data = self.target_in.data = self.source_out.data = self.target_out.data = NULL
-        self.source_in.size = self.target_in.size = self.source_out.size = self.target_out.size = 0
-        self.source_in.capacity = self.target_in.capacity = 0
-        self.source_out.capacity = self.target_out.capacity = 0
-        self.made.data = NULL
-        self.made.size = self.made.capacity = 0
-        self.again.data = self.again_asked.data = NULL
-        self.again.head = self.again.count = self.again.capacity = 0
-        self.again_asked.head = self.again_asked.count = self.again_asked.capacity = 0
-        self.answers = NULL
-        self.answers_head = self.answers_count = self.answers_capacity = 0
+        memset(&self.source_in, 0, sizeof(Buffer))
+        memset(&self.source_out, 0, sizeof(Buffer))
+        memset(&self.made, 0, sizeof(Buffer))
+        memset(&self.dumps, 0, sizeof(Spots))
+        memset(&self.dumping, 0, sizeof(Spots))
+        memset(&self.probed, 0, sizeof(Spots))
+        memset(&self.measuring, 0, sizeof(Spots))
+        self.lane_array = NULL
+        self.lane_count = self.lane_capacity = 0
 
     def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.lane_count):
+            free_lane(&self.lane_array[i])
+        free(self.lane_array)
         free(self.source_in.data)
-        free(self.target_in.data)
         free(self.source_out.data)
-        free(self.target_out.data)
-        free(self.answers)
         free(self.made.data)
-        free(self.again.data)
-        free(self.again_asked.data)
+        free(self.dumps.data)
+        free(self.dumping.data)
+        free(self.probed.data)
+        free(self.measuring.data)
 
     def __init__(self, config):
         from collections import deque
@@ -380,6 +493,20 @@ cdef class CompiledRelay:
         self.short_seen = self.others_seen = 0
         last = b"%d" % (config.short_bytes - 1)
         self.probe_tail = b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(last), last)
+        self.look_bytes = config.look_bytes
+        samples = b"%d" % config.measure_samples
+        self.measure_tail = b"$7\r\nSAMPLES\r\n$%d\r\n%b\r\n" % (len(samples), samples)
+        for i in range(config.lanes):
+            self.add_lane()
+        self.spread = bool(config.slots)
+        for i in range(SLOTS):
+            self.lane_by_slot[i] = 0
+        for i, lane in enumerate(lanes_by_slot(config.slots)):
+            self.lane_by_slot[i] = lane
+        self.sieved = bool(config.wanted_slots)
+        if self.sieved:
+            for i in range(SLOTS):
+                self.wanted_slots[i] = config.wanted_slots[i]
         self.expiry = int(config.expiry)
         self.hints = int(config.hints)
         self.clock_offset_ms = config.clock_offset_ms
@@ -395,7 +522,6 @@ cdef class CompiledRelay:
             tail += (b"TYPE", config.scan_type)
         self.scan_tail = tail
         self.source_runs = deque()
-        self.stored_keys = deque()
         self.pages = []
         self.first_page = 0
         self.request_page = self.request_index = self.reply_page = self.reply_index = 0
@@ -407,12 +533,11 @@ cdef class CompiledRelay:
         self.hint = -1
         self.source_now_ms = self.time_ms = 0
         self.oversize = self.run_timed = False
-        self.queued_keys = self.fetching_keys = self.storing_keys = 0
+        self.queued_keys = self.fetching_keys = self.storing_keys = self.dumping_bytes = 0
         self.fetched_keys = self.fetched_bytes = 0
         self.scan_pending = False
         self.next_cursor = b""
-        self.source_need = self.target_need = 0
-        self.target_taken = 0
+        self.source_need = 0
 
     # What the driver asks for
 
@@ -432,25 +557,53 @@ cdef class CompiledRelay:
             page.add(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
         return self.add_page(page, b"")
 
-    def fetch(self, int64_t limit):
-        cdef int64_t asked = self.fetch_again(limit)
+    def fetch(self, int64_t limit, int64_t dump_bytes=<int64_t>1 << 62):
+        cdef int64_t asked = self.fetch_dumps(limit, dump_bytes)
+        asked += self.fetch_probed(limit - asked)
         return asked + self.fetch_new(limit - asked)
 
-    cdef int64_t fetch_again(self, int64_t limit) except -1:
-        cdef int64_t asked = 0
+    def again(self, int64_t page, int64_t index, object size_bytes=0):
         cdef Spot spot
-        cdef Page page
-        while asked < limit and self.again.count:
-            spot = pop_spot(&self.again)
-            push_spot(&self.again_asked, spot.page, spot.index)
-            page = <Page>self.pages[spot.page - self.first_page]
-            self.ask_key(page, spot.index, False, asked == 0)
+        if not 0 <= size_bytes <= SIZE_MAX:
+            raise ValueError(f"size_bytes is 0 to {SIZE_MAX}")
+        self.page_with(page, index)
+        spot.page = page
+        spot.index = <int32_t>index
+        spot.size = size_bytes
+        spot.counts = False
+        push_spot(&self.dumps, spot)
+        self.queued_keys += 1
+
+    cdef int64_t fetch_dumps(self, int64_t limit, int64_t dump_bytes) except -1:
+        cdef int64_t asked = 0, spent = 0
+        cdef Spot spot
+        while asked < limit and self.dumps.count:
+            spot = self.dumps.data[self.dumps.head]
+            if spot.size > dump_bytes - spent and (self.dumping_bytes or dump_bytes <= 0):
+                break
+            pop_spot(&self.dumps)
+            push_spot(&self.dumping, spot)
+            spent += spot.size
+            self.dumping_bytes += spot.size
+            self.ask_key(<Page>self.pages[spot.page - self.first_page], spot.index, False, asked == 0)
             asked += 1
         self.begin_run(RUN_AGAIN, asked)
         return asked
 
+    cdef int64_t fetch_probed(self, int64_t limit) except -1:
+        cdef int64_t asked = 0
+        cdef Spot spot
+        while asked < limit and self.probed.count:
+            spot = pop_spot(&self.probed)
+            push_spot(&self.measuring, spot)
+            self.ask_size(<Page>self.pages[spot.page - self.first_page], spot.index)
+            asked += 1
+        self.begin_run(RUN_LOOK, asked)
+        return asked
+
     cdef int64_t fetch_new(self, int64_t limit) except -1:
-        cdef int64_t asked = 0, new = self.queued_keys - self.again.count
+        cdef int64_t asked = 0, new = self.queued_keys - self.dumps.count - self.probed.count
+        cdef bint measures = self.look_bytes > 0 and not self.probing
         cdef Page page
         while asked < limit and asked < new:
             page = <Page>self.pages[self.request_page - self.first_page]
@@ -458,10 +611,13 @@ cdef class CompiledRelay:
                 self.request_page += 1
                 self.request_index = 0
                 continue
-            self.ask_key(page, self.request_index, self.probing, asked == 0)
+            if measures:
+                self.ask_size(page, self.request_index)
+            else:
+                self.ask_key(page, self.request_index, self.probing, asked == 0)
             self.request_index += 1
             asked += 1
-        self.begin_run(RUN_PROBE if self.probing else RUN_FETCH, asked)
+        self.begin_run(RUN_PROBE if self.probing else RUN_MEASURE if measures else RUN_FETCH, asked)
         return asked
 
     cdef int begin_run(self, int kind, int64_t keys) except -1:
@@ -469,6 +625,14 @@ cdef class CompiledRelay:
             self.source_runs.append((kind, keys, 0))
             self.queued_keys -= keys
             self.fetching_keys += keys
+        return 0
+
+    cdef int ask_size(self, Page page, int64_t index) except -1:
+        cdef Buffer* out = &self.source_out
+        reserve(out, page.length[index] + 120)
+        put(out, b"*5\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n", 27)
+        put_bulk(out, page.arena.data + page.begin[index], page.length[index])
+        put(out, PyBytes_AS_STRING(self.measure_tail), PyBytes_GET_SIZE(self.measure_tail))
         return 0
 
     cdef int ask_key(self, Page page, int64_t index, bint probe, bint first) except -1:
@@ -504,26 +668,69 @@ cdef class CompiledRelay:
         self.put_source(data)
         self.source_runs.append((RUN_RAW, replies, token))
 
-    def target_command(self, int64_t token, bytes data not None, int64_t replies):
+    def target_command(self, int64_t token, bytes data not None, int64_t replies, Py_ssize_t lane=0):
+        cdef Lane* here = self.lane_at(lane)
         cdef Answer* answer
-        reserve(&self.target_out, PyBytes_GET_SIZE(data))
-        put(&self.target_out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
-        answer = self.push_answer()
+        reserve(&here.out, PyBytes_GET_SIZE(data))
+        put(&here.out, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+        answer = push_answer(here)
         answer.kind = RUN_RAW
         answer.index = token
         answer.size = replies
 
-    def store(self, int64_t page, bytes key not None, int64_t expires_at_ms, bytes payload not None, int method, int64_t hint=-1, int replace=-1):
-        self.page_of(page)
-        self.stored_keys.append(key)
+    def store(self, int64_t page, int64_t index, int64_t expires_at_ms, bytes payload not None, int method, int64_t hint=-1, int replace=-1):
         self.restore(
-            page, -1, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), expires_at_ms,
-            PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload), method, hint,
-            self.replace if replace < 0 else replace != 0, False,
+            self.page_with(page, index), index, expires_at_ms, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload),
+            method, hint, self.replace if replace < 0 else replace != 0, False,
         )
 
     def resolve(self, int64_t page, int outcome, int64_t payload_bytes=0, int method=0):
         self.resolve_key(self.page_of(page), outcome, payload_bytes, method)
+
+    # Lanes
+
+    @property
+    def lanes(self):
+        return self.lane_count
+
+    def add_lane(self):
+        cdef Lane* lanes
+        cdef Py_ssize_t capacity
+        if self.lane_count == LANES_MAX:
+            raise ValueError(f"lanes are 1 to {LANES_MAX}")
+        if self.lane_count == self.lane_capacity:
+            capacity = self.lane_capacity * 2 if self.lane_capacity else 1
+            lanes = <Lane*>realloc(self.lane_array, capacity * sizeof(Lane))
+            if lanes == NULL:
+                raise MemoryError
+            self.lane_array = lanes
+            self.lane_capacity = capacity
+        memset(&self.lane_array[self.lane_count], 0, sizeof(Lane))
+        self.lane_count += 1
+        return self.lane_count - 1
+
+    def assign(self, Py_ssize_t slot, Py_ssize_t lane):
+        if not 0 <= slot < SLOTS or not 0 <= lane < self.lane_count:
+            raise IndexError(f"no slot {slot} or no lane {lane}")
+        self.spread = True
+        self.lane_by_slot[slot] = <uint16_t>lane
+
+    def lane_of(self, bytes key not None):
+        return self.lane_for(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+
+    def lane_out_bytes(self, Py_ssize_t lane):
+        return self.lane_at(lane).out.size
+
+    def lane_storing(self, Py_ssize_t lane):
+        return self.lane_at(lane).storing
+
+    cdef Lane* lane_at(self, Py_ssize_t number) except NULL:
+        if not 0 <= number < self.lane_count:
+            raise IndexError(f"no lane {number}")
+        return &self.lane_array[number]
+
+    cdef inline Py_ssize_t lane_for(self, const char* key, Py_ssize_t size) noexcept:
+        return self.lane_by_slot[slot_of(key, size)] if self.spread else 0
 
     # Bytes in and out
 
@@ -533,14 +740,18 @@ cdef class CompiledRelay:
 
     @property
     def target_out_bytes(self):
-        return self.target_out.size
+        cdef Py_ssize_t i, size = 0
+        for i in range(self.lane_count):
+            size += self.lane_array[i].out.size
+        return size
 
     def take_source(self):
         return take(&self.source_out)
 
-    def take_target(self):
-        self.target_taken += self.target_out.size
-        return take(&self.target_out)
+    def take_target(self, Py_ssize_t lane=0):
+        cdef Lane* here = self.lane_at(lane)
+        here.taken += here.out.size
+        return take(&here.out)
 
     def feed_source(self, const uint8_t[::1] data not None, int64_t source_now_ms=0):
         cdef Py_ssize_t size = data.shape[0], offset = 0
@@ -556,20 +767,21 @@ cdef class CompiledRelay:
         self.source_need = 0
         drop_front(&self.source_in, self.read_source())
 
-    def feed_target(self, const uint8_t[::1] data not None):
+    def feed_target(self, const uint8_t[::1] data not None, Py_ssize_t lane=0):
+        cdef Lane* here = self.lane_at(lane)
         cdef Py_ssize_t size = data.shape[0]
         if size:
-            reserve(&self.target_in, size)
-            put(&self.target_in, <const char*>&data[0], size)
-        if self.target_in.size < self.target_need:
+            reserve(&here.received, size)
+            put(&here.received, <const char*>&data[0], size)
+        if here.received.size < here.need:
             return
-        self.target_need = 0
-        drop_front(&self.target_in, self.read_target())
+        here.need = 0
+        drop_front(&here.received, self.read_target(here))
 
     # Replies of the source
 
     cdef Py_ssize_t read_source(self) except -2:
-        cdef Py_ssize_t position = 0, after
+        cdef Py_ssize_t position = 0, after, i
         while position < self.source_in.size and not self.skip_left:
             if self.run_kind < 0:
                 if not self.source_runs:
@@ -581,6 +793,10 @@ cdef class CompiledRelay:
                 if self.run_left:
                     return after
                 position = after
+            elif self.run_kind == RUN_MEASURE or self.run_kind == RUN_LOOK:
+                position = self.read_measured(position)
+                if self.run_left:
+                    return position
             elif self.run_kind == RUN_SCAN:
                 after = self.read_scan(position)
                 if after == INCOMPLETE:
@@ -593,7 +809,7 @@ cdef class CompiledRelay:
                 self.raw.append((
                     self.run_token,
                     PyBytes_FromStringAndSize(self.source_in.data + position, after - position),
-                    self.target_taken + self.target_out.size,
+                    tuple([self.lane_array[i].taken + self.lane_array[i].out.size for i in range(self.lane_count)]),
                 ))
                 position = after
             self.run_kind = -1
@@ -610,7 +826,7 @@ cdef class CompiledRelay:
             if end == INCOMPLETE:
                 return INCOMPLETE
             self.scan_pending = False
-            self.asides.append(Aside(KIND_SOURCE_ERROR, -1, b"", data[start + 1:end], 0, -1))
+            self.asides.append(Aside(KIND_SOURCE_ERROR, -1, -1, b"", data[start + 1:end], 0, -1))
             return end + 2
         position = parse_head(data, size, start, 42, &count)
         if position == INCOMPLETE:
@@ -657,6 +873,8 @@ cdef class CompiledRelay:
     cdef bint passes(self, const char* key, Py_ssize_t size) except -1:
         if size >= 9 and memcmp(key, PyBytes_AS_STRING(RESERVED), 9) == 0:
             return False
+        if self.sieved and not self.wanted_slots[slot_of(key, size)]:
+            return False
         if self.key_filter is None:
             return True
         return bool(self.key_filter(PyBytes_FromStringAndSize(key, size)))
@@ -672,6 +890,39 @@ cdef class CompiledRelay:
         if not 0 <= number - self.first_page < len(self.pages):
             raise KeyError(number)
         return <Page>self.pages[number - self.first_page]
+
+    cdef Page page_with(self, int64_t number, int64_t index):
+        cdef Page page = self.page_of(number)
+        if not 0 <= index < page.keys:
+            raise IndexError(f"page {number} has no key {index}")
+        return page
+
+    cdef Py_ssize_t read_measured(self, Py_ssize_t position) except -2:
+        """Reads sizes of the run until it ends or the bytes do; returns where to go on."""
+        cdef const char* data = self.source_in.data
+        cdef Py_ssize_t size = self.source_in.size, after, error_end
+        cdef int64_t bytes_used
+        cdef Page page
+        while self.run_left:
+            after = read_number(data, size, position, &bytes_used, &error_end)
+            if after == INCOMPLETE:
+                return position
+            if bytes_used < 0 and data[position] == 58:
+                raise ProtocolError("The source answered MEMORY USAGE with something else.")
+            page = self.next_fetched()
+            self.run_left -= 1
+            if error_end:
+                self.put_aside(KIND_SOURCE_ERROR, page, data[position + 1:error_end], 0, -1)
+            elif bytes_used < 0:
+                self.put_aside(KIND_VANISHED, page, b"", 0, -1)
+            elif bytes_used > self.look_bytes:
+                self.put_aside(KIND_BIG, page, b"%d" % bytes_used, 0, -1)
+            else:
+                self.here.size = bytes_used
+                push_spot(&self.dumps, self.here)
+                self.queued_keys += 1
+            position = after
+        return position
 
     cdef Py_ssize_t read_fetch(self, Py_ssize_t start) except -2:
         """Reads keys of the run until it ends or the bytes do; returns where to go on."""
@@ -773,7 +1024,7 @@ cdef class CompiledRelay:
                     page, data + payload_at, length, expires,
                     expires >= 0 and self.time_ms - before_ms > DOUBT_MS, False,
                 )
-                if self.run_kind == RUN_FETCH:
+                if self.here.counts:
                     self.look(is_short(data + payload_at, length, self.short_bytes))
             self.oversize = False
             start = position
@@ -783,8 +1034,12 @@ cdef class CompiledRelay:
         """The page of the key whose reply is read; ``here`` is its place."""
         cdef Page page
         self.fetching_keys -= 1
-        if self.run_kind == RUN_AGAIN:
-            self.here = pop_spot(&self.again_asked)
+        if self.run_kind == RUN_AGAIN or self.run_kind == RUN_LOOK:
+            if self.run_kind == RUN_AGAIN:
+                self.here = pop_spot(&self.dumping)
+                self.dumping_bytes -= self.here.size
+            else:
+                self.here = pop_spot(&self.measuring)
             return <Page>self.pages[self.here.page - self.first_page]
         page = <Page>self.pages[self.reply_page - self.first_page]
         while self.reply_index >= page.keys:
@@ -792,14 +1047,17 @@ cdef class CompiledRelay:
             self.reply_index = 0
             page = <Page>self.pages[self.reply_page - self.first_page]
         self.here.page = page.number
-        self.here.index = self.reply_index
+        self.here.index = <int32_t>self.reply_index
+        self.here.size = 0
+        self.here.counts = True
         self.reply_index += 1
         return page
 
     cdef int ask_again(self) except -1:
-        """A probed key is no short string."""
+        """A probed key is no short string: it is measured first, where big keys are looked for."""
         self.look(False)
-        push_spot(&self.again, self.here.page, self.here.index)
+        self.here.counts = False
+        push_spot(&self.probed if self.look_bytes else &self.dumps, self.here)
         self.queued_keys += 1
         return 0
 
@@ -845,7 +1103,9 @@ cdef class CompiledRelay:
         return 0
 
     cdef int put_aside(self, object kind, Page page, bytes payload, int64_t expires_at, int64_t hint) except -1:
-        self.asides.append(Aside(kind, page.number, page.key(self.here.index), payload, expires_at, hint))
+        self.asides.append(
+            Aside(kind, page.number, self.here.index, page.key(self.here.index), payload, expires_at, hint)
+        )
         return 0
 
     cdef Py_ssize_t read_time(self, Py_ssize_t position, Py_ssize_t* error_end) except -2:
@@ -912,8 +1172,7 @@ cdef class CompiledRelay:
             self.put_aside(KIND_CONVERT, page, payload[:size], expires_at, self.hint)
             return 0
         self.restore(
-            page.number, self.here.index, page.arena.data + page.begin[self.here.index],
-            page.length[self.here.index], expires_at, payload, size, action, self.hint, self.replace,
+            page, self.here.index, expires_at, payload, size, action, self.hint, self.replace,
             action == ACT_RESIGNED and not made,
         )
         return 0
@@ -921,10 +1180,13 @@ cdef class CompiledRelay:
     # Commands to the target, and its replies
 
     cdef int restore(
-        self, int64_t page, int64_t index, const char* key, Py_ssize_t key_size, int64_t expires_at,
-        const char* payload, Py_ssize_t size, int method, int64_t hint, bint replace, bint resign,
+        self, Page page, int64_t index, int64_t expires_at, const char* payload, Py_ssize_t size, int method,
+        int64_t hint, bint replace, bint resign,
     ) except -1:
-        cdef Buffer* out = &self.target_out
+        cdef const char* key = page.arena.data + page.begin[index]
+        cdef Py_ssize_t key_size = page.length[index]
+        cdef Lane* lane = &self.lane_array[self.lane_for(key, key_size)]
+        cdef Buffer* out = &lane.out
         cdef Answer* answer
         cdef int64_t ttl = expires_at
         cdef int count = 4 + replace
@@ -960,81 +1222,57 @@ cdef class CompiledRelay:
             else:
                 put(out, b"$4\r\nFREQ\r\n", 10)
             put_bulk(out, text, digits(text, hint))
-        answer = self.push_answer()
+        answer = push_answer(lane)
         answer.kind = RUN_STORE
         answer.method = method
-        answer.page = page
+        answer.page = page.number
         answer.index = index
         answer.size = size
+        lane.storing += 1
         self.storing_keys += 1
         return 0
 
-    cdef Answer* push_answer(self) except NULL:
-        cdef Answer* answers
-        cdef Py_ssize_t capacity, i
-        if self.answers_count == self.answers_capacity:
-            capacity = self.answers_capacity * 2 if self.answers_capacity else 4096
-            answers = <Answer*>malloc(capacity * sizeof(Answer))
-            if answers == NULL:
-                raise MemoryError
-            for i in range(self.answers_count):
-                answers[i] = self.answers[(self.answers_head + i) % self.answers_capacity]
-            free(self.answers)
-            self.answers = answers
-            self.answers_capacity = capacity
-            self.answers_head = 0
-        self.answers_count += 1
-        return &self.answers[(self.answers_head + self.answers_count - 1) % self.answers_capacity]
-
-    cdef inline void pop_answer(self) noexcept:
-        self.answers_head += 1
-        if self.answers_head == self.answers_capacity:
-            self.answers_head = 0
-        self.answers_count -= 1
-
-    cdef Py_ssize_t read_target(self) except -2:
-        cdef const char* data = self.target_in.data
-        cdef Py_ssize_t size = self.target_in.size, position = 0, after
+    cdef Py_ssize_t read_target(self, Lane* lane) except -2:
+        cdef const char* data = lane.received.data
+        cdef Py_ssize_t size = lane.received.size, position = 0, after
         cdef Answer* answer
         cdef Page page = None
         cdef int64_t current = -1
-        cdef bytes key
         while position < size:
-            if not self.answers_count:
+            if not lane.count:
                 raise ProtocolError("The target sent a reply that nothing asked for.")
-            answer = &self.answers[self.answers_head]
+            answer = &lane.answers[lane.head]
             if answer.kind == RUN_RAW:
-                after = replies_end(&self.target_in, position, answer.size, &self.target_need)
+                after = replies_end(&lane.received, position, answer.size, &lane.need)
                 if after == INCOMPLETE:
                     return position
-                self.raw.append((answer.index, PyBytes_FromStringAndSize(data + position, after - position), 0))
-                self.pop_answer()
+                self.raw.append((answer.index, PyBytes_FromStringAndSize(data + position, after - position), ()))
+                pop_answer(lane)
                 position = after
                 continue
+            if answer.page != current:
+                current = answer.page
+                page = self.page_of(current)
             if size - position >= 5 and memcmp(data + position, b"+OK\r\n", 5) == 0:
-                if answer.page != current:
-                    current = answer.page
-                    page = self.page_of(current)
                 page.outcomes[OUT_COPIED] += 1
                 page.methods[answer.method] += 1
                 page.payload_bytes += answer.size
                 page.unresolved -= 1
-                if answer.index < 0:
-                    self.stored_keys.popleft()
-                self.pop_answer()
-                self.storing_keys -= 1
-                position += 5
-                continue
-            if data[position] != 45 and data[position] != 43:
-                raise ProtocolError("The target answered RESTORE with something else.")
-            after = line_end(data, size, position)
-            if after == INCOMPLETE:
-                return position
-            key = self.stored_keys.popleft() if answer.index < 0 else self.page_of(answer.page).key(answer.index)
-            self.asides.append(Aside(KIND_TARGET_ERROR, answer.page, key, data[position + 1:after], 0, -1))
-            self.pop_answer()
+                after = position + 5
+            else:
+                if data[position] != 45 and data[position] != 43:
+                    raise ProtocolError("The target answered RESTORE with something else.")
+                after = line_end(data, size, position)
+                if after == INCOMPLETE:
+                    return position
+                self.asides.append(Aside(
+                    KIND_TARGET_ERROR, current, answer.index, page.key(answer.index), data[position + 1:after], 0, -1,
+                ))
+                after += 2
+            pop_answer(lane)
+            lane.storing -= 1
             self.storing_keys -= 1
-            position = after + 2
+            position = after
         return position
 
     cdef int resolve_key(self, Page page, int outcome, int64_t payload_bytes, int method) except -1:
@@ -1109,9 +1347,11 @@ cdef class CompiledRelay:
 
     @property
     def idle(self):
-        return not (
-            self.pages or self.source_runs or self.run_kind >= 0 or self.answers_count or self.asides or self.raw
-        )
+        cdef Py_ssize_t i
+        for i in range(self.lane_count):
+            if self.lane_array[i].count:
+                return False
+        return not (self.pages or self.source_runs or self.run_kind >= 0 or self.asides or self.raw)
 
 
 cdef bint is_short(const char* payload, Py_ssize_t size, int64_t short_bytes) noexcept:
