@@ -160,7 +160,13 @@ def frame(title: str, progress: Progress) -> RenderableType:
     )
     for left, left_value, right, right_value in rows:
         numbers.add_row(Text(left, style="dim"), left_value, Text(right, style="dim"), right_value)
-    return Group(Text(title, style="bold", no_wrap=True, overflow="ellipsis"), bar, numbers)
+    shards = Text(_slowest(progress), style="dim", no_wrap=True, overflow="ellipsis")
+    return Group(
+        Text(title, style="bold", no_wrap=True, overflow="ellipsis"),
+        bar,
+        numbers,
+        *((shards,) if progress.shards > 1 else ()),
+    )
 
 
 def line(progress: Progress) -> str:
@@ -177,13 +183,24 @@ def line(progress: Progress) -> str:
             _latencies(progress),
             f"guard {_THROTTLE[progress.throttle][0]}",
             f"{count(progress.failed)} failed",
+            _slowest(progress) if progress.shards > 1 else "",
         )
         if part
     )
 
 
 def _stage(progress: Progress) -> str:
-    return f"{progress.stage}, database {progress.database}"
+    return progress.stage if progress.shards > 1 else f"{progress.stage}, database {progress.database}"
+
+
+def _slowest(progress: Progress) -> str:
+    shards = f"{count(progress.shards)} shards"
+    slowest = progress.slowest
+    if slowest is None:
+        return f"{shards}, all scanned"
+    percent = share(slowest.keys_done, slowest.keys_total)
+    done = "" if percent is None else f" at {percent} %,"
+    return f"{shards}, slowest {slowest.name}{done} {count(slowest.keys_left)} keys left"
 
 
 def _latencies(progress: Progress) -> str:

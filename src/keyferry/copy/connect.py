@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
+from keyferry.copy.deployment import Deployment, discover
 from keyferry.copy.identify import clock_offset, identify, with_footer
 from keyferry.copy.info import Keyspace, info_number, keyspace, module_names, parse_info
 from keyferry.copy.settings import CopySettings
+from keyferry.model.address import Endpoint
 from keyferry.model.errors import ServerError, Side
 from keyferry.model.identity import ServerIdentity
 from keyferry.payload.plan import PayloadPlan
@@ -19,32 +22,57 @@ PROTO_MAX_BULK_BYTES = 512 << 20
 CLOCK_AGREES_MS = 1.0
 
 
+@dataclass(slots=True)
+class SourceShard:
+    """What one source server says of itself.
+
+    Attributes:
+        keyspace: None when INFO is refused.
+        ahead_ms: Its clock minus ours.
+        clock_offset_ms: The target's clock minus its, 0 where they agree.
+    """
+
+    identity: ServerIdentity
+    keyspace: dict[int, Keyspace] | None
+    ahead_ms: float
+    clock_offset_ms: int
+
+
 class Sides:
     """Opened before the first pass, and again after every trouble."""
 
-    source_identity: ServerIdentity
+    source: Deployment
+    target: Deployment
     target_identity: ServerIdentity
-    plan: PayloadPlan
+    """Of the oldest of its servers: what it reads, all read."""
 
     def __init__(self, settings: CopySettings, on_wait: OnWait = no_wait_ends) -> None:
         """Args: on_wait: Called a few times a second while a server lets us wait; ends that by raising."""
         self._settings = settings
         self._on_wait = on_wait
-        self.clock_offset_ms = 0
         self.target_bulk_bytes_max = PROTO_MAX_BULK_BYTES
-        self.source_ahead_ms = 0.0
-        """The source's clock minus ours."""
         self.evicted_keys: int | None = None
         """Of the target since it started; None when it does not say."""
+        self.source_shards: dict[str, SourceShard] = {}
+        self.target_run_ids: dict[str, str] = {}
+        self._modules: frozenset[str] = frozenset()
 
-    def session(self, side: Side, database: int | None = None) -> Session:
-        """A new connection. ``database``: None is the address's own.
+    def session(self, side: Side, database: int | None = None, shard: str | None = None) -> Session:
+        """A new connection.
+
+        Args:
+            database: None is the address's own.
+            shard: None is the first one.
 
         Raises:
             ServerAway: It cannot be reached now.
             ServerError: It refuses us.
         """
-        endpoint = self._settings.source if side == "source" else self._settings.target
+        deployment = self.source if side == "source" else self.target
+        return self.session_at(deployment.endpoint(shard or deployment.shards[0].id), side, database)
+
+    def session_at(self, endpoint: Endpoint, side: Side, database: int | None = None) -> Session:
+        """A new connection to one server. Raises as ``session``."""
         session = Session(endpoint, side, db=database, on_wait=self._on_wait)
         if side == "source":
             # Since 7.2: our reads leave idle times and frequencies as they are. What cannot, says no: no harm.
@@ -56,38 +84,67 @@ class Sides:
         return session
 
     def open(self) -> None:
-        """Asks both who they are. Raises as ``session``."""
-        settings = self._settings
-        with self.session("source") as source, self.session("target") as target:
-            self.source_identity, self.target_identity = identify(source), identify(target)
-            for session in (source, target):
-                _refuse_cluster(session)
-            self.source_ahead_ms = _ahead_ms(source)
-            offset = clock_offset(source, target)
-            if offset is not None and abs(offset.offset_ms) > max(CLOCK_AGREES_MS, offset.uncertainty_ms):
-                self.clock_offset_ms = round(offset.offset_ms)
-            else:
-                self.clock_offset_ms = 0
-            self.target_bulk_bytes_max = _bulk_bytes_max(target)
-            self.evicted_keys = evicted_keys(target)
-            self._modules = _modules(target)
-            self.plan = self._plan(self.source_identity)
-            self._keyspace = _keyspace(source)
-        if settings.selection.databases is None and self._keyspace is None:
+        """Finds out which servers there are, and asks each who it is. Raises as ``session``."""
+        self.discover("source")
+        self.discover("target")
+        self._open_target()
+        with self.session("target") as target:
+            self.source_shards = {
+                shard.id: self._look_at_source(shard.id, target) for shard in self.source.shards
+            }
+        if self._settings.selection.databases is None and self._keyspaces is None:
             raise ServerError(
                 "source",
                 "The source does not say which databases it uses (INFO keyspace is refused).",
                 "Name them with --db.",
             )
 
-    def plan_for(self, session: Session) -> PayloadPlan:
+    def discover(self, side: Side) -> Deployment:
+        """Looks anew which servers there are and which slots they own. Raises as ``session``."""
+        settings = self._settings
+        if side == "source":
+            self.source = discover(settings.source, side, settings.source_map, self._on_wait)
+            return self.source
+        self.target = discover(settings.target, side, settings.target_map, self._on_wait)
+        return self.target
+
+    def _open_target(self) -> None:
+        identities, evicted, limits, modules = [], [], [], []
+        self.target_run_ids = {}
+        for shard in self.target.shards:
+            with self.session("target", shard=shard.id) as session:
+                identities.append(identify(session))
+                self.target_run_ids[shard.id] = identities[-1].run_id
+                evicted.append(evicted_keys(session))
+                limits.append(_bulk_bytes_max(session))
+                modules.append(_modules(session))
+        self.target_identity = min(identities, key=lambda identity: (identity.rdb_version, identity.version))
+        known = [number for number in evicted if number is not None]
+        self.evicted_keys = sum(known) if len(known) == len(evicted) else None
+        self.target_bulk_bytes_max = min(limits)
+        self._modules = frozenset.intersection(*modules)
+
+    def _look_at_source(self, shard: str, target: Session) -> SourceShard:
+        with self.session("source", shard=shard) as source:
+            offset = clock_offset(source, target)
+            offset_ms = 0
+            if offset is not None and abs(offset.offset_ms) > max(CLOCK_AGREES_MS, offset.uncertainty_ms):
+                offset_ms = round(offset.offset_ms)
+            return SourceShard(identify(source), _keyspace(source), _ahead_ms(source), offset_ms)
+
+    def plan_for(self, shard: str, session: Session) -> PayloadPlan:
         """The plan with the payload version that this database's own keys show, where one can be seen."""
-        if self.source_identity.rdb_version:
+        known = self.source_shards[shard]
+        if known.identity.rdb_version:
             seen = identify(session)
-            if seen.rdb_version != self.source_identity.rdb_version:
-                self.source_identity = with_footer(self.source_identity, seen.rdb_version)
-                self.plan = self._plan(self.source_identity)
-        return self.plan
+            if seen.rdb_version != known.identity.rdb_version:
+                known.identity = with_footer(known.identity, seen.rdb_version)
+        return self._plan(known.identity)
+
+    @property
+    def plan(self) -> PayloadPlan:
+        """Between the first source server and the target."""
+        return self._plan(self.source_shards[self.source.shards[0].id].identity)
 
     def _plan(self, source: ServerIdentity) -> PayloadPlan:
         return PayloadPlan(
@@ -98,29 +155,47 @@ class Sides:
         )
 
     @property
+    def source_run_ids(self) -> dict[str, str]:
+        return {shard: known.identity.run_id for shard, known in self.source_shards.items()}
+
+    @property
     def absolute(self) -> bool:
         """Whether the target takes absolute expiries (RESTORE's ABSTTL)."""
         return self.target_identity.version >= (5, 0, 0)
 
-    @property
-    def expiry_mode(self) -> ExpiryMode:
+    def expiry_mode(self, shard: str) -> ExpiryMode:
         """How expiries are asked for, where they must be: PEXPIRETIME since Redis 7.0."""
-        return ExpiryMode.ABSOLUTE if self.source_identity.version >= (7, 0, 0) else ExpiryMode.REMAINING
+        version = self.source_shards[shard].identity.version
+        return ExpiryMode.ABSOLUTE if version >= (7, 0, 0) else ExpiryMode.REMAINING
 
     def databases(self) -> list[int]:
         """The source's databases that are copied, in order."""
         wanted = self._settings.selection.databases
-        return sorted(self._keyspace or {}) if wanted is None else sorted(set(wanted))
+        if wanted is not None:
+            return sorted(set(wanted))
+        return sorted({database for spaces in self._keyspaces or [] for database in spaces})
 
-    def expires(self, database: int) -> bool:
-        """Whether any key of the source's database expires, as far as INFO says."""
-        if self._keyspace is None:
-            return True
-        return any(space.expires for space in self._keyspace.values())
+    @property
+    def _keyspaces(self) -> list[dict[int, Keyspace]] | None:
+        """Of every shard; None when one does not say."""
+        spaces = [known.keyspace for known in self.source_shards.values()]
+        known_spaces = [space for space in spaces if space is not None]
+        return known_spaces if len(known_spaces) == len(spaces) else None
 
-    def total_keys(self, databases: list[int]) -> int:
-        spaces = self._keyspace or {}
-        return sum(spaces[database].keys for database in databases if database in spaces)
+    def expires(self, shard: str) -> bool:
+        """Whether any key of a source shard expires, as far as INFO says."""
+        spaces = self.source_shards[shard].keyspace
+        return spaces is None or any(space.expires for space in spaces.values())
+
+    def total_keys(self, databases: list[int], shard: str | None = None) -> int:
+        """Keys by INFO, of one shard or of all."""
+        shards = [self.source_shards[shard]] if shard else list(self.source_shards.values())
+        return sum(
+            (known.keyspace or {})[database].keys
+            for known in shards
+            for database in databases
+            if database in (known.keyspace or {})
+        )
 
 
 def _keyspace(session: Session) -> dict[int, Keyspace] | None:
@@ -161,13 +236,3 @@ def _modules(session: Session) -> frozenset[str]:
         )
     info = session.call("INFO", "modules")
     return module_names(info) if isinstance(info, bytes) else frozenset()
-
-
-def _refuse_cluster(session: Session) -> None:
-    reply = session.call("INFO", "cluster")
-    if isinstance(reply, bytes) and info_number(parse_info(reply), "cluster", "cluster_enabled"):
-        raise ServerError(
-            session.side,
-            f"The {session.side} {session.endpoint} is a cluster.",
-            "This version copies standalone servers only.",
-        )

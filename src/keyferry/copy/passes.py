@@ -1,138 +1,177 @@
-"""One pass over one database: connections, relay and slow path put together, and closed again."""
+"""One pass over one shard's database: connections, relay and slow path put together, and closed again."""
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import TracebackType
 
+from keyferry.copy.bigkeys import BigKeyLimits
 from keyferry.copy.connect import Sides
 from keyferry.copy.errands import Errands
 from keyferry.copy.flow import Flow
-from keyferry.copy.pipeline import Pipeline, SettledPages
-from keyferry.copy.probe import Probe
+from keyferry.copy.lanes import Lanes, Place, slot_table
+from keyferry.copy.pace import Pace
+from keyferry.copy.pipeline import Parts, Pipeline, SettledPages, Totals
+from keyferry.copy.poller import Poller
+from keyferry.copy.redirects import Redirects
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.slowpath import Rules, SlowPath, wanted_types
-from keyferry.copy.watch import Watch
+from keyferry.model.address import Endpoint
+from keyferry.model.errors import ServerError
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.model.methods import Method
 from keyferry.payload.crc64 import resign_mask
+from keyferry.payload.names import SLOTS
 from keyferry.payload.plan import PayloadPlan
 from keyferry.transfer.config import ExpiryMode, HintMode, RelayConfig
 from keyferry.transfer.relay import IMPLEMENTATION, make_relay
 from keyferry.wire.channel import Channel
+from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
 
 PAYLOAD_BYTES_MAX = 32 << 20
 """A larger payload is not kept: the key travels in pieces."""
 SHORT_BYTES = 1024
 """Strings shorter than this travel without DUMP: GETRANGE costs the source half as much."""
+PINGS = 3
 EVERY_KEY_ASIDE = bytes([Method.IMPOSSIBLE]) * 256
 
 
 @dataclass(frozen=True, slots=True)
-class PassContext:
-    """What one pass needs of its run.
+class Task:
+    """What one pass is to do.
 
     Attributes:
+        shard: Of the source, by its id.
+        cursor: Where SCAN goes on.
+        slots: Only keys of these slots; None is all.
         comparing: Every key is compared with the target's before it is written.
+    """
+
+    shard: str
+    database: int
+    cursor: str = "0"
+    slots: frozenset[int] | None = None
+    comparing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PassContext:
+    """What the passes of a run have in common.
+
+    Attributes:
         ask_expiry: Ask for expiries although INFO says that no key expires.
         is_foreign: By target database and key.
+        on_source_moved: Takes slots of keys that a source node sent elsewhere.
     """
 
     settings: CopySettings
     sides: Sides
-    database: int
-    comparing: bool
+    pace: Pace
     ask_expiry: bool
     is_foreign: Callable[[int, bytes], bool]
-    watch: Watch
+    on_source_moved: Callable[[int], None]
 
 
-class DatabasePass:
-    """Use as a context: connections are made on entry and closed on exit."""
+def open_pass(
+    context: PassContext,
+    task: Task,
+    poller: Poller,
+    totals: Totals,
+    on_settled: Callable[[Task, SettledPages], None],
+) -> Pipeline:
+    """Connects to the shard and to every primary of the target; the pipeline has not begun yet.
 
-    def __init__(self, context: PassContext) -> None:
-        self._context = context
-        self._stack = contextlib.ExitStack()
+    Raises:
+        ServerAway: A server cannot be reached now.
+        ServerError: One refuses us.
+    """
+    with contextlib.ExitStack() as stack:
+        work = _Opening(context, task, stack)
+        pipeline = work.pipeline(poller, totals, lambda pages: on_settled(task, pages))
+        stack.pop_all()  # from here on the pipeline closes them
+        return pipeline
 
-    def __enter__(self) -> DatabasePass:
-        try:
-            self._open()
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._context.watch.use([])
-        self._stack.close()
+class _Opening:
+    """Puts one pipeline together; what it opened is closed by ``stack`` if that fails."""
 
-    def run(
-        self, cursor: str, on_settled: Callable[[SettledPages], None], on_turn: Callable[[], None]
-    ) -> None:
-        """As ``Pipeline.run``."""
-        self._pipeline.run(cursor, on_settled, on_turn)
+    def __init__(self, context: PassContext, task: Task, stack: contextlib.ExitStack) -> None:
+        self._context, self._task, self._stack = context, task, stack
+        self._settings, self._sides = context.settings, context.sides
+        self._target_database = self._settings.selection.target_database(task.database)
 
-    def _open(self) -> None:
-        context = self._context
-        settings, sides = context.settings, context.sides
-        target_database = settings.selection.target_database(context.database)
-        source = self._session(sides.session("source", context.database))
-        target = self._session(sides.session("target", target_database))
-        plan = sides.plan_for(source)
-        relay = make_relay(self._relay_config(plan, source))
+    def pipeline(
+        self, poller: Poller, totals: Totals, on_settled: Callable[[SettledPages], None]
+    ) -> Pipeline:
+        settings, sides, task = self._settings, self._sides, self._task
+        source = sides.session("source", task.database, task.shard)
+        self._stack.callback(source.close)
+        lanes = Lanes(self._connect)
+        self._stack.callback(lanes.close)
+        slots = self._open_lanes(lanes)
+        plan = sides.plan_for(task.shard, source)
+        limits = BigKeyLimits(settings.big_key_bytes, settings.big_key_members)
+        relay = make_relay(self._relay_config(plan, source, len(lanes), slots, limits))
         errands = Errands(relay)
-        slow = SlowPath(relay, errands, self._rules(plan, target_database))
-        probes = self._probes()
-        context.watch.database = context.database
-        context.watch.use(probes)
-        self._pipeline = Pipeline(
-            Channel(source),
-            Channel(target),
+        redirects = Redirects(
             relay,
-            errands,
-            slow,
-            Flow(settings.batch),
-            context.watch.pace,
-            probes,
-            batch=settings.batch,
-            source_ahead_ms=None if sides.absolute else sides.source_ahead_ms,
+            lanes,
+            settings.target_map,
+            self._context.on_source_moved if sides.source.cluster else None,
         )
-        context.watch.pace.begin_pass()
+        parts = Parts(
+            source=Channel(source),
+            lanes=lanes,
+            relay=relay,
+            errands=errands,
+            slow=SlowPath(relay, errands, redirects, self._rules(plan, limits)),
+            flow=Flow(settings.batch, measured=limits.look_bytes > 0, round_trip_ms=_round_trip_ms(source)),
+            pace=self._context.pace,
+            poller=poller,
+        )
+        ahead_ms = None if sides.absolute else sides.source_shards[task.shard].ahead_ms
+        return Pipeline(
+            parts, batch=settings.batch, source_ahead_ms=ahead_ms, totals=totals, on_settled=on_settled
+        )
 
-    def _session(self, session: Session) -> Session:
-        self._stack.callback(session.close)
-        return session
+    def _open_lanes(self, lanes: Lanes) -> bytes:
+        """One lane for each primary of the target; gives each slot's lane."""
+        target = self._sides.target
+        if not target.cluster:
+            lanes.open(_place(target.endpoint(target.shards[0].id)))
+            return b""
+        by_shard = {shard.id: lanes.open(_place(target.endpoint(shard.id))) for shard in target.shards}
+        return slot_table(target.topology, by_shard)
 
-    def _probes(self) -> list[Probe]:
-        """One each, even with the guard off: the display shows latencies, and evictions must be noticed."""
-        every_s = 0.01 if self._context.settings.max_latency_ms else 0.2
-        probes = []
-        for side in ("source", "target"):
-            session = self._session(self._context.sides.session(side))
-            probes.append(Probe(session, every_s))
-        return probes
+    def _connect(self, place: Place) -> Channel:
+        target = self._sides.target
+        seed = target.endpoint(target.shards[0].id)
+        endpoint = seed.at(*place) if target.cluster else seed
+        return Channel(self._sides.session_at(endpoint, "target", self._target_database))
 
-    def _relay_config(self, plan: PayloadPlan, source: Session) -> RelayConfig:
-        context = self._context
+    def _relay_config(
+        self, plan: PayloadPlan, source: Session, lanes: int, slots: bytes, limits: BigKeyLimits
+    ) -> RelayConfig:
+        context, task = self._context, self._task
         settings, sides = context.settings, context.sides
-        selection = settings.selection
+        selection, shard = settings.selection, sides.source_shards[task.shard]
         # What INFO says of expiries can only spare us the question where we may write a key again.
-        spare = not context.ask_expiry and not context.comparing and settings.on_conflict in (None, "replace")
+        spare = not context.ask_expiry and not task.comparing and settings.on_conflict in (None, "replace")
         # An empty glob matches the empty name alone, but an empty MATCH is left out of a relay's SCAN.
         single_glob = len(selection.match) == 1 and selection.match[0] and not selection.exclude
         return RelayConfig(
-            actions=EVERY_KEY_ASIDE if context.comparing else plan.actions,
+            actions=EVERY_KEY_ASIDE if task.comparing else plan.actions,
             wanted=wanted_types(plan, selection.types),
             source_version=plan.source.rdb_version,
             target_version=plan.target_version,
             resign_mask=resign_mask(plan.source.rdb_version, plan.target_version),
-            expiry=ExpiryMode.NONE if spare and not sides.expires(context.database) else sides.expiry_mode,
-            clock_offset_ms=sides.clock_offset_ms,
+            expiry=ExpiryMode.NONE
+            if spare and not sides.expires(task.shard)
+            else sides.expiry_mode(task.shard),
+            clock_offset_ms=shard.clock_offset_ms,
             absolute=sides.absolute,
             replace=settings.on_conflict in (None, "replace"),
             hints=_hint_mode(source) if settings.keep_eviction_hints else HintMode.NONE,
@@ -141,6 +180,10 @@ class DatabasePass:
             scan_type=selection.types[0].encode() if len(selection.types) == 1 else b"",
             key_filter=None if single_glob else selection.key_filter(),
             short_bytes=self._short_bytes(source),
+            lanes=lanes,
+            slots=slots,
+            wanted_slots=b"" if task.slots is None else bytes(slot in task.slots for slot in range(SLOTS)),
+            look_bytes=_look_bytes(source, limits),
             payload_bytes_max=min(PAYLOAD_BYTES_MAX, sides.target_bulk_bytes_max),
         )
 
@@ -150,26 +193,56 @@ class DatabasePass:
         Not with eviction hints: it touches a key that is then asked about again.
         """
         context = self._context
-        if context.comparing or context.settings.keep_eviction_hints or IMPLEMENTATION != "compiled":
+        if self._task.comparing or context.settings.keep_eviction_hints or IMPLEMENTATION != "compiled":
             return 0
         reply = source.call("GETRANGE", RESERVED_PREFIX + b"none", 0, 0)
-        return SHORT_BYTES if isinstance(reply, bytes) else 0
+        elsewhere = isinstance(reply, ReplyError) and reply.code in ("MOVED", "ASK")
+        return SHORT_BYTES if isinstance(reply, bytes) or elsewhere else 0
 
-    def _rules(self, plan: PayloadPlan, target_database: int) -> Rules:
-        context = self._context
-        settings = context.settings
+    def _rules(self, plan: PayloadPlan, limits: BigKeyLimits) -> Rules:
+        context, task = self._context, self._task
+        settings, sides = self._settings, self._sides
         return Rules(
             plan=plan,
-            database=context.database,
+            database=task.database,
             on_conflict=settings.on_conflict or "replace",
             delete_vanished=settings.on_conflict == "replace",
             drop_field_expiry=settings.drop_field_expiry,
-            comparing=context.comparing,
+            comparing=task.comparing,
             types=settings.selection.types,
-            target_bulk_bytes_max=context.sides.target_bulk_bytes_max,
-            clock_offset_ms=context.sides.clock_offset_ms,
-            is_foreign=lambda key: context.is_foreign(target_database, key),
+            target_bulk_bytes_max=sides.target_bulk_bytes_max,
+            clock_offset_ms=sides.source_shards[task.shard].clock_offset_ms,
+            is_foreign=lambda key: context.is_foreign(self._target_database, key),
+            big_keys=limits,
         )
+
+
+def _place(endpoint: Endpoint) -> Place:
+    return (endpoint.unix_path or endpoint.host, endpoint.port)
+
+
+def _round_trip_ms(session: Session) -> float:
+    """The fastest of a few PINGs."""
+    found = []
+    for _ in range(PINGS):
+        began_s = time.perf_counter()
+        session.call("PING")
+        found.append((time.perf_counter() - began_s) * 1000)
+    return min(found)
+
+
+def _look_bytes(source: Session, limits: BigKeyLimits) -> int:
+    """Raises ServerError where MEMORY USAGE is refused: without it a giant would be dumped unasked."""
+    if not limits.look_bytes:
+        return 0
+    reply = source.call("MEMORY", "USAGE", RESERVED_PREFIX + b"none", "SAMPLES", 1)
+    if isinstance(reply, ReplyError) and reply.code not in ("MOVED", "ASK"):
+        raise ServerError(
+            "source",
+            f"The source does not tell how big its keys are: {reply.message.rstrip('.')}.",
+            "Allow MEMORY USAGE, or dump every key in one go, however big, with --big-key-bytes 0.",
+        )
+    return limits.look_bytes
 
 
 def _hint_mode(source: Session) -> HintMode:

@@ -1,7 +1,7 @@
-"""One shard's database to the target: the loop that moves bytes between two sockets and a relay.
+"""One shard's database to the target: moves bytes between its sockets and a relay.
 
 Everything that decides is elsewhere: the relay (what to send), the flow (how much at once), the pace (how fast),
-the slow path (keys that need a decision). Here are the sockets, the probes and the clock.
+the slow path (keys that need a decision). Here are the sockets and the clock; the crew turns many of these.
 """
 
 from __future__ import annotations
@@ -12,27 +12,23 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyferry.copy.errands import Errands
+from keyferry.copy.errands import SOURCE, Errands
 from keyferry.copy.flow import TARGET_BACKLOG_BYTES_MAX, Flow
-from keyferry.copy.info import info_number, keyspace, parse_info
+from keyferry.copy.lanes import Lanes
 from keyferry.copy.pace import Pace
-from keyferry.copy.probe import Probe
+from keyferry.copy.poller import Poller
+from keyferry.copy.proof import ExpiryMoved, ExpiryProof
 from keyferry.copy.slowpath import Failure, SlowPath
 from keyferry.model.errors import Side
 from keyferry.transfer.config import ExpiryMode, Settled
 from keyferry.transfer.relay import Relay
 from keyferry.wire.channel import Channel
-from keyferry.wire.resp import Reply
 from keyferry.wire.session import ConnectionLost
 
 RECEIVE_BYTES = 256 * 1024
 POLL_MS = 5
-HOUSE_EVERY_S = 0.005
-SLEPT_S = 0.0002
 SILENCE_S_MAX = 30.0
 """A server that owes replies and sends nothing for so long counts as lost."""
-WAITING_MS = 20.0
-"""A ping that has waited so long counts before it is answered: a server that stands still must not look calm."""
 ANSWERS_WAIT_MAX = 2000
 ANSWERS_WAIT_S_MAX = 0.02
 """Target replies are mere acknowledgements: we need not wake up for each handful of them."""
@@ -41,9 +37,8 @@ UNSETTLED_KEYS_MAX = 200_000
 HELD_BYTES_MAX = 8 << 20
 """Payloads that wait for a decision; above it no more keys are asked for."""
 
-
-class ExpiryMoved(Exception):
-    """Keys of the database expire after all; the pages since are fetched again with their expiry."""
+Totals = Callable[[], tuple[int, int, int]]
+"""Of all pipelines that run beside each other: keys and payload bytes that came, keys that are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,49 +50,82 @@ class SettledPages:
     notes: Counter[str]
 
 
+@dataclass(slots=True)
+class Parts:
+    """What a pipeline is put together from."""
+
+    source: Channel
+    lanes: Lanes
+    relay: Relay
+    errands: Errands
+    slow: SlowPath
+    flow: Flow
+    pace: Pace
+    poller: Poller
+
+
 class Pipeline:
-    """Runs one pass over one database. Closes its connections with ``close``."""
+    """Runs one pass over one shard's database, turn by turn, from ``begin`` until it is ``done``."""
 
     def __init__(
         self,
-        source: Channel,
-        target: Channel,
-        relay: Relay,
-        errands: Errands,
-        slow: SlowPath,
-        flow: Flow,
-        pace: Pace,
-        probes: list[Probe],
+        parts: Parts,
         *,
         batch: int,
         source_ahead_ms: float | None,
+        totals: Totals,
+        on_settled: Callable[[SettledPages], None],
     ) -> None:
-        """Args: source_ahead_ms: The source's clock minus ours, where the target takes no absolute expiries."""
-        self._source, self._target = source, target
-        self._relay, self._errands, self._slow = relay, errands, slow
-        self._flow, self._pace, self._probes = flow, pace, probes
+        """
+        Args:
+            source_ahead_ms: The source's clock minus ours, where the target takes no absolute expiries.
+            on_settled: Called for pages that the target has acknowledged, in order.
+        """
+        self._source, self._lanes = parts.source, parts.lanes
+        self._relay, self._errands, self._slow = parts.relay, parts.errands, parts.slow
+        self._flow, self._pace, self._poller = parts.flow, parts.pace, parts.poller
+        self._totals, self._on_settled = totals, on_settled
         self._view = memoryview(bytearray(RECEIVE_BYTES))
-        self._poll = select.poll()
-        self._watched: dict[int, int] = {}
-        self._polled_s = time.monotonic()
-        self._heard: dict[Side, float] = {"source": time.monotonic(), "target": time.monotonic()}
+        now = time.monotonic()
+        self._heard_source = self._heard_target = now
+        self._heard: list[float] = [now] * len(self._lanes)
         self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
         self._source_ahead_ms = source_ahead_ms
         self._settled_pages = 0
-        self._unproven: list[bytes] = []
-        """RESTOREs of keys whose expiry was not asked for; they wait until INFO proves that none had one."""
-        self._proven_bytes = 0
-        self._asking = False
-        self._expired_keys: int | None = None
+        unsure = self._relay.config.expiry == ExpiryMode.NONE
+        self._proof = ExpiryProof(self._errands, self._lanes, self._collect) if unsure else None
+        self._backlog_bytes = 0
 
-    def run(
-        self, cursor: str, on_settled: Callable[[SettledPages], None], on_turn: Callable[[], None]
-    ) -> None:
-        """Copies from ``cursor`` to the end.
+    def begin(self, cursor: str) -> None:
+        """Copies from ``cursor``."""
+        if self._proof:
+            self._proof.begin()
+        self._relay.scan(cursor.encode())
+        self._send()
+        self._listen(time.monotonic())
 
-        Args:
-            on_settled: Called for pages that the target has acknowledged, in order.
-            on_turn: Called every few milliseconds; ends the run by raising.
+    @property
+    def relay(self) -> Relay:
+        return self._relay
+
+    @property
+    def done(self) -> bool:
+        relay = self._relay
+        return relay.next_cursor == b"0" and not relay.scan_pending and relay.idle and not len(self._errands)
+
+    @property
+    def buffered(self) -> bool:
+        """TLS holds bytes that poll() does not know of."""
+        return self._source.buffered or any(channel.buffered for channel in self._lanes.channels)
+
+    def concerns(self, ready: dict[int, int]) -> bool:
+        """Whether one of its sockets is among those that poll() named."""
+        return self._source.fileno() in ready or any(
+            channel.fileno() in ready for channel in self._lanes.channels
+        )
+
+    def turn(self, ready: dict[int, int], now: float) -> None:
+        """Takes what came, decides, sends.
 
         Raises:
             ConnectionLost, ServerBusy: Try again from the last settled cursor.
@@ -106,138 +134,103 @@ class Pipeline:
             ProtocolError: A peer does not speak RESP.
         """
         relay = self._relay
-        self._register()
-        if relay.config.expiry == ExpiryMode.NONE:
-            self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], self._first_look)
-        relay.scan(cursor.encode())
-        house_s = 0.0
-        while True:
-            now = self._turn()
-            for aside in relay.take_asides():
-                self._slow.take(aside)
-            for token, data, mark in relay.take_raw():
-                self._errands.answer(token, data, mark)
-            self._ask()
-            settled = relay.take_settled()
-            if settled is not None:
-                self._settle(settled, on_settled)
-            if relay.next_cursor == b"0" and not relay.scan_pending and relay.idle and not len(self._errands):
-                return
-            if now >= house_s:
-                house_s = now + HOUSE_EVERY_S
-                self._keep_house(now)
-                on_turn()
+        self._receive(ready, now)
+        for aside in relay.take_asides():
+            self._slow.take(aside)
+        for token, data, marks in relay.take_raw():
+            self._errands.answer(token, data, marks)
+        self._slow.turn(now)
+        self._ask(now)
+        settled = relay.take_settled()
+        if settled is not None:
+            self._settle(settled)
+        self._send()
+        self._listen(now)
 
     def close(self) -> None:
-        self._source.close()
-        self._target.close()
-
-    def _register(self) -> None:
-        self._poll.register(self._source.fileno(), select.POLLIN)
-        self._poll.register(self._target.fileno(), select.POLLIN)
-        for probe in self._probes:
-            self._poll.register(probe.fileno(), select.POLLIN)
+        for channel in (self._source, *self._lanes.channels):
+            self._poller.forget(channel.fileno())
+            channel.close()
 
     # Bytes
 
-    def _turn(self) -> float:
-        """Sends and receives what can be; returns the time at which it looked."""
-        relay, source, target = self._relay, self._source, self._target
+    def _receive(self, ready: dict[int, int], now: float) -> None:
+        source = self._source
+        # The bytes to come are an estimate: what is there below the low water mark is read a little later.
+        late = now - self._heard_source > POLL_MS / 1000 and self._backlog_bytes <= TARGET_BACKLOG_BYTES_MAX
+        if late or source.buffered or ready.get(source.fileno(), 0) & ~select.POLLOUT:
+            count = source.receive(self._view)
+            if count:
+                ahead_ms = self._source_ahead_ms
+                clock_ms = 0 if ahead_ms is None else int(time.time() * 1000 + ahead_ms)
+                self._relay.feed_source(self._view[:count], clock_ms)
+                self._heard_source = now
+        for lane, channel in enumerate(self._lanes.channels):
+            if channel.buffered or ready.get(channel.fileno(), 0) & ~select.POLLOUT:
+                count = channel.receive(self._view)
+                if count:
+                    self._relay.feed_target(self._view[:count], lane)
+                    self._heard[lane] = self._heard_target = now
+
+    def _send(self) -> None:
+        relay, source = self._relay, self._source
         if relay.source_out_bytes:
             source.queue(relay.take_source())
         if source.out_bytes:
             source.flush()
         if relay.target_out_bytes:
-            self._take_target()
-        if target.out_bytes:
-            target.flush()
-        now = time.monotonic()
-        backlog = target.out_bytes > TARGET_BACKLOG_BYTES_MAX
+            self._collect()
+        backlog_bytes = 0
+        for channel in self._lanes.channels:
+            if channel.out_bytes:
+                channel.flush()
+                backlog_bytes += channel.out_bytes
+        self._backlog_bytes = backlog_bytes + (self._proof.held_bytes if self._proof else 0)
+
+    def _collect(self) -> None:
+        relay = self._relay
+        for lane, channel in enumerate(self._lanes.channels):
+            if relay.lane_out_bytes(lane):
+                commands = relay.take_target(lane)
+                if self._proof:
+                    self._proof.hold(lane, commands)
+                else:
+                    channel.queue(commands)
+
+    def _listen(self, now: float) -> None:
+        """Says what to be woken for."""
+        relay, source = self._relay, self._source
+        backlog = self._backlog_bytes > TARGET_BACKLOG_BYTES_MAX
         source.wake_at(self._flow.wake_bytes(relay))
+        self._poller.watch(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
         lazy = relay.storing_keys < ANSWERS_WAIT_MAX and relay.fetching_keys and not len(self._errands)
         # Not for long: behind a slow source too few would come together, and the target would look dead.
-        lazy = lazy and now - self._heard["target"] < ANSWERS_WAIT_S_MAX
-        self._watch(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
-        self._watch(target.fileno(), target.wants | (0 if lazy else select.POLLIN))
-        buffered = source.buffered or target.buffered
-        before = time.monotonic()
-        ready = dict(self._poll.poll(0 if buffered else POLL_MS))
-        after = time.monotonic()
-        # Had a probe's answer been there before, poll() would not have slept; had it not slept, the answer may
-        # have come at any time since it last returned: then the earliest is taken.
-        came = after if after - before > SLEPT_S else self._polled_s
-        self._polled_s = after
-        # The bytes to come are an estimate: what is there below the low water mark is read a little later.
-        late = not backlog and now - self._heard["source"] > POLL_MS / 1000
-        if late or source.buffered or ready.get(source.fileno(), 0) & ~select.POLLOUT:
-            self._receive_source(now)
-        if target.buffered or ready.get(target.fileno(), 0) & ~select.POLLOUT:
-            self._receive_target(now)
-        for probe in self._probes:
-            if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
-                probe.read(came)
-        return now
+        lazy = lazy and now - self._heard_target < ANSWERS_WAIT_S_MAX
+        events = 0 if lazy else select.POLLIN
+        for channel in self._lanes.channels:
+            self._poller.watch(channel.fileno(), channel.wants | events)
 
-    def _take_target(self) -> None:
-        commands = self._relay.take_target()
-        if not commands:
-            return
-        if self._relay.config.expiry == ExpiryMode.NONE:
-            self._unproven.append(commands)
-        else:
-            self._target.queue(commands)
+    def check_silence(self, now: float) -> None:
+        """Raises ConnectionLost when a server has owed replies for too long."""
+        relay, owed = self._relay, self._errands.owed
+        owes = relay.fetching_keys or relay.scan_pending or owed[SOURCE]
+        if not owes or self._backlog_bytes:
+            self._heard_source = now
+        self._raise_if_silent("source", now - self._heard_source)
+        while len(self._heard) < len(self._lanes):
+            self._heard.append(now)
+        for lane in range(len(self._lanes)):
+            if not (relay.lane_storing(lane) or owed[lane]) or (self._proof and self._proof.holds(lane)):
+                self._heard[lane] = now
+            self._raise_if_silent("target", now - self._heard[lane])
 
-    @property
-    def _backlog_bytes(self) -> int:
-        """What waits to be sent to the target."""
-        return self._target.out_bytes + self._relay.target_out_bytes + sum(map(len, self._unproven))
-
-    def _watch(self, descriptor: int, events: int) -> None:
-        if self._watched.get(descriptor) != events:
-            self._watched[descriptor] = events
-            self._poll.modify(descriptor, events)
-
-    def _keep_house(self, now: float) -> None:
-        """What need not be done in every turn: probes, the guard's samples, dead servers."""
-        for probe in self._probes:
-            probe.turn(now)
-            self._watch(probe.fileno(), probe.events)
-            for sample in probe.take_samples():
-                self._pace.guard.sample(sample)
-            if (waiting_ms := probe.waiting_ms(now)) > WAITING_MS:
-                self._pace.guard.sample(waiting_ms)
-        self._check_silence(now)
-
-    def _receive_source(self, now: float) -> None:
-        count = self._source.receive(self._view)
-        if count:
-            ahead_ms = self._source_ahead_ms
-            clock_ms = 0 if ahead_ms is None else int(time.time() * 1000 + ahead_ms)
-            self._relay.feed_source(self._view[:count], clock_ms)
-            self._heard["source"] = now
-
-    def _receive_target(self, now: float) -> None:
-        count = self._target.receive(self._view)
-        if count:
-            self._relay.feed_target(self._view[:count])
-            self._heard["target"] = now
-
-    def _check_silence(self, now: float) -> None:
-        relay = self._relay
-        owing: dict[Side, bool] = {
-            "source": bool(relay.fetching_keys or relay.scan_pending or self._errands.owed["source"])
-            and self._target.out_bytes == 0,
-            "target": bool(relay.storing_keys or self._errands.owed["target"]) and not self._unproven,
-        }
-        for side, owes in owing.items():
-            if not owes:
-                self._heard[side] = now
-            elif now - self._heard[side] > SILENCE_S_MAX:
-                raise ConnectionLost(side, f"The {side} has not answered for {SILENCE_S_MAX:g} s.")
+    def _raise_if_silent(self, side: Side, seconds: float) -> None:
+        if seconds > SILENCE_S_MAX:
+            raise ConnectionLost(side, f"The {side} has not answered for {SILENCE_S_MAX:g} s.")
 
     # What to ask for
 
-    def _ask(self) -> None:
+    def _ask(self, now: float) -> None:
         relay = self._relay
         more = not relay.scan_pending and relay.next_cursor not in (b"", b"0")
         if (
@@ -247,53 +240,22 @@ class Pipeline:
         ):
             relay.scan(relay.next_cursor)
         if relay.queued_keys and self._errands.held_bytes < HELD_BYTES_MAX:
-            self._fetch()
-        self._prove_expiry()
+            self._fetch(now)
+        if self._proof:
+            self._proof.ask()
 
-    def _fetch(self) -> None:
-        relay = self._relay
-        allowance = self._pace.allowance(
-            time.monotonic(), relay.fetched_keys, relay.fetched_bytes, relay.fetching_keys
-        )
-        wanted = self._flow.wants_fetch(relay, self._backlog_bytes, allowance)
-        if wanted:
-            self._pace.spend(relay.fetch(wanted))
-
-    # Copying without asking for expiries: nothing is sent before INFO proves that no key had one
-
-    def _prove_expiry(self) -> None:
-        """Looks at INFO behind the DUMPs whose RESTOREs wait; one look at a time."""
-        if self._asking or not self._unproven:
+    def _fetch(self, now: float) -> None:
+        relay, flow = self._relay, self._flow
+        allowance = self._pace.allowance(now, *self._totals())
+        wanted = flow.wants_fetch(relay, self._backlog_bytes + relay.target_out_bytes, allowance)
+        if not wanted:
             return
-        self._asking = True
+        before_bytes = relay.dumping_bytes
+        asked = relay.fetch(wanted, flow.dump_bytes(relay, now))
+        flow.dumps(relay.dumping_bytes - before_bytes)
+        self._pace.spend(asked)
 
-        def then(replies: list[Reply]) -> None:
-            if self._expiry_moved(replies):
-                raise ExpiryMoved
-            self._asking = False
-            mark = self._errands.mark
-            self._take_target()
-            waiting = b"".join(self._unproven)
-            proven = mark - self._proven_bytes
-            self._target.queue(waiting[:proven])
-            self._proven_bytes = mark
-            self._unproven = [waiting[proven:]] if len(waiting) > proven else []
-
-        self._errands.ask("source", [("INFO", "keyspace"), ("INFO", "stats")], then)
-
-    def _first_look(self, replies: list[Reply]) -> None:
-        self._expired_keys = _expired_keys(replies)
-        if self._expired_keys is None:
-            raise ExpiryMoved
-
-    def _expiry_moved(self, replies: list[Reply]) -> bool:
-        """Whether any key expires now, or one has expired since the pass began."""
-        spaces = keyspace(parse_info(replies[0])) if isinstance(replies[0], bytes) else None
-        if spaces is None or any(space.expires for space in spaces.values()):
-            return True
-        return _expired_keys(replies) != self._expired_keys
-
-    def _settle(self, settled: Settled, on_settled: Callable[[SettledPages], None]) -> None:
+    def _settle(self, settled: Settled) -> None:
         failures: list[Failure] = []
         notes: Counter[str] = Counter()
         self._settled_pages += len(settled.pages)
@@ -301,12 +263,7 @@ class Pipeline:
             its_failures, its_notes = self._slow.take_page(page)
             failures += its_failures
             notes += its_notes
-        on_settled(SettledPages(settled, failures, notes))
+        self._on_settled(SettledPages(settled, failures, notes))
 
 
-def _expired_keys(replies: list[Reply]) -> int | None:
-    return (
-        info_number(parse_info(replies[1]), "stats", "expired_keys")
-        if isinstance(replies[1], bytes)
-        else None
-    )
+__all__ = ["ExpiryMoved", "Parts", "Pipeline", "SettledPages"]

@@ -11,6 +11,7 @@ from keyferry.copy.safety import refuse_same_server
 from keyferry.copy.settings import CopySettings
 from keyferry.model.keys import is_reserved
 from keyferry.model.methods import Method
+from keyferry.payload.plan import PayloadPlan
 from keyferry.wire.session import Session
 
 SAMPLE_PAGES = 10
@@ -60,12 +61,15 @@ def plan_copy(settings: CopySettings) -> CopyPlan:
     """
     sides = Sides(settings)
     sides.open()
-    refuse_same_server(sides.source_identity, sides.target_identity)
+    refuse_same_server(sides.source_run_ids, sides.target_run_ids)
     databases = sides.databases()
     sample = _Sample()
+    shards = sides.source.shards
+    pages = max(1, SAMPLE_PAGES // len(shards))
     for database in databases:
-        with sides.session("source", database) as session:
-            _look(session, sides, settings, sample)
+        for shard in shards[:SAMPLE_PAGES]:
+            with sides.session("source", database, shard.id) as session:
+                _look(session, sides.plan_for(shard.id, session), settings, sample, pages)
     share = sample.selected / sample.seen if sample.seen else 1.0
     keys = round(sides.total_keys(databases) * share)
     average = sample.payload_bytes / sample.dumped if sample.dumped else 0.0
@@ -82,12 +86,11 @@ def plan_copy(settings: CopySettings) -> CopyPlan:
     )
 
 
-def _look(session: Session, sides: Sides, settings: CopySettings, sample: _Sample) -> None:
+def _look(session: Session, plan: PayloadPlan, settings: CopySettings, sample: _Sample, pages: int) -> None:
     selection = settings.selection
-    plan = sides.plan_for(session)
     passes = selection.key_filter()
     cursor: bytes = b"0"
-    for _ in range(SAMPLE_PAGES):
+    for _ in range(pages):
         reply = session.call("SCAN", cursor, "COUNT", SAMPLE_PAGE_KEYS)
         if not isinstance(reply, list) or not isinstance(reply[0], bytes) or not isinstance(reply[1], list):
             return

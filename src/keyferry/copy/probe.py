@@ -25,14 +25,26 @@ BASELINE_PINGS_MIN = 3
 
 _PING = encode_command("PING")
 _LOOK = encode_commands([("PING",), ("INFO", "stats"), ("INFO", "memory")])
+_NODES = encode_command("CLUSTER", "NODES")
+_INFOS = 3
 
 
 class Probe:
     """One server's probe: ``turn`` sends what is due, ``read`` takes what came."""
 
-    def __init__(self, session: Session, ping_every_s: float = PING_EVERY_S) -> None:
-        """Measures the idle latency first (up to ``BASELINE_PINGS`` round trips), then hands the socket to poll()."""
+    def __init__(
+        self, session: Session, ping_every_s: float = PING_EVERY_S, *, shard: str = "0", cluster: bool = False
+    ) -> None:
+        """Measures the idle latency first (up to ``BASELINE_PINGS`` round trips), then hands the socket to poll().
+
+        Args:
+            cluster: Ask for CLUSTER NODES as well.
+        """
         self.side: Side = session.side
+        self.shard = shard
+        self.nodes: bytes | None = None
+        """Its last answer to CLUSTER NODES; None while there is none, or where it is forbidden."""
+        self._cluster = cluster
         self._every_s = ping_every_s
         self.baseline_ms = _baseline_ms(session)
         self._channel = Channel(session)
@@ -40,7 +52,7 @@ class Probe:
         self._view = memoryview(bytearray(65536))
         self._sent_s = -1.0
         self._info_s = 0.0
-        self._expected = 0
+        self._expected = self._asked = 0
         self._recent: list[float] = []
         self.added_ms: list[float] = []
         self.info: Info = {}
@@ -67,8 +79,10 @@ class Probe:
             if look:
                 self._info_s = now_s
             self._channel.queue(_LOOK if look else _PING)
+            if look and self._cluster:
+                self._channel.queue(_NODES)
             self._channel.flush()
-            self._expected = 3 if look else 1
+            self._expected = self._asked = _INFOS + self._cluster if look else 1
             self._sent_s = now_s
 
     def waiting_ms(self, now_s: float) -> float:
@@ -97,11 +111,13 @@ class Probe:
             return
         if not self._expected:
             raise ProtocolError(f"The {self.side} sent a reply that nothing asked for.")
-        first = reply == b"PONG" or not isinstance(reply, bytes)
-        if first:
+        place = self._asked - self._expected
+        if place == 0:
             added = max(0.0, (came_s - self._sent_s) * 1000 - self.baseline_ms)
             self.added_ms.append(added)
             self._recent = [*self._recent[-SHOWN_SAMPLES + 1 :], added]
+        elif place >= _INFOS:
+            self.nodes = reply if isinstance(reply, bytes) else None
         elif isinstance(reply, bytes):
             self.info.update(parse_info(reply))
         self._expected -= 1

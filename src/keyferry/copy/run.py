@@ -1,44 +1,45 @@
-"""A whole copy: look, go over every database, survive what breaks, say what happened.
+"""A whole copy: look, go over every shard and database, survive what breaks, say what happened.
 
-    open both sides -> safety -> checkpoint -> for each shard and database: pipeline until done -> functions -> report
+    open both sides -> safety -> checkpoint -> all pipelines until done -> slots that moved -> functions -> report
 
 A pipeline that breaks is made anew at the last settled cursor. A server that is another process than before makes
-every cursor void (SCAN's order hangs on a seed of the process), so the keys are gone over again by comparison.
+every cursor void (SCAN's order hangs on a seed of the process), so its keys are gone over again: of a standalone
+server and of the target by comparison, of a source that is a cluster by slot.
 """
 
 from __future__ import annotations
 
+import contextlib
 import time
 
+from keyferry.copy.books import Books
 from keyferry.copy.connect import Sides, evicted_keys
-from keyferry.copy.failures import FailureLog
+from keyferry.copy.crew import Crew
+from keyferry.copy.deployment import Deployment
 from keyferry.copy.functions import copy_functions
-from keyferry.copy.passes import DatabasePass, PassContext
+from keyferry.copy.meeting import Meeting
+from keyferry.copy.passes import PassContext, Task
 from keyferry.copy.pipeline import ExpiryMoved, SettledPages
 from keyferry.copy.plan import CopyPlan, plan_copy
+from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
-from keyferry.copy.safety import (
-    all_keys,
-    foreign_keys,
-    refuse_foreign,
-    refuse_merged,
-    refuse_other_policy,
-    refuse_same_server,
-)
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
-from keyferry.journal.state import Checkpoint, Position, State, state_name
+from keyferry.journal.state import State, state_name
 from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
-from keyferry.telemetry.progress import Observer, Teller
-from keyferry.telemetry.report import CopyReport, Counts
-from keyferry.wire.session import Session
+from keyferry.model.topology import Topology, merge, parse_nodes, slots_text
+from keyferry.telemetry.progress import Observer, ShardProgress, Teller
+from keyferry.telemetry.report import CopyReport
 
 __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 
-SAVE_EVERY_S = 0.5
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 2.0
+LOOK_AT_SLOTS_EVERY_S = 1.0
+OPEN_SLOTS_PAUSE_S = 0.5
+PROBED_AT_ONCE = 8
+"""With more servers than this each is asked less often: the probes are not to become the load."""
 
 
 def copy_name(settings: CopySettings) -> str:
@@ -80,233 +81,238 @@ class _Run:
         self, settings: CopySettings, state: State, observe: Observer, tell: Teller, stop: StopFlag
     ) -> None:
         self._settings, self._state, self._tell, self._stop = settings, state, tell, stop
-        self._counts = Counts()
-        self._began_s = time.monotonic()
-        self._began_cpu_s = time.process_time()
-        self._saved_s = self._began_s
-        self._settlings = 0
-        self._trouble_s: float | None = None
-        """Since when nothing has been settled because a server is away."""
-        self._dirty = False
-        loaded = state.load()
-        self._resumed = self._begun = loaded is not None
-        self._checkpoint = loaded or Checkpoint(on_conflict=settings.on_conflict)
-        self._earlier = _counts_of(self._checkpoint)
-        self._earlier_s = self._checkpoint.seconds
-        self._failures = FailureLog(
-            settings.failures_file, (loaded.failures_file, loaded.failures_bytes) if loaded else None
-        )
+        self._books = Books(settings, state)
         self._watch = Watch(settings, observe)
         self._sides = Sides(settings, self._check_stop)
+        self._meeting = Meeting(
+            settings, state, self._books, self._sides, self._watch, tell, self._check_stop
+        )
+        self._databases: list[int] = []
+        self._began_cpu_s = time.process_time()
+        self._trouble_s: float | None = None
+        """Since when nothing has been settled because a server is away."""
+        self._slots_looked_s = 0.0
         self._ask_expiry = False
 
     def run(self) -> CopyReport:
-        databases = self._meet()
+        books, watch = self._books, self._watch
+        self._databases = self._meeting.first()
         self._began_cpu_s = time.process_time()
-        self._watch.begin(
-            self._sides.total_keys(databases), self._earlier.scanned if not self._checkpoint.comparing else 0
+        watch.begin(
+            self._sides.total_keys(self._databases),
+            0 if books.checkpoint.comparing else books.earlier.scanned,
+            self._shards(),
         )
         try:
-            # Each again when a server turns out to be another process than the one that was copied to or from.
-            while left := [database for database in databases if not self._position(database).done]:
-                self._copy_database(left[0])
+            self._copy()
             functions = self._copy_functions()
-            with self._sides.session("target") as target:
-                self._watch.evictions(evicted_keys(target))
+            self._last_look()
         finally:
-            self._save(force=True)
-            self._watch.close()
+            books.save(force=True)
+            watch.close()
+        now = time.monotonic()
         return CopyReport(
-            run=self._counts,
-            total=self._total(),
-            resumed=self._resumed,
-            seconds=time.monotonic() - self._began_s,
-            total_seconds=self._earlier_s + time.monotonic() - self._began_s,
-            throttled_seconds=self._watch.pace.throttled_s,
-            notes=self._checkpoint.notes,
+            run=books.counts,
+            total=books.total(),
+            resumed=books.resumed,
+            seconds=books.seconds(now),
+            total_seconds=books.total_seconds(now),
+            throttled_seconds=watch.pace.throttled_s,
+            notes=books.checkpoint.notes,
             cpu_seconds=time.process_time() - self._began_cpu_s,
             functions=functions,
         )
 
-    # Meeting the servers
-
-    def _meet(self) -> list[int]:
-        """The first look of this run: safety, and whether the checkpoint belongs to these processes.
-
-        Returns the source's databases that are copied.
-        """
-        sides, checkpoint = self._sides, self._checkpoint
-        sides.open()
-        refuse_same_server(sides.source_identity, sides.target_identity)
-        databases = sides.databases()
-        refuse_merged(databases, self._settings.selection)
-        if self._resumed:
-            refuse_other_policy(checkpoint.on_conflict, self._settings.on_conflict)
-            self._tell(f"Going on with an earlier run of this copy, {self._earlier.scanned:,} keys in.")
-            self._recognise()
-        else:
-            self._state.discard()
-        self._look_at_target(
-            [database for database in databases if _position_name(database) not in checkpoint.positions]
-        )
-        for database in databases:
-            self._position(database)
-        self._belongs_now()
-        # From here on what the target holds may be ours: a checkpoint before this moment would say so of foreign keys.
-        self._begun = True
-        self._save(force=True)
-        self._watch.evictions(sides.evicted_keys)
-        return databases
-
-    def _look_at_target(self, databases: list[int]) -> None:
-        """What it holds before we write to it: refused, remembered, or to be replaced. Args: the source's."""
-        if not databases:
-            return
-        targets = sorted({self._settings.selection.target_database(database) for database in databases})
-        with self._sides.session("target") as session:
-            foreign = foreign_keys(session, targets)
-            if self._settings.on_conflict is None:
-                refuse_foreign(foreign)
-            elif foreign and self._settings.on_conflict != "replace":
-                self._remember_foreign(session, targets)
-
-    def _remember_foreign(self, session: Session, targets: list[int]) -> None:
-        """Which keys the target holds before we write: the only ones that can be in conflict."""
-        self._tell("Noting the keys that the target holds already.")
-        for database in targets:
-            for keys in all_keys(session, database):
-                self._check_stop()
-                self._state.add_foreign(database, keys)
-
-    def _recognise(self) -> None:
-        """Makes the cursors void when what was copied, or where to go on, cannot be relied on any more."""
-        sides, checkpoint = self._sides, self._checkpoint
-        other = [
-            side
-            for side, now, then in (
-                ("source", sides.source_identity.run_id, checkpoint.source_run_id),
-                ("target", sides.target_identity.run_id, checkpoint.target_run_id),
+    def _shards(self) -> dict[str, ShardProgress]:
+        sides, books = self._sides, self._books
+        found = {}
+        for shard in sides.source.shards:
+            positions = [books.position(shard.id, database) for database in self._databases]
+            found[shard.id] = ShardProgress(
+                sides.source.endpoint(shard.id).location,
+                sides.total_keys(self._databases, shard.id),
+                sum(position.scanned for position in positions if position),
             )
-            if now != then
-        ]
-        if other:
-            reason = f"The {' and the '.join(other)} {'is' if len(other) == 1 else 'are'} another process than before"
-        elif (sides.evicted_keys or 0) > (checkpoint.evicted_keys or 0):
-            reason = "The target has evicted keys meanwhile"
-        else:
-            return
-        self._tell(f"{reason}: going over all keys again by comparison.")
-        checkpoint.positions = {name: Position() for name in checkpoint.positions}
-        checkpoint.comparing = True
-        self._belongs_now()
-        self._watch.forget_evictions()
-        self._save(force=True)
-
-    def _belongs_now(self) -> None:
-        self._checkpoint.source_run_id = self._sides.source_identity.run_id
-        self._checkpoint.target_run_id = self._sides.target_identity.run_id
-        self._checkpoint.evicted_keys = self._sides.evicted_keys
+        return found
 
     # Copying
 
-    def _copy_database(self, database: int) -> None:
-        """One database, through as many pipelines as it takes, until it is done or its cursor is void."""
+    def _copy(self) -> None:
+        """Everything, through as many pipelines as it takes."""
         backoff_s = BACKOFF_S
-        while not self._position(database).done:
-            settlings = self._settlings
+        while True:
+            settlings = self._books.settlings
             try:
-                self._one_pass(database)
+                self._run_tasks(self._tasks())
+                self._settle_slots()
             except ExpiryMoved:
                 self._ask_expiry = True
                 self._tell("Keys expire on the source: fetching expiries too, from here on.")
             except (ServerAway, ServerBusy) as trouble:
-                if self._settlings != settlings:
+                if self._books.settlings != settlings:
                     backoff_s = BACKOFF_S
                 self._wait(trouble, backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+            else:
+                return
 
-    def _one_pass(self, database: int) -> None:
+    def _tasks(self) -> list[Task]:
+        """The first passes that are not done. A shard that came later has none: all its slots have moved to it."""
+        comparing = self._books.checkpoint.comparing
+        found = []
+        for shard in self._sides.source.shards:
+            for database in self._databases:
+                position = self._books.position(shard.id, database)
+                if position is not None and not position.done:
+                    found.append(Task(shard.id, database, position.cursor, comparing=comparing))
+        return found
+
+    def _run_tasks(self, tasks: list[Task]) -> None:
+        if not tasks:
+            return
         context = PassContext(
             settings=self._settings,
             sides=self._sides,
-            database=database,
-            comparing=self._checkpoint.comparing,
+            pace=self._watch.pace,
             ask_expiry=self._ask_expiry,
             is_foreign=self._state.is_foreign,
-            watch=self._watch,
+            on_source_moved=self._on_source_moved,
         )
-        with DatabasePass(context) as work:
-            work.run(self._position(database).cursor, lambda pages: self._settle(database, pages), self._turn)
-        self._position(database).done = True
-        self._save(force=True)
+        with contextlib.ExitStack() as stack:
+            crew = Crew(
+                context,
+                self._watch,
+                self._probes(stack),
+                on_settled=self._on_settled,
+                on_done=self._on_done,
+                on_turn=self._turn,
+            )
+            stack.pop_all()
+            with crew:
+                crew.run(tasks)
 
-    def _position(self, database: int) -> Position:
-        return self._checkpoint.positions.setdefault(_position_name(database), Position())
+    def _probes(self, stack: contextlib.ExitStack) -> list[Probe]:
+        """One for each server, even with the guard off: the display shows latencies, evictions must be noticed."""
+        sides: tuple[Side, Side] = ("source", "target")
+        servers = [(side, shard.id) for side in sides for shard in self._deployment(side).shards]
+        every_s = 0.01 if self._settings.max_latency_ms else 0.2
+        every_s *= max(1.0, len(servers) / PROBED_AT_ONCE)
+        found = []
+        for side, shard in servers:
+            session = self._sides.session(side, shard=shard)
+            stack.callback(session.close)
+            found.append(Probe(session, every_s, shard=shard, cluster=self._asks_nodes(side)))
+        return found
 
-    def _settle(self, database: int, pages: SettledPages) -> None:
-        outcomes = pages.settled.outcomes
-        counts = Counts(
-            scanned=sum(outcomes[:4]),
-            copied=outcomes[0],
-            skipped=outcomes[1],
-            vanished=outcomes[2],
-            failed=outcomes[3],
-            bytes=pages.settled.payload_bytes,
-            methods=list(pages.settled.methods),
-        )
-        self._counts.add(counts)
-        self._watch.add(counts)
-        self._failures.write(pages.failures)
-        for note, number in pages.notes.items():
-            self._checkpoint.notes[note] = self._checkpoint.notes.get(note, 0) + number
-        position = self._position(database)
-        # Not later: counts and cursor are saved together, or a run that goes on would count these keys again.
-        position.done = pages.settled.cursor == b"0"
-        if not position.done:
-            position.cursor = pages.settled.cursor.decode()
-        self._settlings += 1
+    def _deployment(self, side: Side) -> Deployment:
+        return self._sides.source if side == "source" else self._sides.target
+
+    def _asks_nodes(self, side: Side) -> bool:
+        return side == "source" and self._sides.source.cluster
+
+    def _on_settled(self, task: Task, pages: SettledPages) -> None:
+        self._watch.add(self._books.settle(task, pages), task.shard)
         self._trouble_s = None
-        self._dirty = True
+
+    def _on_done(self, task: Task) -> None:
+        position = self._books.position(task.shard, task.database)
+        if task.slots is None and position is not None:
+            position.done = True
+        if task.database == self._databases[-1]:
+            self._watch.shard_done(task.shard)
+        self._books.save(force=True)
 
     def _turn(self) -> None:
-        """Once per turn of a pipeline."""
+        """Every few milliseconds while pipelines run."""
         self._check_stop()
-        self._save()
+        self._books.save()
         self._watch.turn()
-
-    def _save(self, *, force: bool = False) -> None:
-        now = time.monotonic()
-        if not force and not (self._dirty and now - self._saved_s >= SAVE_EVERY_S):
-            return
-        total = self._total()
-        checkpoint = self._checkpoint
-        checkpoint.counts = {
-            "scanned": total.scanned,
-            "copied": total.copied,
-            "skipped": total.skipped,
-            "vanished": total.vanished,
-            "failed": total.failed,
-            "bytes": total.bytes,
-        }
-        checkpoint.methods = total.methods
-        checkpoint.failures_file, checkpoint.failures_bytes = self._failures.place
-        checkpoint.seconds = self._earlier_s + now - self._began_s
-        self._state.save(checkpoint)
-        self._saved_s, self._dirty = now, False
-
-    def _total(self) -> Counts:
-        total = Counts()
-        total.add(self._earlier)
-        total.add(self._counts)
-        return total
+        self._look_at_slots()
 
     def _check_stop(self) -> None:
         if not self._stop.requested:
             return
-        if not self._begun:
+        if not self._meeting.begun:
             raise InterruptedRun("Interrupted before the copy began; nothing was written.")
-        self._save(force=True)
+        self._books.save(force=True)
         raise InterruptedRun("Interrupted.", "Give the same command again to go on where it was.")
+
+    # Slots of the source that move while we scan
+
+    def _on_source_moved(self, slot: int) -> None:
+        if self._books.slots is not None:
+            self._books.slots.redirected(slot)
+
+    def _look_at_slots(self) -> None:
+        """What the probes were last told of who owns what."""
+        now = time.monotonic()
+        if self._books.slots is None or now - self._slots_looked_s < LOOK_AT_SLOTS_EVERY_S:
+            return
+        self._slots_looked_s = now
+        views = [
+            parse_nodes(probe.nodes, self._sides.source.endpoint(probe.shard).host)
+            for probe in self._watch.probes
+            if probe.side == "source" and probe.nodes is not None
+        ]
+        if views:
+            self._books.slots.observe(merge(views))
+
+    def _settle_slots(self) -> None:
+        """Goes over the slots that have moved, until a look finds that none moved meanwhile."""
+        ledger = self._books.slots
+        if ledger is None:
+            return
+        topology = self._look_anew()
+        quiet_since_s = time.monotonic()
+        waiting = topology.open_slots
+        while ledger.moved:
+            ready = ledger.ready(topology)
+            if ready:
+                topology = self._go_over(ready)
+                quiet_since_s = time.monotonic()
+                continue
+            if topology.open_slots != waiting:
+                waiting, quiet_since_s = topology.open_slots, time.monotonic()
+            if time.monotonic() - quiet_since_s > self._settings.retry_s:
+                raise ServerError(
+                    "source",
+                    f"The slots {slots_text(ledger.moved)} of the source are half moved from one node to another.",
+                    "Finish that (redis-cli --cluster fix), then give the same command again: it goes on where it was.",
+                )
+            self._watch.stage = "waiting for slots on the move"
+            self._pause(OPEN_SLOTS_PAUSE_S)
+            topology = self._look_anew()
+
+    def _go_over(self, ready: dict[str, frozenset[int]]) -> Topology:
+        ledger, policy = self._books.slots, self._settings.on_conflict
+        assert ledger is not None
+        # Under skip and fail only a comparison tells our own earlier copy of a key from a conflict.
+        comparing = self._books.checkpoint.comparing or policy in ("skip", "fail")
+        slots: frozenset[int] = frozenset().union(*ready.values())
+        self._tell(f"{_slots(len(slots))} of the source moved meanwhile: going over them again.")
+        self._watch.stage = "slots that moved"
+        # Also meets nodes that were not there before.
+        self._sides.open()
+        self._meeting.recognise()
+        ledger.begin(slots)
+        self._run_tasks(
+            [
+                Task(shard, database, slots=its, comparing=comparing)
+                for shard, its in ready.items()
+                for database in self._databases
+                if shard in self._sides.source_shards
+            ]
+        )
+        topology = self._look_anew()
+        ledger.finished(slots)
+        self._books.save(force=True)
+        return topology
+
+    def _look_anew(self) -> Topology:
+        topology = self._sides.discover("source").topology
+        if self._books.slots is not None:
+            self._books.slots.observe(topology)
+        return topology
 
     # When something breaks
 
@@ -338,7 +344,7 @@ class _Run:
                 side, message = error.side, error.message
             else:
                 self._watch.evictions(self._sides.evicted_keys)
-                self._recognise()
+                self._meeting.recognise()
                 return
 
     def _pause(self, seconds: float) -> None:
@@ -348,23 +354,33 @@ class _Run:
             self._watch.turn()
             time.sleep(min(0.1, left))
 
+    # The end
+
+    def _last_look(self) -> None:
+        """Whether the target has evicted keys since the last probe."""
+        counts = []
+        for shard in self._sides.target.shards:
+            with self._sides.session("target", shard=shard.id) as session:
+                counts.append(evicted_keys(session))
+        known = [count for count in counts if count is not None]
+        self._watch.evictions(sum(known) if len(known) == len(counts) else None)
+
     def _copy_functions(self) -> int:
         if not self._settings.functions:
             return 0
-        with self._sides.session("source") as source, self._sides.session("target") as target:
-            carried = copy_functions(
-                source,
-                target,
-                replace=self._settings.on_conflict == "replace",
-                target_version=self._sides.plan.target_version,
-            )
+        carried = 0
+        with self._sides.session("source") as source:
+            for shard in self._sides.target.shards:
+                with self._sides.session("target", shard=shard.id) as target:
+                    carried = copy_functions(
+                        source,
+                        target,
+                        replace=self._settings.on_conflict == "replace",
+                        target_version=self._sides.plan.target_version,
+                    )
         self._tell(f"Carried {carried} function {'library' if carried == 1 else 'libraries'}.")
         return carried
 
 
-def _position_name(database: int) -> str:
-    return f"0/{database}"
-
-
-def _counts_of(checkpoint: Checkpoint) -> Counts:
-    return Counts(**checkpoint.counts, methods=list(checkpoint.methods))
+def _slots(count: int) -> str:
+    return f"{count:,} {'slot' if count == 1 else 'slots'}"

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from keyferry.copy.identify import same_server
 from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.errors import RefusedError, ServerError, UsageError
-from keyferry.model.identity import ServerIdentity
 from keyferry.model.keys import is_reserved
 from keyferry.model.selection import Selection
 from keyferry.wire.resp import Reply, ReplyError
@@ -18,11 +16,16 @@ EXACT_KEYS_MAX = 10_000
 """Up to so many keys a database's content is counted key by key, so that our own are left out."""
 
 
-def refuse_same_server(source: ServerIdentity, target: ServerIdentity) -> None:
-    """Raises RefusedError when both addresses lead to the same process."""
-    if same_server(source, target):
+def refuse_same_server(source_run_ids: dict[str, str], target_run_ids: dict[str, str]) -> None:
+    """Raises RefusedError when a process is on both sides. Args: run ids by shard; empty ones say nothing."""
+    both = set(source_run_ids.values()) & set(target_run_ids.values()) - {""}
+    if both:
+        cluster = len(source_run_ids) > 1 or len(target_run_ids) > 1
         raise RefusedError(
-            "Source and target are the same server.", "Name another target; nothing was written."
+            "Source and target are the same cluster."
+            if cluster
+            else "Source and target are the same server.",
+            "Name another target; nothing was written.",
         )
 
 

@@ -6,12 +6,14 @@ the pipeline with an exception.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from keyferry.copy.errands import Errands
+from keyferry.copy.bigkeys import BigKeyActions, BigKeyLimits, BigKeys
+from keyferry.copy.errands import SOURCE, Errands, parsed, replies_of
 from keyferry.copy.identify import time_ms
+from keyferry.copy.redirects import Redirects, with_asking, without_asking
 from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
 from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.errors import Side
@@ -20,18 +22,30 @@ from keyferry.model.selection import TYPES
 from keyferry.payload.carry import carry_in_pieces, carry_value
 from keyferry.payload.equal import payloads_equal
 from keyferry.payload.errors import PayloadError, PayloadRefused
-from keyferry.payload.exchange import Carried, Carry, Conflict, Destination, Outcome, Refused, Vanished
+from keyferry.payload.exchange import (
+    Carried,
+    Carry,
+    Conflict,
+    Destination,
+    Outcome,
+    Refused,
+    Replies,
+    Request,
+    Vanished,
+)
 from keyferry.payload.footer import resign
 from keyferry.payload.plan import PayloadPlan
 from keyferry.payload.reader import decode
 from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind
 from keyferry.transfer.config import Outcome as KeyOutcome
 from keyferry.transfer.relay import Relay
-from keyferry.wire.resp import Argument, Reply, ReplyError
+from keyferry.transfer.requests import moved, restore
+from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command
 
 EVICTION_HINT = "eviction_hint"
 CHANGED_MEANWHILE = "changed_meanwhile"
 """The target holds another value under a key that it did not hold when the copy began."""
+REDIRECTING = frozenset(("MOVED", "ASK", "TRYAGAIN"))
 DOUBT_TRIES = 5
 EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
@@ -55,6 +69,7 @@ class Rules:
         comparing: What is equal already is not written again.
         target_bulk_bytes_max: The target's proto-max-bulk-len.
         is_foreign: Whether the target held a key before this copy began.
+        big_keys: From when on a key travels in pieces.
     """
 
     plan: PayloadPlan
@@ -67,17 +82,30 @@ class Rules:
     target_bulk_bytes_max: int
     clock_offset_ms: int
     is_foreign: Callable[[bytes], bool]
+    big_keys: BigKeyLimits
 
 
 class SlowPath:
     """Decides about asides; asks and writes through the relay's own connections."""
 
-    def __init__(self, relay: Relay, errands: Errands, rules: Rules) -> None:
+    def __init__(self, relay: Relay, errands: Errands, redirects: Redirects, rules: Rules) -> None:
         self._relay = relay
         self._errands = errands
+        self._redirects = redirects
         self._rules = rules
-        self._pieces: deque[Aside] = deque()
-        self._in_pieces = False
+        self._big = BigKeys(
+            errands,
+            rules.big_keys,
+            rules.types,
+            BigKeyActions(
+                dump=lambda aside, size_bytes: relay.again(aside.page, aside.index, size_bytes),
+                carry=self._carry_in_pieces,
+                gone=self._vanished,
+                unselected=lambda aside: relay.resolve(aside.page, KeyOutcome.UNSELECTED),
+                refused=lambda aside, message: self._refused(aside, "source", message),
+                fail=self._fail,
+            ),
+        )
         self._failures: dict[int, list[Failure]] = {}
         self._notes: dict[int, Counter[str]] = {}
 
@@ -95,8 +123,10 @@ class SlowPath:
                 self._compare(aside)
             case AsideKind.CONVERT:
                 self._convert(aside, replace=-1)
+            case AsideKind.BIG:
+                self._big.look(aside._replace(payload=b""), int(aside.payload))
             case AsideKind.OVERSIZE:
-                self._oversize(aside)
+                self._big.look(aside, None)
             case AsideKind.VANISHED:
                 self._vanished(aside)
             case AsideKind.SOURCE_ERROR:
@@ -104,8 +134,13 @@ class SlowPath:
             case AsideKind.TARGET_ERROR:
                 self._refused(aside, "target", _text(aside.payload))
 
+    def turn(self, now_s: float) -> None:
+        """Goes on with keys that had to wait."""
+        self._redirects.turn(now_s)
+
     def take_page(self, page: int) -> tuple[list[Failure], Counter[str]]:
         """What is known of a settled page: its failures, and what was not carried."""
+        self._redirects.forget(page)
         return self._failures.pop(page, []), self._notes.pop(page, Counter())
 
     def _ask_expiry(self, aside: Aside, tries: int) -> None:
@@ -129,7 +164,7 @@ class SlowPath:
                 self.take(aside._replace(kind=AsideKind.CONVERT, expires_at_ms=expires_at_ms))
 
         commands: list[tuple[Argument, ...]] = [("TIME",), ("PTTL", aside.key), ("TIME",)]
-        self._errands.ask("source", commands, then, holding_bytes=len(aside.payload))
+        self._errands.ask_source(commands, then, holding_bytes=len(aside.payload))
 
     # Ways of carrying
 
@@ -161,9 +196,33 @@ class SlowPath:
 
     def _store(self, aside: Aside, payload: bytes, method: Method, replace: int) -> None:
         if len(payload) > self._rules.target_bulk_bytes_max:
-            self._oversize(aside)
+            self._big.look(aside._replace(payload=b""), None)
             return
-        self._relay.store(aside.page, aside.key, aside.expires_at_ms, payload, method, aside.hint, replace)
+        lane = self._redirects.asking(aside)
+        if lane is None:
+            self._relay.store(
+                aside.page, aside.index, aside.expires_at_ms, payload, method, aside.hint, replace
+            )
+            return
+        config = self._relay.config
+        command = restore(
+            config,
+            aside.key,
+            aside.expires_at_ms,
+            payload,
+            replace=config.replace if replace < 0 else bool(replace),
+            hint=aside.hint,
+            # Cluster nodes take absolute expiries: they are newer than the servers that do not.
+        )
+
+        def then(data: bytes) -> None:
+            reply = replies_of(data)[1]
+            if isinstance(reply, ReplyError):
+                self._refused(aside, "target", reply.message)
+            else:
+                self._relay.resolve(aside.page, KeyOutcome.COPIED, len(payload), method)
+
+        self._errands.send(lane, encode_command("ASKING") + command, 2, then, len(payload))
 
     def _type_is_wanted(self, payload: bytes) -> bool:
         types = self._rules.types
@@ -183,70 +242,67 @@ class SlowPath:
             proto_max_bulk_bytes=rules.target_bulk_bytes_max,
         )
 
-    def _oversize(self, aside: Aside) -> None:
-        """One at a time: a carry in pieces holds a WATCH on the source's connection."""
-        self._pieces.append(aside._replace(payload=b""))
-        self._next_in_pieces()
-
-    def _next_in_pieces(self) -> None:
-        if self._in_pieces or not self._pieces:
-            return
-        self._in_pieces = True
-        aside = self._pieces.popleft()
-
-        def begin(replies: list[Reply]) -> None:
-            kind = replies[0]
-            if (
-                isinstance(kind, bytes)
-                and self._rules.types
-                and kind.decode("ascii", "replace") not in self._rules.types
-            ):
-                self._relay.resolve(aside.page, KeyOutcome.UNSELECTED)
-                self._in_pieces = False
-                self._next_in_pieces()
-                return
-            rules = self._rules
-            ours = rules.comparing and not rules.is_foreign(aside.key)
-            carry = carry_in_pieces(
-                self._destination(aside, replace=1 if ours else -1),
-                self._rules.plan.source,
-                clock_offset_ms=self._rules.clock_offset_ms,
-            )
-            self._run(aside, carry, in_pieces=True)
-
-        self._errands.ask("source", [("TYPE", aside.key)], begin)
+    def _carry_in_pieces(self, aside: Aside) -> None:
+        rules = self._rules
+        ours = rules.comparing and not rules.is_foreign(aside.key)
+        carry = carry_in_pieces(
+            self._destination(aside, replace=1 if ours else -1),
+            rules.plan.source,
+            clock_offset_ms=rules.clock_offset_ms,
+        )
+        self._run(aside, carry, in_pieces=True)
 
     def _run(self, aside: Aside, carry: Carry, *, in_pieces: bool = False) -> None:
         """Drives a carry through the relay's connections until it says how it ended."""
+        lane = self._relay.lane_of(aside.key)
 
-        def step(replies: list[Reply] | None) -> None:
+        def step(replies: Replies | None) -> None:
             try:
                 request = next(carry) if replies is None else carry.send(replies)
             except StopIteration as end:
-                self._ended(aside, end.value)
+                self._ended(aside, end.value, in_pieces=in_pieces)
                 if in_pieces:
-                    self._in_pieces = False
-                    self._next_in_pieces()
+                    self._big.carried()
             else:
-                self._errands.ask(request.side, request.commands, step, holding_bytes=len(aside.payload))
+                ask(request)
+
+        def ask(request: Request) -> None:
+            answers: dict[int, bytes] = {}
+
+            def answered(side: int, data: bytes) -> None:
+                answers[side] = data
+                if len(answers) == bool(request.source_replies) + bool(request.target_replies):
+                    source, target = answers.get(SOURCE, b""), answers.get(lane, b"")
+                    step(Replies(source if request.raw else replies_of(source), replies_of(target)))
+
+            size = len(aside.payload) + len(request.target)
+            if request.source_replies:
+                self._errands.send(
+                    SOURCE,
+                    request.source,
+                    request.source_replies,
+                    lambda data: answered(SOURCE, data),
+                )
+            if request.target_replies:
+                self._errands.send(
+                    lane,
+                    request.target,
+                    request.target_replies,
+                    lambda data: answered(lane, data),
+                    size,
+                )
 
         step(None)
 
-    def _ended(self, aside: Aside, outcome: Outcome) -> None:
+    def _ended(self, aside: Aside, outcome: Outcome, *, in_pieces: bool) -> None:
         match outcome:
             case Carried(size, notes):
                 self._note(aside, (*notes, EVICTION_HINT) if aside.hint >= 0 else notes)
                 self._relay.resolve(aside.page, KeyOutcome.COPIED, size, Method.LOGICAL)
             case Refused(reason, code, side):
-                self._refused(
-                    aside,
-                    side,
-                    reason
-                    if reason.startswith(code)
-                    else f"{code} {reason}"
-                    if verdict(code) is not Verdict.KEY
-                    else reason,
-                )
+                spoken = verdict(code) is not Verdict.KEY or code in REDIRECTING
+                message = f"{code} {reason}" if spoken and not reason.startswith(code) else reason
+                self._refused(aside, side, message, carried=True, in_pieces=in_pieces)
             case Vanished():
                 self._relay.resolve(aside.page, KeyOutcome.VANISHED)
             case Conflict():
@@ -279,7 +335,7 @@ class SlowPath:
                 self._convert(aside, replace=1)
 
         commands = [("DUMP", aside.key), ("PEXPIRETIME" if absolute else "PTTL", aside.key)]
-        self._errands.ask("target", commands, then, holding_bytes=len(aside.payload))
+        self._ask_target(aside, commands, then)
 
     def _same_value(self, ours: bytes, theirs: bytes) -> bool:
         plan = self._rules.plan
@@ -297,8 +353,8 @@ class SlowPath:
         if not self._rules.delete_vanished:
             self._relay.resolve(aside.page, KeyOutcome.VANISHED)
         elif self._rules.types:
-            self._errands.ask(
-                "target", [("TYPE", aside.key)], lambda replies: self._vanished_type(aside, replies[0])
+            self._ask_target(
+                aside, [("TYPE", aside.key)], lambda replies: self._vanished_type(aside, replies[0])
             )
         else:
             self._delete(aside)
@@ -319,9 +375,61 @@ class SlowPath:
             else:
                 self._relay.resolve(aside.page, KeyOutcome.VANISHED)
 
-        self._errands.ask("target", [("UNLINK", aside.key)], then)
+        self._ask_target(aside, [("UNLINK", aside.key)], then)
 
-    def _refused(self, aside: Aside, side: Side, message: str) -> None:
+    def _ask_target(
+        self, aside: Aside, commands: Sequence[tuple[Argument, ...]], then: Callable[[list[Reply]], None]
+    ) -> None:
+        """Asks the node that has the key, or is taking it over."""
+        lane = self._redirects.asking(aside)
+        if lane is None:
+            self._errands.ask_target(aside.key, commands, then, holding_bytes=len(aside.payload))
+        else:
+            asking = parsed(lambda replies: then(without_asking(replies)))
+            self._errands.send(
+                lane, with_asking(list(commands)), 2 * len(commands), asking, len(aside.payload)
+            )
+
+    def _fetch_anew(self, aside: Aside) -> None:
+        """The key as it is on the source now, with its expiry, as if it had come aside to be converted."""
+        absolute = self._rules.plan.source.version >= (7, 0, 0)
+        expiry: list[tuple[Argument, ...]] = [("PEXPIRETIME" if absolute else "PTTL", aside.key)]
+
+        def then(replies: list[Reply]) -> None:
+            payload, expires = replies
+            error = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+            if error is not None:
+                self._refused(aside, "source", error.message)
+            elif not isinstance(payload, bytes) or not isinstance(expires, int) or expires == -2:
+                self._vanished(aside)
+            elif expires >= 0 and not absolute:
+                self._ask_expiry(aside._replace(payload=payload), DOUBT_TRIES)
+            else:
+                expires_at_ms = moved(expires, self._rules.clock_offset_ms) if expires >= 0 else 0
+                self.take(
+                    aside._replace(kind=AsideKind.CONVERT, payload=payload, expires_at_ms=expires_at_ms)
+                )
+
+        self._errands.ask_source([("DUMP", aside.key), *expiry], then)
+
+    def _refused(
+        self,
+        aside: Aside,
+        side: Side,
+        message: str,
+        *,
+        carried: bool = False,
+        in_pieces: bool = False,
+    ) -> None:
+        """``carried``: by commands of the value's type, ``in_pieces`` or whole."""
+        if side == "source":
+            if self._redirects.from_source(aside, message):
+                return
+        else:
+            bare = aside._replace(payload=b"")
+            again = (lambda: self._big.look(bare, None)) if in_pieces else (lambda: self._fetch_anew(bare))
+            if self._redirects.from_target(aside, message, again, whole=not carried):
+                return
         match verdict(message):
             case Verdict.WAIT:
                 raise ServerBusy(side, message)
@@ -350,7 +458,11 @@ class SlowPath:
 
     def _settle_ours(self, aside: Aside) -> None:
         def look(theirs: Reply, ours: Reply) -> None:
-            if isinstance(ours, bytes) and isinstance(theirs, bytes) and self._same_value(ours, theirs):
+            if isinstance(theirs, ReplyError):
+                self._refused(aside, "target", theirs.message)
+            elif isinstance(ours, ReplyError):
+                self._refused(aside, "source", ours.message)
+            elif isinstance(ours, bytes) and isinstance(theirs, bytes) and self._same_value(ours, theirs):
                 self._relay.resolve(aside.page, KeyOutcome.COPIED, len(ours), self._method_of(ours))
             else:
                 self._note(aside, (CHANGED_MEANWHILE,))
@@ -359,11 +471,11 @@ class SlowPath:
         def ask_source(replies: list[Reply]) -> None:
             theirs = replies[0]
             size = len(theirs) if isinstance(theirs, bytes) else 0
-            self._errands.ask(
-                "source", [("DUMP", aside.key)], lambda ours: look(theirs, ours[0]), holding_bytes=size
+            self._errands.ask_source(
+                [("DUMP", aside.key)], lambda ours: look(theirs, ours[0]), holding_bytes=size
             )
 
-        self._errands.ask("target", [("DUMP", aside.key)], ask_source)
+        self._ask_target(aside, [("DUMP", aside.key)], ask_source)
 
     def _fail(self, aside: Aside, reason: str) -> None:
         self._failures.setdefault(aside.page, []).append(Failure(aside.key, self._rules.database, reason))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 from keyferry.copy.info import info_number
 from keyferry.copy.pace import Pace
@@ -10,7 +11,7 @@ from keyferry.copy.probe import Probe
 from keyferry.copy.settings import CopySettings
 from keyferry.model.errors import ServerError, Side
 from keyferry.telemetry.meter import Meter
-from keyferry.telemetry.progress import Observer, Progress
+from keyferry.telemetry.progress import Observer, Progress, ShardProgress
 from keyferry.telemetry.report import Counts
 
 SHOW_EVERY_S = 0.1
@@ -30,19 +31,39 @@ class Watch:
         self._began_s = time.monotonic()
         self._shown_s = 0.0
         self._keys, self._bytes = Meter(), Meter()
-        self._probes: dict[Side, Probe] = {}
+        self._probes: list[Probe] = []
         self._evicted: int | None = None
+        self._shards: dict[str, ShardProgress] = {}
+        self._shard_count = 1
 
-    def begin(self, keys_total: int, keys_before: int) -> None:
-        """Args: keys_total: DBSIZE over the chosen databases. keys_before: Scanned by earlier runs."""
+    def begin(self, keys_total: int, keys_before: int, shards: dict[str, ShardProgress]) -> None:
+        """
+        Args:
+            keys_total: DBSIZE over the chosen databases.
+            keys_before: Scanned by earlier runs.
+            shards: Of the source, by id.
+        """
         self._keys_total, self._keys_before = keys_total, keys_before
+        self._shards, self._shard_count = shards, len(shards)
         self.stage = "copying"
 
-    def add(self, counts: Counts) -> None:
+    def add(self, counts: Counts, shard: str) -> None:
         self._counts.add(counts)
+        known = self._shards.get(shard)
+        if known is not None:
+            self._shards[shard] = replace(known, keys_done=known.keys_done + counts.scanned)
+
+    def shard_done(self, shard: str) -> None:
+        """It is not waited for any more, however many of its keys were there to be scanned."""
+        self._shards.pop(shard, None)
 
     def use(self, probes: list[Probe]) -> None:
-        self._probes = {probe.side: probe for probe in probes}
+        self._probes = probes
+
+    @property
+    def probes(self) -> list[Probe]:
+        """Those that run now."""
+        return self._probes
 
     def turn(self) -> None:
         """Shows a snapshot when one is due. Raises as ``evictions``."""
@@ -50,9 +71,14 @@ class Watch:
         if now - self._shown_s < SHOW_EVERY_S:
             return
         self._shown_s = now
-        probe = self._probes.get("target")
-        if probe is not None:
-            self.evictions(info_number(probe.info, "stats", "evicted_keys"))
+        counts = [
+            info_number(probe.info, "stats", "evicted_keys")
+            for probe in self._probes
+            if probe.side == "target"
+        ]
+        known = [count for count in counts if count is not None]
+        if counts and len(known) == len(counts):
+            self.evictions(sum(known))
         self._keys.mark(now, self._counts.scanned)
         self._bytes.mark(now, self._counts.bytes)
         self._observe(self._snapshot(now))
@@ -100,7 +126,20 @@ class Watch:
             keys_per_second=rate,
             bytes_per_second=self._bytes.rate(now, counts.bytes),
             seconds_left=left / rate if rate > 0 else None,
-            source_latency_ms=self._probes["source"].latency_ms if "source" in self._probes else None,
-            target_latency_ms=self._probes["target"].latency_ms if "target" in self._probes else None,
+            source_latency_ms=self._latency_ms("source"),
+            target_latency_ms=self._latency_ms("target"),
             throttle=self.pace.state,
+            shards=self._shard_count,
+            slowest=self._slowest(),
         )
+
+    def _latency_ms(self, side: Side) -> float | None:
+        """Of the slowest server of a side."""
+        found = [probe.latency_ms for probe in self._probes if probe.side == side]
+        return max((latency for latency in found if latency is not None), default=None)
+
+    def _slowest(self) -> ShardProgress | None:
+        """The shard with the largest part still to do; None with a single one, or when all are done."""
+        if self._shard_count == 1 or not self._shards:
+            return None
+        return max(self._shards.values(), key=lambda shard: shard.keys_left)

@@ -17,19 +17,23 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Any, Literal
 
 from keyferry.model.errors import RefusedError, UsageError
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(slots=True)
 class Position:
-    """Where one database of one shard is: the cursor from which SCAN goes on; done when it has none."""
+    """Where one database of one shard is: the cursor from which SCAN goes on; done when it has none.
+
+    ``scanned`` counts the keys before it.
+    """
 
     cursor: str = "0"
     done: bool = False
+    scanned: int = 0
 
 
 @dataclass(slots=True)
@@ -37,8 +41,9 @@ class Checkpoint:
     """What a later run needs to go on.
 
     Attributes:
-        source_run_id, target_run_id: The processes that it belongs to.
-        positions: By shard and database, such as ``0/3``.
+        source_run_ids, target_run_ids: The processes that it belongs to, by shard id.
+        positions: By shard id and database, such as ``0/3``.
+        slots: Of a source that is a cluster, which slots are to be gone over again (``SlotLedger.as_dict``).
         counts: ``Counts.as_dict()``'s numbers, of all runs.
         on_conflict: What the first run was told to do with keys that the target holds.
         evicted_keys: The target's count when we last met it.
@@ -47,8 +52,9 @@ class Checkpoint:
         seconds: Of all runs.
     """
 
-    source_run_id: str = ""
-    target_run_id: str = ""
+    source_run_ids: dict[str, str] = field(default_factory=dict)
+    target_run_ids: dict[str, str] = field(default_factory=dict)
+    slots: dict[str, Any] = field(default_factory=dict)
     on_conflict: Literal["replace", "skip", "fail"] | None = None
     evicted_keys: int | None = None
     positions: dict[str, Position] = field(default_factory=dict)

@@ -12,6 +12,19 @@ ThrottleState = Literal["off", "free", "slowed", "limited"]
 
 
 @dataclass(frozen=True, slots=True)
+class ShardProgress:
+    """How far one shard of the source is. ``name`` is its address; ``keys_total`` as in ``Progress``."""
+
+    name: str
+    keys_total: int
+    keys_done: int
+
+    @property
+    def keys_left(self) -> int:
+        return max(0, self.keys_total - self.keys_done)
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """One look at a running copy.
 
@@ -35,6 +48,10 @@ class Progress:
     source_latency_ms: float | None
     target_latency_ms: float | None
     throttle: ThrottleState
+    shards: int = 1
+    """Of the source."""
+    slowest: ShardProgress | None = None
+    """The shard with most left to do, where there are several; None when all were scanned once."""
 
 
 Observer = Callable[[Progress], None]

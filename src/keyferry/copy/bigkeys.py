@@ -1,0 +1,128 @@
+"""Keys too big for one DUMP: which they are, and one after the other in pieces.
+
+The relay has asked each key's MEMORY USAGE. What is above the threshold of a second look comes here; the number of
+its members decides with it. A value that no command reads in pieces (of a module) is not dumped unasked.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from keyferry.copy.errands import Errands
+from keyferry.payload.read_pieces import READERS
+from keyferry.payload.write_commands import LENGTH_COMMANDS
+from keyferry.transfer.config import Aside
+from keyferry.wire.resp import Reply, ReplyError
+
+ELEMENT_BYTES_MIN = 2
+"""No element of a list, the densest of all, takes less (one byte and its length)."""
+
+
+@dataclass(frozen=True, slots=True)
+class BigKeyLimits:
+    """From when on a key travels in pieces. ``key_bytes`` 0: never."""
+
+    key_bytes: int
+    members: int
+
+    @property
+    def look_bytes(self) -> int:
+        """Above this MEMORY USAGE a key's type and length are asked for. 0: no key is measured."""
+        return min(self.key_bytes, ELEMENT_BYTES_MIN * self.members)
+
+    def in_pieces(self, size_bytes: int, members: int) -> bool:
+        """Args: members: 0 for a string."""
+        return size_bytes > self.key_bytes or members > self.members
+
+
+@dataclass(frozen=True, slots=True)
+class BigKeyActions:
+    """What a look ends with.
+
+    Attributes:
+        dump: With the measured size.
+        carry: In pieces; ``BigKeys.carried`` when it has ended.
+        gone: The key is not there any more.
+        unselected: It is of a type that was not asked for.
+        refused: With the source's words.
+        fail: With our own.
+    """
+
+    dump: Callable[[Aside, int], None]
+    carry: Callable[[Aside], None]
+    gone: Callable[[Aside], None]
+    unselected: Callable[[Aside], None]
+    refused: Callable[[Aside, str], None]
+    fail: Callable[[Aside, str], None]
+
+
+class BigKeys:
+    """Of one pipeline."""
+
+    def __init__(
+        self, errands: Errands, limits: BigKeyLimits, types: tuple[str, ...], actions: BigKeyActions
+    ) -> None:
+        """Args: types: Names of the types that are wanted; none is all."""
+        self._errands, self._limits, self._types, self._actions = errands, limits, types, actions
+        self._waiting: deque[Aside] = deque()
+        self._carrying = False
+
+    def look(self, aside: Aside, size_bytes: int | None) -> None:
+        """Decides about a key by its size and length. ``size_bytes`` None: too big for one RESTORE."""
+
+        def typed(replies: list[Reply]) -> None:
+            kind = replies[0]
+            if isinstance(kind, ReplyError):
+                self._actions.refused(aside, kind.message)
+            elif kind == b"none" or not isinstance(kind, bytes):
+                self._actions.gone(aside)
+            elif self._types and kind.decode("ascii", "replace") not in self._types:
+                self._actions.unselected(aside)
+            elif kind not in READERS:
+                self._other_type(aside, size_bytes, kind)
+            elif kind == b"string":
+                self._decide(aside, size_bytes, 0)
+            else:
+                self._errands.ask_source([(LENGTH_COMMANDS[kind], aside.key)], counted)
+
+        def counted(replies: list[Reply]) -> None:
+            if isinstance(replies[0], int):
+                self._decide(aside, size_bytes, replies[0])
+            elif isinstance(replies[0], ReplyError):
+                self._actions.refused(aside, replies[0].message)
+
+        self._errands.ask_source([("TYPE", aside.key)], typed)
+
+    def _decide(self, aside: Aside, size_bytes: int | None, members: int) -> None:
+        if size_bytes is None or self._limits.in_pieces(size_bytes, members):
+            self._waiting.append(aside)
+            self._next()
+        else:
+            self._actions.dump(aside, size_bytes)
+
+    def _other_type(self, aside: Aside, size_bytes: int | None, kind: bytes) -> None:
+        if size_bytes is not None and size_bytes <= self._limits.key_bytes:
+            self._actions.dump(aside, size_bytes)
+            return
+        name = kind.decode("utf-8", "backslashreplace")
+        if size_bytes is None:
+            reason = f"Too big for one RESTORE, and no command reads the type {name} in pieces."
+        else:
+            reason = (
+                f"{size_bytes:,} bytes of the type {name}, which no command reads in pieces: "
+                "raise --big-key-bytes above that to have it dumped whole."
+            )
+        self._actions.fail(aside, reason)
+
+    def carried(self) -> None:
+        """The key that was carried has ended, in whatever way."""
+        self._carrying = False
+        self._next()
+
+    def _next(self) -> None:
+        """One at a time: a carry in pieces holds a WATCH on the source's connection."""
+        if self._waiting and not self._carrying:
+            self._carrying = True
+            self._actions.carry(self._waiting.popleft())
