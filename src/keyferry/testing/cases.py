@@ -27,9 +27,9 @@ from keyferry.testing.case_values import (
     noise,
     placed,
 )
+from keyferry.testing.deployment import Client
 from keyferry.testing.stream_cases import stream_templates
 from keyferry.wire.resp import Argument, ReplyError
-from keyferry.wire.session import Session
 
 FAR_MS = 4_102_444_800_123
 """2100-01-01 and 123 ms: an expiry that no test lives to see, with odd milliseconds."""
@@ -97,14 +97,14 @@ def cases_for(version: Version, family: Family) -> list[Case]:
     ]
 
 
-def build(session: Session, cases: list[Case]) -> None:
+def build(client: Client, cases: list[Case]) -> None:
     """Creates the keys.
 
     Raises:
         KeyferryError: A command was refused; the message names case and command.
     """
     labelled = [(case.name, command) for case in cases for command in case.commands]
-    replies = session.pipeline([command for _, command in labelled])
+    replies = client.pipeline([command for _, command in labelled])
     for (name, command), reply in zip(labelled, replies, strict=True):
         if isinstance(reply, ReplyError):
             raise KeyferryError(f"Case {name}: {command[0]!r} was refused: {reply.message}")

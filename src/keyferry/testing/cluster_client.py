@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from keyferry.model.errors import KeyferryError, Side
+from keyferry.testing.deployment import Client
 from keyferry.testing.routing import Place, RoutedCommand, merged, routed
 from keyferry.testing.servers import Server
 from keyferry.testing.topology import Node, hash_slot, owners
@@ -66,6 +67,10 @@ class ClusterClient:
         self._view = self._cluster.view()
         by_id = {node.node_id: self._cluster.node_by_id(node.node_id) for node in self._view}
         self._owners = {slot: by_id[node_id] for slot, node_id in owners(self._view).items()}
+
+    def place(self, key: bytes) -> int:
+        """The index of the key's owner among the cluster's nodes."""
+        return self._cluster.nodes.index(self.owner(key))
 
     def owner(self, key: bytes) -> Server:
         """The node that the key belongs to, as of the last answer."""
@@ -150,3 +155,11 @@ class ClusterClient:
             if node.address.rpartition(":")[2] == port:
                 return self._cluster.node_by_id(node.node_id)
         raise KeyferryError(f"The {self.side} sends us to {address}, where no node of it is.")
+
+
+def gathered(keys: list[bytes], *clients: Client) -> list[bytes]:
+    """The keys with those of one node next to each other, on all the clients' sides."""
+    for client in clients:
+        if isinstance(client, ClusterClient):
+            keys = sorted(keys, key=client.place)
+    return keys

@@ -1,5 +1,5 @@
 """Are two databases equal? Asked with plain read commands, never with DUMP, so that it shares no code path
-with what it judges.
+with what it judges. Either may be that of a cluster.
 
 Every key of either side is read from both: type, expiry, value; of streams the groups, consumers and pending
 entries, too. A difference counts when a second look finds it again: keys expire while we read.
@@ -13,10 +13,12 @@ from dataclasses import dataclass
 
 from keyferry.model.errors import KeyferryError
 from keyferry.model.keys import is_reserved
-from keyferry.testing.differences import Snapshot, differences
+from keyferry.testing.cluster_client import ClusterClient, gathered
+from keyferry.testing.deployment import Client
+from keyferry.testing.differences import Found, Snapshot, differences
+from keyferry.testing.servers import Server
 from keyferry.testing.sieve import Sieve
 from keyferry.testing.snapshots import Reader
-from keyferry.wire.session import Session
 
 SCAN_COUNT = 1_000
 DIFFERENCES_MAX = 100
@@ -30,7 +32,8 @@ class Difference:
 
     Attributes:
         aspect: ``missing`` (on the target), ``extra`` (on the target only), ``type``, ``expiry``, ``value``,
-            ``field-expiry``, ``unreadable``; of streams ``entries``, ``last-id``, ``entries-added``,
+            ``field-expiry``, ``unreadable``; ``misplaced``, of a key that a cluster also or only has at a node
+            that does not own its slot; of streams ``entries``, ``last-id``, ``entries-added``,
             ``max-deleted-id``, ``groups``, ``group-last-id``, ``entries-read``, ``consumers``, ``pending``.
         source: What the source has, as short printable text.
         target: What the target has.
@@ -64,8 +67,8 @@ class Comparison:
 
 
 def compare_databases(
-    source: Session,
-    target: Session,
+    source: Client,
+    target: Client,
     *,
     source_db: int = 0,
     target_db: int = 0,
@@ -76,8 +79,10 @@ def compare_databases(
 ) -> Comparison:
     """Compares all keys of two databases, both ways, without those under ``keyferry:``.
 
+    Of a cluster no slot may be on its way.
+
     Args:
-        source: Left on ``source_db``.
+        source: Left on ``source_db``; 0 is the only one of a cluster.
         target: Left on ``target_db``.
         expiry_tolerance_ms: How far apart two expiries may be that count as equal.
         ignore: Aspects (see ``Difference``) that do not count.
@@ -94,14 +99,14 @@ def compare_databases(
         judge = _Judge(source, target, target_thread, limits)
         total = max(_size(source), _size(target))
         seen: set[bytes] = set()
-        for page in _pages(source):
+        for page in judge.pages(source):
             fresh = [key for key in dict.fromkeys(page) if key not in seen]
             seen.update(fresh)
             judge.look(fresh)
             if on_progress:
                 on_progress(len(seen), max(total, len(seen)))
         on_target: set[bytes] = set()
-        for page in _pages(target):
+        for page in judge.pages(target):
             only_there = [key for key in dict.fromkeys(page) if key not in seen and key not in on_target]
             on_target.update(page)
             judge.look(only_there)
@@ -120,7 +125,8 @@ class _Limits:
 class _Judge:
     """Looks at keys on both sides and collects what differs."""
 
-    def __init__(self, source: Session, target: Session, thread: ThreadPoolExecutor, limits: _Limits) -> None:
+    def __init__(self, source: Client, target: Client, thread: ThreadPoolExecutor, limits: _Limits) -> None:
+        self._clients = source, target
         self._source, self._target = Reader(source), Reader(target)
         self._target_thread = thread
         self._limits = limits
@@ -128,14 +134,30 @@ class _Judge:
         self.found: list[Difference] = []
         self.differing_keys = 0
 
+    def pages(self, client: Client) -> Iterator[list[bytes]]:
+        """All keys of one side, node by node; those at a wrong node are noted."""
+        if not isinstance(client, ClusterClient):
+            yield from _pages(client)
+            return
+        client.refresh()
+        for node, session in client.parts():
+            for page in _pages(session):
+                for key in page:
+                    if client.owner(key) is not node:
+                        self._add(key, [_misplaced(client, key, node)])
+                yield page
+
     def look(self, keys: list[bytes]) -> None:
+        keys = gathered(keys, *self._clients)
         doubtful = self._sieve.in_doubt(keys) if keys else []
         suspects = [key for key, source, target in self._read(doubtful) if self._differences(source, target)]
         for key, source, target in self._read(suspects):
-            found = self._differences(source, target)
-            self.differing_keys += bool(found)
-            room = self._limits.differences_max - len(self.found)
-            self.found += [Difference(key, *what) for what in found[:room]]
+            self._add(key, self._differences(source, target))
+
+    def _add(self, key: bytes, found: list[Found]) -> None:
+        self.differing_keys += bool(found)
+        room = self._limits.differences_max - len(self.found)
+        self.found += [Difference(key, *what) for what in found[:room]]
 
     def _read(self, keys: list[bytes]) -> Iterator[tuple[bytes, Snapshot, Snapshot]]:
         if not keys:
@@ -144,29 +166,34 @@ class _Judge:
         source = self._source.read(keys)
         return zip(keys, source, target.result(), strict=True)
 
-    def _differences(self, source: Snapshot, target: Snapshot) -> list[tuple[str, str, str]]:
+    def _differences(self, source: Snapshot, target: Snapshot) -> list[Found]:
         found = differences(source, target, self._limits.expiry_tolerance_ms)
         return [what for what in found if what[0] not in self._limits.ignore]
 
 
-def _pages(session: Session) -> Iterator[list[bytes]]:
+def _misplaced(client: ClusterClient, key: bytes, node: Server) -> Found:
+    text = f"at port {node.port}, owned by {client.owner(key).port}"
+    return ("misplaced", text, "") if client.side == "source" else ("misplaced", "", text)
+
+
+def _pages(client: Client) -> Iterator[list[bytes]]:
     cursor = b"0"
     while True:
-        reply = session.call("SCAN", cursor, "COUNT", SCAN_COUNT)
+        reply = client.call("SCAN", cursor, "COUNT", SCAN_COUNT)
         if not isinstance(reply, list) or not isinstance(reply[0], bytes) or not isinstance(reply[1], list):
-            raise KeyferryError(f"The {session.side} does not scan: {reply!r}.")
+            raise KeyferryError(f"The {client.side} does not scan: {reply!r}.")
         cursor = reply[0]
         yield [key for key in reply[1] if isinstance(key, bytes) and not is_reserved(key)]
         if cursor == b"0":
             return
 
 
-def _select(session: Session, db: int) -> None:
-    reply = session.call("SELECT", db)
+def _select(client: Client, db: int) -> None:
+    reply = client.call("SELECT", db)
     if reply != b"OK":
-        raise KeyferryError(f"The {session.side} does not give us database {db}: {reply!r}.")
+        raise KeyferryError(f"The {client.side} does not give us database {db}: {reply!r}.")
 
 
-def _size(session: Session) -> int:
-    reply = session.call("DBSIZE")
+def _size(client: Client) -> int:
+    reply = client.call("DBSIZE")
     return reply if isinstance(reply, int) else 0

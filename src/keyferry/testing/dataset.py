@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from keyferry.model.errors import KeyferryError
 from keyferry.testing.cases import ODD_NAMES
+from keyferry.testing.deployment import Client
 from keyferry.wire.resp import ReplyError
-from keyferry.wire.session import Session
 
 Made = tuple[bytes, int]
 """Encoded commands and their number."""
@@ -57,7 +57,7 @@ class _Kind:
 
 
 def fill(
-    session: Session,
+    client: Client,
     keys: int = 200_000,
     seed: int = 1,
     *,
@@ -77,18 +77,18 @@ def fill(
     kinds = [kind for kind, weight in _SERVICE for _ in range(weight)]
     odd_names = list(ODD_NAMES.values()) if keys >= 1_000 else []
     share = SHORT_LIVED_SHARE if short_lived else 0.0
-    return _fill(session, _Plan(keys, seed, kinds, odd_names, share), on_progress)
+    return _fill(client, _Plan(keys, seed, kinds, odd_names, share), on_progress)
 
 
 def fill_mix(
-    session: Session, keys: int = 300_000, seed: int = 1, *, on_progress: Progress | None = None
+    client: Client, keys: int = 300_000, seed: int = 1, *, on_progress: Progress | None = None
 ) -> Filled:
     """As ``fill``, with as many keys of each type (strings, lists, sets, sorted sets, hashes, streams)."""
-    return _fill(session, _Plan(keys, seed, _MIX), on_progress)
+    return _fill(client, _Plan(keys, seed, _MIX), on_progress)
 
 
 def fill_strings(
-    session: Session,
+    client: Client,
     keys: int = 1_000_000,
     value_bytes: int = 64,
     expiring: float = EXPIRING_SHARE,
@@ -103,7 +103,6 @@ def fill_strings(
     for first in range(0, keys, KEYS_PER_BATCH):
         last = min(first + KEYS_PER_BATCH, keys)
         values = rng.randbytes(value_bytes * (last - first))
-        plain: list[bytes] = []
         commands: list[bytes] = []
         for i in range(first, last):
             at = (i - first) * value_bytes
@@ -118,12 +117,10 @@ def fill_strings(
                 commands.append(
                     b"*5\r\n$3\r\nSET\r\n%b$4\r\nPXAT\r\n$13\r\n%13d\r\n" % (pair, now_ms + _far_ms(rng))
                 )
+                total_expiring += 1
             else:
-                plain.append(pair)
-        total_expiring += len(commands)
-        if plain:
-            commands.append(_command(b"MSET", 2 * len(plain), b"".join(plain)))
-        _send(session, b"".join(commands), len(commands))
+                commands.append(b"*3\r\n$3\r\nSET\r\n%b" % pair)
+        _send(client, b"".join(commands), len(commands))
         if on_progress:
             on_progress(last, keys)
     return Filled(keys, {"string": keys}, total_expiring)
@@ -138,7 +135,7 @@ class _Plan:
     short_lived_share: float = 0.0
 
 
-def _fill(session: Session, plan: _Plan, on_progress: Progress | None) -> Filled:
+def _fill(client: Client, plan: _Plan, on_progress: Progress | None) -> Filled:
     rng = random.Random(plan.seed)
     now_ms = _now_ms()
     by_type: Counter[str] = Counter()
@@ -160,14 +157,14 @@ def _fill(session: Session, plan: _Plan, on_progress: Progress | None) -> Filled
                 commands.append(b"*3\r\n$9\r\nPEXPIREAT\r\n%b$13\r\n%13d\r\n" % (name, now_ms + life_ms))
                 count += 1
                 expiring += 1
-        _send(session, b"".join(commands), count)
+        _send(client, b"".join(commands), count)
         if on_progress:
             on_progress(last, plan.keys)
     return Filled(plan.keys, dict(by_type), expiring)
 
 
-def _send(session: Session, commands: bytes, count: int) -> None:
-    for reply in session.exchange(commands, count):
+def _send(client: Client, commands: bytes, count: int) -> None:
+    for reply in client.exchange(commands, count):
         if isinstance(reply, ReplyError):
             raise KeyferryError(f"The server refused a command while it was filled: {reply.message}")
 
