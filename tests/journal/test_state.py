@@ -14,8 +14,8 @@ from keyferry.model.errors import RefusedError, UsageError
 
 def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
     checkpoint = Checkpoint(
-        source_run_id="s" * 40,
-        target_run_id="t" * 40,
+        source_run_ids={"0": "s" * 40},
+        target_run_ids={"0": "t" * 40},
         on_conflict="skip",
         evicted_keys=3,
         positions={"0/3": Position("123", False)},

@@ -51,6 +51,7 @@ class Crew:
         self._ended = (0, 0)
         self._totals = (0, 0, 0)
         self._polled_s = time.monotonic()
+        self._first = 0
         watch.use(probes)
         watch.pace.begin_pass()
 
@@ -81,7 +82,7 @@ class Crew:
             now = time.monotonic()
             house = now >= house_s
             self._sum_up()
-            for pipeline in list(self._running):
+            for pipeline in self._in_turn():
                 if house or pipeline.buffered or pipeline.concerns(ready):
                     pipeline.turn(ready, now)
                     if pipeline.done:
@@ -111,6 +112,12 @@ class Crew:
         self._ended = keys + pipeline.relay.fetched_keys, size + pipeline.relay.fetched_bytes
         pipeline.close()
         self._on_done(task)
+
+    def _in_turn(self) -> list[Pipeline]:
+        """Another one first each time: a limit is not to be used up by the first shard."""
+        pipelines = list(self._running)
+        self._first = (self._first + 1) % max(1, len(pipelines))
+        return pipelines[self._first :] + pipelines[: self._first]
 
     def _wait(self) -> dict[int, int]:
         """Polls; hands the probes what came, with the earliest time at which it can have come."""
