@@ -1,23 +1,58 @@
-"""Servers for tests: real ones, started once per program and emptied between tests.
+"""Servers and clusters for tests: real ones, started once per program and emptied between tests.
 
 - ``flushed(name)``: a running, empty server, shared by the session; a second one of the same program with
   ``flushed(name, 1)``.
 - ``start_server(name, **config)``: one of its own with a configuration of its own, stopped after the test.
 - A test that takes ``server`` runs once per server; one that takes ``server_pair`` once per ordered pair.
+- ``cluster(name, shards)`` and ``start_cluster(name, shards, replicas, **config)`` are the same for clusters. A
+  test may move the slots of a shared one; one that kills or adds nodes takes its own.
+- A test that takes ``deployment_pair`` runs once for each of ``deployment_pairs``, the ways in which a server
+  and a cluster can be source and target.
 
-A server that is expected but not at hand skips its tests, by name.
+A cluster takes two seconds to start, a shared one once per program, shards and worker. A server that is expected but not at hand skips its tests, by name.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
 
 from keyferry.model.identity import Family
 from keyferry.testing.binaries import ServerBinary, find_binaries, server_names, server_pairs
+from keyferry.testing.cluster import Cluster
+from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server
+
+
+class Wanted(NamedTuple):
+    """A server (no shards) or a cluster of the session."""
+
+    name: str
+    shards: int = 0
+    instance: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.name}x{self.shards}" if self.shards else self.name
+
+
+def deployment_pairs() -> list[tuple[Wanted, Wanted]]:
+    """Server to cluster, cluster to server, and cluster to cluster with its slots cut elsewhere, of each make;
+    and cluster to cluster from each make to the next one."""
+    names = server_names()
+    return [
+        pair
+        for name, following in zip(names, names[1:] + names[:1], strict=True)
+        for pair in (
+            (Wanted(name), Wanted(name, 3)),
+            (Wanted(name, 3), Wanted(name)),
+            (Wanted(name, 3), Wanted(name, 2)),
+            (Wanted(name, 3), Wanted(following, 3)),
+        )
+    ]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -25,14 +60,19 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server", server_names(), indirect=True)
     if "server_pair" in metafunc.fixturenames:
         metafunc.parametrize("server_pair", server_pairs(), indirect=True, ids="->".join)
+    if "deployment_pair" in metafunc.fixturenames:
+        pairs = deployment_pairs()
+        ids = [f"{source}->{target}" for source, target in pairs]
+        metafunc.parametrize("deployment_pair", pairs, indirect=True, ids=ids)
 
 
 class _Pool:
-    """Running servers by (name, instance)."""
+    """Running servers and clusters by name, shards and instance."""
 
     def __init__(self, binaries: dict[str, ServerBinary]) -> None:
         self._binaries = binaries
         self._servers: dict[tuple[str, int], Server] = {}
+        self._clusters: dict[Wanted, Cluster] = {}
         self._stack = contextlib.ExitStack()
 
     def flushed(self, name: str, instance: int = 0) -> Server:
@@ -46,6 +86,27 @@ class _Pool:
         with server.session() as session:
             assert session.pipeline([*commands]) == [b"OK"] * len(commands)
         return server
+
+    def cluster(self, name: str, shards: int = 3, instance: int = 0) -> Cluster:
+        wanted = Wanted(name, shards, instance)
+        cluster = self._clusters.get(wanted)
+        if cluster is None:
+            cluster = self._stack.enter_context(Cluster(_binary(self._binaries, name), shards))
+            self._clusters[wanted] = cluster
+        cluster.reset()
+        return cluster
+
+    def deployments(self, *wanted: Wanted) -> list[Deployment]:
+        """All at once: clusters that have not been started yet take their time beside each other."""
+        for one in wanted:
+            _binary(self._binaries, one.name)
+        with ThreadPoolExecutor(len(wanted)) as threads:
+            return list(threads.map(self._deployment, wanted))
+
+    def _deployment(self, wanted: Wanted) -> Deployment:
+        if wanted.shards:
+            return self.cluster(*wanted)
+        return self.flushed(wanted.name, wanted.instance)
 
     def stop(self) -> None:
         self._stack.close()
@@ -98,3 +159,29 @@ def server_pair(request: pytest.FixtureRequest, _pool: _Pool) -> tuple[Server, S
     """Each ordered (source, target) in turn, both running and empty, never the same process."""
     source, target = request.param
     return _pool.flushed(source), _pool.flushed(target, int(source == target))
+
+
+@pytest.fixture
+def cluster(_pool: _Pool) -> Callable[..., Cluster]:
+    """``cluster(name, shards=3, instance=0)``: a running, empty cluster of the session, its slots evenly cut."""
+    return _pool.cluster
+
+
+@pytest.fixture
+def start_cluster(binaries: dict[str, ServerBinary]) -> Iterator[Callable[..., Cluster]]:
+    """``start_cluster(name, shards=3, replicas=0, cluster_node_timeout="500")``: one of the test's own."""
+    with contextlib.ExitStack() as stack:
+
+        def start(name: str, shards: int = 3, replicas: int = 0, **config: str) -> Cluster:
+            directives = {key.replace("_", "-"): value for key, value in config.items()}
+            cluster = Cluster(_binary(binaries, name), shards, replicas=replicas, config=directives)
+            return stack.enter_context(cluster)
+
+        yield start
+
+
+@pytest.fixture
+def deployment_pair(request: pytest.FixtureRequest, _pool: _Pool) -> tuple[Deployment, Deployment]:
+    """Each (source, target) of ``deployment_pairs`` in turn, both running and empty."""
+    source, target = _pool.deployments(*request.param)
+    return source, target

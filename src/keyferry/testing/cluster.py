@@ -218,7 +218,8 @@ class Cluster:
                     _ok(session, "FUNCTION", "FLUSH")
 
     def reset(self) -> None:
-        """``flush``, and every slot goes back to where it was at the start."""
+        """``flush``, and every slot goes back to where it was at the start. Not for after a failover."""
+        self.wait_until_agreed()
         self.flush()
         for slot in list(self._half_moved):
             self.finish_slot(slot)
@@ -233,14 +234,15 @@ class Cluster:
         self.nodes[index].kill()
         self._down.add(self.nodes[index])
 
-    def restart(self, index: int, *, keep_data: bool = False) -> None:
-        """The same node in another process, as ``Server.restart``; returns when all agree again.
+    def restart(self, *indexes: int, keep_data: bool = False) -> None:
+        """The same nodes in other processes, as ``Server.restart``; returns when all agree again.
 
         A primary serves two seconds after its start; one that the others have called dead, which takes them a
         node timeout, is back two node timeouts after that.
         """
-        self.nodes[index].restart(keep_data)
-        self._down.discard(self.nodes[index])
+        for index in indexes:
+            self.nodes[index].restart(keep_data)
+            self._down.discard(self.nodes[index])
         self.wait_until_agreed()
         self._set_node_timeout(self._node_timeout_ms)
 
@@ -270,7 +272,7 @@ class Cluster:
             raise KeyferryError(f"{self.nodes[index]!r} has no replica.")
         with self.agreeing(), replicas[0].session() as session:
             _ok(session, "CLUSTER", "FAILOVER")
-            self._wait(lambda: "" if self._is_primary_everywhere(replicas[0]) else "no failover")
+            self.wait_for_views(lambda view: self._ids[replicas[0]] in _primary_ids(view))
         return replicas[0]
 
     def move_slot(
@@ -326,10 +328,10 @@ class Cluster:
             with node.session() as session:
                 _ok(session, "CLUSTER", "SETSLOT", slot, "NODE", self.node_id(taker))
 
-    def configure(self, name: str, value: Argument) -> None:
-        """CONFIG SET on every node that runs."""
-        with self._sessions() as sessions:
-            for session in sessions.values():
+    def configure(self, name: str, value: Argument, *, only: Server | None = None) -> None:
+        """CONFIG SET on every node that runs, or on one."""
+        for node in [only] if only else self.running:
+            with node.session() as session:
                 _ok(session, "CONFIG", "SET", name, value)
 
     @contextlib.contextmanager
@@ -348,6 +350,17 @@ class Cluster:
         """
         with self._sessions() as sessions:
             self._wait(lambda: self._stranger(sessions) or self._disagreement(sessions))
+
+    def wait_for_views(self, condition: Callable[[list[Node]], bool]) -> None:
+        """Until the condition holds for what each node that runs sees. Raises as ``wait_until_agreed``."""
+        with self._sessions() as sessions:
+            self._wait(
+                lambda: (
+                    ""
+                    if all(condition(_nodes(session)) for session in sessions.values())
+                    else "not seen by all"
+                )
+            )
 
     def _server(self) -> Server:
         return Server(self.binary, config=self._config)
@@ -424,10 +437,9 @@ class Cluster:
             )
         return "" if len(views) == 1 else "the nodes disagree on owners or primaries"
 
-    def _is_primary_everywhere(self, server: Server) -> bool:
-        with self._sessions() as sessions:
-            views = [{node.node_id: node for node in _nodes(session)} for session in sessions.values()]
-        return all(view[self._ids[server]].is_primary for view in views)
+
+def _primary_ids(view: list[Node]) -> set[str]:
+    return {node.node_id for node in view if node.is_primary}
 
 
 def _nodes(session: Session) -> list[Node]:

@@ -130,6 +130,10 @@ class Server:
             return self._log_path.read_bytes()[-LOG_TAIL_BYTES:].decode("utf-8", "backslashreplace")
         return ""
 
+    def configure(self, name: str, value: str) -> None:
+        """A directive of the configuration file, from the next start on."""
+        self._config[name] = value
+
     def start(self) -> None:
         """Starts it on a free port, or on its own one after ``kill``.
 
