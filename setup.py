@@ -12,7 +12,7 @@ MODE = os.environ.get("KEYFERRY_BUILD_EXT", "auto")
 if MODE not in ("auto", "require", "off"):
     raise SystemExit(f"KEYFERRY_BUILD_EXT is {MODE!r}: use auto, require or off")
 
-MODULES = ["keyferry.payload._crc64", "keyferry.transfer._relay"]
+MODULES = ["keyferry.payload._bulks", "keyferry.payload._crc64", "keyferry.transfer._relay"]
 
 
 def extensions() -> list[Extension]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
+from typing import cast
 
 from looking import identity, looked
 
@@ -13,7 +14,8 @@ from keyferry.payload.exchange import Carry, Destination, Outcome, Request
 from keyferry.payload.names import temporary_name
 from keyferry.payload.write_commands import Command
 from keyferry.testing.servers import Server
-from keyferry.wire.resp import ReplyError
+from keyferry.transfer.drive import answer
+from keyferry.wire.resp import ReplyError, ReplyParser
 from keyferry.wire.session import Session
 
 KEY = b"key"
@@ -78,12 +80,11 @@ class Ferry:
         before: Callable[[int, Request], None] = lambda index, request: None,
     ) -> Outcome | None:
         """Runs the carry to its end, or until ``before`` lets it die (then None)."""
-        sessions = {"source": self.source, "target": self.target}
         try:
             request = next(carry)
             for index in count():
                 before(index, request)
-                request = carry.send(sessions[request.side].pipeline(request.commands))
+                request = carry.send(answer(request, self.source, self.target))
         except StopIteration as end:
             outcome: Outcome = end.value
             return outcome
@@ -100,6 +101,18 @@ def ferry_between(source: Server, target: Server) -> Ferry:
         identity(source),
         identity(target),
     )
+
+
+def commands_of(encoded: bytes) -> list[list[bytes]]:
+    """The commands of one side of a request. One that is cut in the middle is left out."""
+    parser = ReplyParser()
+    parser.feed(encoded)
+    return cast("list[list[bytes]]", parser.replies())
+
+
+def names_of(encoded: bytes) -> list[bytes]:
+    """The commands' names alone."""
+    return [command[0] for command in commands_of(encoded)]
 
 
 def done(session: Session, *commands: Command) -> None:

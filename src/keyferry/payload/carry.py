@@ -17,6 +17,8 @@ What can go wrong in the middle, and what happens then:
 
 from __future__ import annotations
 
+from typing import cast
+
 from keyferry.model.identity import ServerIdentity
 from keyferry.model.values import (
     HashValue,
@@ -38,17 +40,19 @@ from keyferry.payload.exchange import (
     Exchange,
     Outcome,
     Refused,
+    Replies,
     Request,
     Steps,
     Stop,
     Vanished,
     first_error,
+    raise_source_error,
     refused,
     time_ms,
 )
 from keyferry.payload.read_pieces import READERS
 from keyferry.payload.write_commands import LENGTH_COMMANDS, Abilities, Command, lost_in, value_commands
-from keyferry.wire.resp import Reply
+from keyferry.wire.resp import Reply, encode_commands
 
 ATTEMPTS = 3
 
@@ -68,7 +72,7 @@ def carry_value(value: Value, destination: Destination) -> Carry:
         if isinstance(value, StringValue):
             exchange.check_length(len(value.data))
         exchange.note(lost_in(value, exchange.abilities))
-        yield from _open(exchange)
+        _check_place(exchange, (yield from exchange.tell(*_open(exchange))))
         if isinstance(value, HashValue) and value.expiries:
             exchange.fields_expire = True
             if not exchange.abilities.field_expiry:
@@ -85,6 +89,7 @@ def carry_in_pieces(
     *,
     attempts: int = ATTEMPTS,
     clock_offset_ms: int | None = None,
+    may_hold_target: bool = False,
 ) -> Carry:
     """Reads the key from the source by ranges and puts it in its place on the target; a few MB at a time.
 
@@ -96,8 +101,10 @@ def carry_in_pieces(
         attempts: How often it begins, when the key changes while it is read; then ``Refused`` with ``TORN``.
         clock_offset_ms: The target's clock minus the source's: the expiry is read with the value, and
             ``destination.expires_at_ms`` does not count. None: it does.
+        may_hold_target: The driver heeds ``Request.target_open``. Else a string of hundreds of MB stalls the
+            target once (``read_pieces.read_string``).
     """
-    exchange = Exchange(destination)
+    exchange = Exchange(destination, may_hold_target=may_hold_target)
     try:
         for _ in range(attempts):
             try:
@@ -106,23 +113,29 @@ def carry_in_pieces(
                 continue
         raise Stop(Refused(f"changed while it was read, {attempts} times", TORN, "source"))
     except Stop as stop:
-        yield Request("source", [("UNWATCH",)])
-        return (yield from _clean_up(exchange, stop.outcome))
+        return (yield from _clean_up(exchange, stop.outcome, ("UNWATCH",)))
 
 
 def _attempt(exchange: Exchange, source: ServerIdentity, clock_offset_ms: int | None) -> Steps[Carried]:
     key, abilities = exchange.key, Abilities.of(source)
     exchange.begin()
-    yield from _open(exchange)
     # UNWATCH first: what an earlier attempt saw of a change would end this one as well.
-    *_, kind = yield from exchange.ask(("UNWATCH",), ("WATCH", key), ("TYPE", key))
+    opening: list[Command] = [("UNWATCH",), ("WATCH", key), ("TYPE", key)]
+    if clock_offset_ms is not None:
+        opening += [("PEXPIRETIME", key)] if abilities.expire_time else [("TIME",), ("PTTL", key)]
+    target = _open(exchange)
+    replies = yield Request(
+        encode_commands(opening), len(opening), encode_commands(target), target_replies=len(target)
+    )
+    _check_place(exchange, replies.target)
+    _, _, kind, *expiry = raise_source_error(cast("list[Reply]", replies.source))
     if kind == b"none":
         raise Stop(Vanished())
     if not isinstance(kind, bytes) or kind not in READERS:
         raise Stop(Refused(f"no command reads a value of the type {_text(kind)} in pieces", side="source"))
     expires_at_ms = exchange.destination.expires_at_ms
     if clock_offset_ms is not None:
-        expires_at_ms = yield from _source_expiry(exchange, abilities, clock_offset_ms)
+        expires_at_ms = _source_expiry(expiry, clock_offset_ms)
     yield from READERS[kind](exchange, abilities)
     *_, results = yield from exchange.ask(("MULTI",), (LENGTH_COMMANDS[kind], key), ("EXEC",))
     if not isinstance(results, list) or not isinstance(results[0], int):
@@ -130,25 +143,29 @@ def _attempt(exchange: Exchange, source: ServerIdentity, clock_offset_ms: int | 
     return (yield from _publish(exchange, kind, results[0], expires_at_ms))
 
 
-def _source_expiry(exchange: Exchange, abilities: Abilities, clock_offset_ms: int) -> Steps[int | None]:
-    """When the key expires, on the target's clock."""
-    if abilities.expire_time:
-        (at_ms,) = yield from exchange.ask(("PEXPIRETIME", exchange.key))
-    else:
-        now, at_ms = yield from exchange.ask(("TIME",), ("PTTL", exchange.key))
-        if isinstance(at_ms, int) and at_ms >= 0:
-            at_ms += time_ms(now)
+def _source_expiry(replies: list[Reply], clock_offset_ms: int) -> int | None:
+    """When the key expires, on the target's clock; from PEXPIRETIME, or from TIME and PTTL.
+
+    Raises:
+        Stop: The key is gone.
+    """
+    *now, at_ms = replies
     if not isinstance(at_ms, int) or at_ms == -2:
         raise Stop(Vanished())
-    return None if at_ms == -1 else at_ms + clock_offset_ms
+    if at_ms == -1:
+        return None
+    return at_ms + sum(map(time_ms, now)) + clock_offset_ms
 
 
-def _open(exchange: Exchange) -> Steps[None]:
+def _open(exchange: Exchange) -> list[Command]:
     """Removes what an earlier carry of this key may have left, and looks whether the target has the key."""
     commands: list[Command] = [(exchange.unlink, exchange.name)]
     if not exchange.destination.replace:
         commands.append(("EXISTS", exchange.key))
-    replies = yield Request("target", commands)
+    return commands
+
+
+def _check_place(exchange: Exchange, replies: list[Reply]) -> None:
     exchange.raise_error(replies)
     if not exchange.destination.replace and replies[-1] != 0:
         raise Stop(Conflict())
@@ -156,7 +173,7 @@ def _open(exchange: Exchange) -> Steps[None]:
 
 def _without_expiries(exchange: Exchange, value: HashValue) -> Steps[HashValue]:
     """The fields that are still alive by the target's clock; the others must not live on for ever."""
-    replies = yield Request("target", [("TIME",)])
+    replies = yield from exchange.tell(("TIME",))
     exchange.raise_error(replies)
     now_ms = time_ms(replies[0])
     return HashValue(
@@ -174,7 +191,7 @@ def _publish(exchange: Exchange, kind: bytes, length: int, expires_at_ms: int | 
     # EXISTS goes in a MULTI: a server that refuses MULTI says so here, and not where UNLINK would act at
     # once.
     look: list[Command] = [(LENGTH_COMMANDS[kind], name), *expiry, ("MULTI",), ("EXISTS", name), ("EXEC",)]
-    replies = yield Request("target", look)
+    replies = yield from exchange.tell(*look)
     exchange.raise_error(replies)
     may_be_gone = expires_at_ms is not None or exchange.fields_expire
     gone = Vanished() if may_be_gone else Refused("the temporary key is gone from the target: evicted?", TORN)
@@ -184,14 +201,14 @@ def _publish(exchange: Exchange, kind: bytes, length: int, expires_at_ms: int | 
     if built != length and not (exchange.fields_expire and isinstance(built, int) and built < length):
         raise Stop(Refused(f"{built!r} of {length} elements arrived", TORN))
     if not exchange.destination.replace:
-        (renamed,) = replies = yield Request("target", [("RENAMENX", name, key)])
+        (renamed,) = replies = yield from exchange.tell(("RENAMENX", name, key))
         exchange.raise_error(replies, gone)
         if renamed != 1:
             raise Stop(Conflict())
     else:
         # RENAME frees a value that it overwrites on the spot, however big: UNLINK leaves that to a thread.
         steps: list[Command] = [("MULTI",), (exchange.unlink, key), ("RENAME", name, key), ("EXEC",)]
-        replies = yield Request("target", steps)
+        replies = yield from exchange.tell(*steps)
         exchange.raise_error(replies, gone)
         results = replies[-1]
         if not isinstance(results, list):
@@ -200,13 +217,19 @@ def _publish(exchange: Exchange, kind: bytes, length: int, expires_at_ms: int | 
     return Carried(exchange.sent_bytes, tuple(sorted(exchange.notes)))
 
 
-def _clean_up(exchange: Exchange, outcome: Outcome) -> Steps[Outcome]:
-    """Leaves no temporary key, and where the source's key is gone no key that was to be replaced."""
+def _clean_up(exchange: Exchange, outcome: Outcome, *source: Command) -> Steps[Outcome]:
+    """Leaves no temporary key, and where the source's key is gone no key that was to be replaced.
+
+    As well as it can be done: an error here changes nothing, but that a key which should go may be there
+    still.
+    """
     commands: list[Command] = [(exchange.unlink, exchange.name)]
     if isinstance(outcome, Vanished) and exchange.destination.replace:
         commands.append((exchange.unlink, exchange.key))
-    replies = yield Request("target", commands)
-    error = first_error(replies)
+    replies = yield Request(
+        encode_commands(list(source)), len(source), encode_commands(commands), len(commands)
+    )
+    error = first_error(replies.target)
     if error is not None and isinstance(outcome, Vanished):
         return refused(error, "target")
     return outcome
@@ -242,6 +265,7 @@ __all__ = [
     "Destination",
     "Outcome",
     "Refused",
+    "Replies",
     "Request",
     "Vanished",
     "carry_in_pieces",

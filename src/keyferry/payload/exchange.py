@@ -1,27 +1,28 @@
 """What passes between a carry and whoever drives it: requests out, replies in, an outcome at the end.
 
-A carry is a generator without I/O. It yields a ``Request``, is sent the replies to it, and returns its
-``Outcome``. The driver writes the commands of one request back to back on one connection, with nothing of
-its own in between (the last one is a MULTI), and other requests before and after as it likes. A lost
-connection is the driver's
-affair: it closes the generator and may begin again; the temporary name is the same, and is emptied first.
+A carry is a generator without I/O. It yields a ``Request``, is sent the ``Replies`` to it, and returns its
+``Outcome``. A request may have commands for both servers: the next page is read while the last one is
+written, and never more than that. The driver writes the commands of one request for one side back to back on
+one connection, with nothing of its own in between (the last ones are a MULTI), and other requests before and
+after as it likes. A lost connection is the driver's affair: it closes the generator and may begin again; the
+temporary name is the same, and is emptied first.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from keyferry.model.errors import Side
 from keyferry.model.identity import ServerIdentity
 from keyferry.payload.names import temporary_name
 from keyferry.payload.write_commands import Abilities, Command
-from keyferry.wire.resp import Reply, ReplyError
+from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command, encode_commands
 
-REQUEST_BYTES_MAX = 1 << 20
-"""A request is closed at this size; a single larger command makes one alone."""
-REQUEST_ARGUMENTS_MAX = 4096
+REQUEST_BYTES_MAX = 256 << 10
+"""What is sent to the target at once; a single larger command makes a request alone."""
+REQUEST_ARGUMENTS_MAX = 2048
 PROTO_MAX_BULK_BYTES = 512 << 20
 """The servers' own default of proto-max-bulk-len."""
 
@@ -32,12 +33,39 @@ TORN = "torn"
 """``Refused.code`` when what was read or built is not one whole value."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Request:
-    """One pipeline for one server; its replies are sent into the generator, in order, errors as values."""
+    """What to send to one server, or to both at once.
 
-    side: Side
-    commands: list[Command]
+    Attributes:
+        source: Encoded commands for the source, b"" for none.
+        source_replies: How many replies they have.
+        target: Encoded commands for the target, b"" for none.
+        target_replies: How many replies they have.
+        raw: The source's replies are wanted as the bytes that came.
+        target_open: The target's bytes end in the middle of a command: nothing else may go out on that
+            connection before the next request's bytes (``carry_in_pieces(may_hold_target=True)`` only).
+    """
+
+    source: bytes = b""
+    source_replies: int = 0
+    target: bytes = b""
+    target_replies: int = 0
+    raw: bool = False
+    target_open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Replies:
+    """In order, errors as values.
+
+    Attributes:
+        source: The bytes that came where the request was raw; [] where nothing was asked.
+        target: [] where nothing was asked.
+    """
+
+    source: list[Reply] | bytes
+    target: list[Reply]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +132,10 @@ class Conflict:
 
 
 Outcome: TypeAlias = Carried | Refused | Vanished | Conflict
-Carry: TypeAlias = Generator[Request, list[Reply], Outcome]
+Carry: TypeAlias = Generator[Request, Replies, Outcome]
 
 Result = TypeVar("Result")
-Steps: TypeAlias = Generator[Request, list[Reply], Result]
+Steps: TypeAlias = Generator[Request, Replies, Result]
 """A part of a carry."""
 
 
@@ -123,10 +151,35 @@ class Changed(Exception):
     """The source's value changed while it was read."""
 
 
-class Exchange:
-    """One value on its way: what it is built under, what has been sent, what cannot be kept."""
+Check: TypeAlias = Callable[[Reply], bool]
 
-    def __init__(self, destination: Destination) -> None:
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Encoded commands for the target, on their way.
+
+    Attributes:
+        data: The commands.
+        replies: How many replies they have.
+        checks: Where a reply that is no error may still be no success: its index, the command's name, what
+            a success is. What this leaves open, the length at the end shows.
+        leaves_open: As ``Request.target_open``.
+    """
+
+    data: bytes = b""
+    replies: int = 0
+    checks: tuple[tuple[int, str, Check], ...] = ()
+    leaves_open: bool = False
+
+
+class Exchange:
+    """One value on its way: what it is built under, what has been sent, what cannot be kept.
+
+    At most one batch for the target waits here, for the next question to the source.
+    """
+
+    def __init__(self, destination: Destination, *, may_hold_target: bool = False) -> None:
+        self.may_hold_target = may_hold_target
         self.destination = destination
         self.key = destination.key
         self.name = temporary_name(destination.key)
@@ -136,38 +189,67 @@ class Exchange:
         """True when fields, and with the last one the value, may rightly be gone before it is whole."""
         self.notes: set[str] = set()
         self.sent_bytes = 0
+        self._waiting: Batch | None = None
 
     def begin(self) -> None:
-        """What an earlier attempt found out does not count."""
+        """What an earlier attempt found out, or has not sent yet, does not count."""
         self.fields_expire = False
         self.notes.clear()
         self.sent_bytes = 0
+        self._waiting = None
 
     def ask(self, *commands: Command) -> Steps[list[Reply]]:
-        """Replies of the source, none of them an error.
+        """Replies of the source, none of them an error; what waits for the target goes along.
 
         Raises:
             Changed: The key, its type or a group is not there any more.
-            Stop: The source refuses.
+            Stop: A server refuses.
         """
-        replies = yield Request("source", list(commands))
-        error = first_error(replies)
-        if error is not None:
-            if error.code in ("WRONGTYPE", "NOGROUP") or error.message == NO_SUCH_KEY:
-                raise Changed
-            raise Stop(refused(error, "source"))
-        return replies
+        if not commands:
+            return []
+        replies = yield from self._exchange(encode_commands(list(commands)), len(commands), raw=False)
+        return raise_source_error(cast("list[Reply]", replies))
+
+    def ask_raw(self, *command: Argument) -> Steps[bytes]:
+        """The reply to one command of the source, as it came. Raises as ``ask``."""
+        reply = cast("bytes", (yield from self._exchange(encode_command(*command), 1, raw=True)))
+        if reply.startswith(b"-"):
+            raise_source_error([ReplyError(reply[1:].rstrip(b"\r\n").decode("utf-8", "backslashreplace"))])
+        return reply
 
     def store(self, commands: Iterable[Command]) -> Steps[None]:
-        """Sends the commands to the target, in bounded requests, and checks every reply."""
+        """Sends the commands to the target in bounded requests; the last one waits for what comes next."""
         for batch in self._batches(commands):
-            replies = yield Request("target", batch)
-            self.raise_error(replies)
-            for command, reply in zip(batch, replies, strict=True):
-                if not _as_expected(command, reply):
-                    raise Stop(
-                        Refused(f"{command[0]!s} had an unexpected reply while the value was built", TORN)
-                    )
+            yield from self.put(batch)
+
+    def put(self, batch: Batch) -> Steps[None]:
+        """Lets a batch wait; the one that waited before goes out, if no question has taken it along."""
+        yield from self.drain()
+        self.sent_bytes += len(batch.data)
+        self._waiting = batch
+
+    def drain(self) -> Steps[None]:
+        """Sends what waits."""
+        if self._waiting is not None:
+            yield from self._exchange(b"", 0, raw=False)
+
+    def tell(self, *commands: Command) -> Steps[list[Reply]]:
+        """Replies of the target, errors among them, after everything that waits has been stored."""
+        yield from self.drain()
+        replies = yield Request(target=encode_commands(list(commands)), target_replies=len(commands))
+        return replies.target
+
+    def _exchange(self, source: bytes, source_replies: int, *, raw: bool) -> Steps[list[Reply] | bytes]:
+        batch, self._waiting = self._waiting or Batch(), None
+        replies = yield Request(
+            source, source_replies, batch.data, batch.replies, raw, target_open=batch.leaves_open
+        )
+        self.raise_error(replies.target)
+        for index, name, is_success in batch.checks:
+            if not is_success(replies.target[index]):
+                reason = f"{name} had an unexpected reply while the value was built"
+                raise Stop(Refused(reason, TORN))
+        return replies.source
 
     def raise_error(self, replies: list[Reply], gone: Outcome | None = None) -> None:
         """Stops at the first error of the target; with ``gone`` where the temporary key is missing."""
@@ -199,7 +281,7 @@ class Exchange:
             reason = f"{size_bytes} bytes are more than the target's proto-max-bulk-len allows ({limit})"
             raise Stop(Refused(reason, "proto-max-bulk-len"))
 
-    def _batches(self, commands: Iterable[Command]) -> Iterator[list[Command]]:
+    def _batches(self, commands: Iterable[Command]) -> Iterator[Batch]:
         batch: list[Command] = []
         size_bytes = arguments = 0
         for command in commands:
@@ -210,19 +292,36 @@ class Exchange:
                 size_bytes + command_bytes > REQUEST_BYTES_MAX
                 or arguments + len(command) > REQUEST_ARGUMENTS_MAX
             ):
-                self.sent_bytes += size_bytes
-                yield batch
+                yield batch_of(batch)
                 batch, size_bytes, arguments = [], 0, 0
             batch.append(command)
             size_bytes += command_bytes
             arguments += len(command)
         if batch:
-            self.sent_bytes += size_bytes
-            yield batch
+            yield batch_of(batch)
+
+
+def batch_of(commands: list[Command]) -> Batch:
+    checks = ((index, str(command[0]), _check_of(command)) for index, command in enumerate(commands))
+    return Batch(
+        encode_commands(commands),
+        len(commands),
+        tuple((index, name, check) for index, name, check in checks if check is not None),
+    )
 
 
 def first_error(replies: list[Reply]) -> ReplyError | None:
     return next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+
+
+def raise_source_error(replies: list[Reply]) -> list[Reply]:
+    """The replies themselves, when none is an error. Raises as ``Exchange.ask``."""
+    error = first_error(replies)
+    if error is None:
+        return replies
+    if error.code in ("WRONGTYPE", "NOGROUP") or error.message == NO_SUCH_KEY:
+        raise Changed
+    raise Stop(refused(error, "source"))
 
 
 def refused(error: ReplyError, side: Side) -> Refused:
@@ -239,14 +338,11 @@ def time_ms(reply: Reply) -> int:
     raise Stop(Refused("TIME had an unexpected reply", TORN, "source"))
 
 
-def _as_expected(command: Command, reply: Reply) -> bool:
-    """Whether a reply that is no error is a success too; what it leaves open, the length at the end shows."""
+def _check_of(command: Command) -> Check | None:
     match command[0]:
         case "HPEXPIREAT":  # 1: set, 2: its time is over and the field is deleted, -2: no such field
-            return isinstance(reply, list) and all(code in (1, 2) for code in reply)
+            return lambda reply: isinstance(reply, list) and all(code in (1, 2) for code in reply)
         case "XCLAIM":
-            ids = command[5 : command.index("TIME")]
-            return isinstance(reply, list) and reply == list(ids)
-        case "XADD":
-            return reply == command[2]
-    return True
+            ids = list(command[5 : command.index("TIME")])
+            return lambda reply: reply == ids
+    return None

@@ -36,11 +36,10 @@ from keyferry.wire.resp import Argument
 
 Command: TypeAlias = tuple[Argument, ...]
 
-ELEMENTS_MAX = 1000
+ELEMENTS_MAX = 500
 """Members, fields, items or ids in one command."""
-COMMAND_BYTES_MAX = 1 << 20
+COMMAND_BYTES_MAX = 256 << 10
 """A command of many elements is closed at this size; one element may be larger."""
-STRING_PIECE_BYTES = 4 << 20
 PENDING_PAGE = 500
 """Pending entries that are claimed on one set of placeholders."""
 
@@ -97,7 +96,7 @@ def value_commands(name: bytes, value: Value, abilities: Abilities) -> Iterator[
     """
     match value:
         case StringValue(data):
-            return string_commands(name, data)
+            return iter((("SET", name, data),))
         case ListValue(items):
             return list_commands(name, items)
         case SetValue(members):
@@ -110,26 +109,6 @@ def value_commands(name: bytes, value: Value, abilities: Abilities) -> Iterator[
             return stream_commands(name, value, abilities)
         case ModuleValue(module):
             raise ValueError(f"there are no commands to build a value of the module type {module}")
-
-
-def string_commands(name: bytes, data: bytes) -> Iterator[Command]:
-    """In pieces, if it is long."""
-    for start in range(0, max(1, len(data)), STRING_PIECE_BYTES):
-        yield from string_piece_commands(name, start, data[start : start + STRING_PIECE_BYTES], len(data))
-
-
-def string_piece_commands(name: bytes, start: int, piece: bytes, length: int) -> Iterator[Command]:
-    """One piece of a string of ``length`` bytes, the one at 0 first; SET where it is all of it.
-
-    Else the string gets its full length at once. Growing it piece by piece takes the server twice the time:
-    at each of the allocator's size classes it copies the whole string (400 MB: 0.4 s, again and again).
-    """
-    if len(piece) == length:
-        yield ("SET", name, piece)
-        return
-    if start == 0:
-        yield ("SETRANGE", name, length - 1, b"\x00")
-    yield ("SETRANGE", name, start, piece)
 
 
 def list_commands(name: bytes, items: Iterable[bytes]) -> Iterator[Command]:

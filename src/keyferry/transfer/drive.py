@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from keyferry.payload.exchange import Carry, Outcome
+from keyferry.payload.exchange import Carry, Outcome, Replies, Request
+from keyferry.wire.resp import Reply
 from keyferry.wire.session import Session
 
 
@@ -14,13 +15,23 @@ def drive(carry: Carry, source: Session, target: Session) -> Outcome:
             carry of the same key removes it.
         ProtocolError: A peer does not speak RESP.
     """
-    sessions = {"source": source, "target": target}
     try:
         request = next(carry)
         while True:
-            request = carry.send(sessions[request.side].pipeline(request.commands))
+            request = carry.send(answer(request, source, target))
     except StopIteration as end:
         outcome: Outcome = end.value
         return outcome
     finally:
         carry.close()
+
+
+def answer(request: Request, source: Session, target: Session) -> Replies:
+    """The replies to one request, one side after the other. Raises as ``drive``."""
+    asked: list[Reply] | bytes = []
+    if request.source:
+        if request.raw:
+            asked = source.exchange_raw(request.source)
+        else:
+            asked = source.exchange(request.source, request.source_replies)
+    return Replies(asked, target.exchange(request.target, request.target_replies) if request.target else [])
