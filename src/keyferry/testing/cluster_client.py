@@ -101,12 +101,15 @@ class ClusterClient:
         for at, part in enumerate(parts):
             for node in self._nodes(part):
                 by_node[node].append(at)
-        replies: defaultdict[int, list[Reply]] = defaultdict(list)
+        replies: list[list[Reply]] = [[] for _ in parts]
         for node, positions in by_node.items():
             data = b"".join([parts[at].data for at in positions])
             for at, reply in zip(positions, self._session(node).exchange(data, len(positions)), strict=True):
                 replies[at].append(reply)
-        return [self._settled(part, merged(part.words, replies[at])) for at, part in enumerate(parts)]
+        return [
+            one[0] if len(one) == 1 and not isinstance(one[0], ReplyError) else self._settled(part, one)
+            for part, one in zip(parts, replies, strict=True)
+        ]
 
     def exchange_raw(self, commands: bytes) -> bytes:
         """As ``Session.exchange_raw``; MOVED and ASK are not followed. Best with the keys of a node together."""
@@ -134,8 +137,9 @@ class ClusterClient:
         primaries = list(dict.fromkeys(self._owners.values()))
         return primaries if command.where is Place.EVERYWHERE else primaries[:1]
 
-    def _settled(self, command: RoutedCommand, reply: Reply) -> Reply:
-        """The reply of the node that has the key, if this one sends us there."""
+    def _settled(self, command: RoutedCommand, replies: list[Reply]) -> Reply:
+        """The one reply of several nodes, or of the node that has the key, if this one sends us there."""
+        reply = merged(command.words, replies)
         deadline_s = time.monotonic() + FOLLOW_TIMEOUT_S
         while isinstance(reply, ReplyError) and reply.code in _ELSEWHERE and time.monotonic() < deadline_s:
             if reply.code == "ASK":

@@ -6,8 +6,8 @@ Knows the commands that the test kit and its tests use, not all that there are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from keyferry.model.errors import KeyferryError
 from keyferry.testing.topology import hash_slot
@@ -21,8 +21,7 @@ class Place(Enum):
     EVERYWHERE = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class RoutedCommand:
+class RoutedCommand(NamedTuple):
     """One command, encoded, and the slot or the place that it goes to."""
 
     data: bytes
@@ -30,14 +29,30 @@ class RoutedCommand:
     where: int | Place
 
 
-_ANYWHERE = frozenset(b"PING ECHO TIME COMMAND CLUSTER CLIENT PUBLISH".split())
-_EVERYWHERE = frozenset(
-    b"FLUSHALL FLUSHDB FUNCTION SCRIPT CONFIG ACL SELECT INFO DBSIZE KEYS DEBUG SAVE".split()
-)
-_REFUSED = frozenset(b"MULTI EXEC DISCARD WATCH UNWATCH SCAN RANDOMKEY SUBSCRIBE MONITOR WAIT".split())
-"""What only makes sense on one connection, or for one node."""
-_KEY_SECOND = frozenset(b"XGROUP XINFO OBJECT MEMORY BITOP".split())
-_SCRIPTS = frozenset(b"EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO".split())
+class _Rule(Enum):
+    """How a command names its key, where that is not by its first argument."""
+
+    SECOND = auto()
+    SCRIPT = auto()
+    STREAMS = auto()
+    DEBUG = auto()
+    REFUSED = auto()
+
+
+_RULES: dict[bytes, Place | _Rule] = {
+    name: rule
+    for rule, names in (
+        (Place.ANYWHERE, b"PING ECHO TIME COMMAND CLUSTER CLIENT PUBLISH"),
+        (Place.EVERYWHERE, b"FLUSHALL FLUSHDB FUNCTION SCRIPT CONFIG ACL SELECT INFO DBSIZE KEYS SAVE"),
+        (_Rule.SECOND, b"XGROUP XINFO OBJECT MEMORY BITOP"),
+        (_Rule.SCRIPT, b"EVAL EVALSHA EVAL_RO EVALSHA_RO FCALL FCALL_RO"),
+        (_Rule.STREAMS, b"XREAD XREADGROUP"),
+        (_Rule.DEBUG, b"DEBUG"),
+        # What only makes sense on one connection, or for one node.
+        (_Rule.REFUSED, b"MULTI EXEC DISCARD WATCH UNWATCH SCAN RANDOMKEY SUBSCRIBE MONITOR WAIT"),
+    )
+    for name in names.split()
+}
 
 
 def where(words: Sequence[bytes]) -> int | Place:
@@ -47,19 +62,22 @@ def where(words: Sequence[bytes]) -> int | Place:
         KeyferryError: It has to be said to one node.
     """
     name = words[0].upper()
-    if name in _REFUSED:
-        raise KeyferryError(f"{name.decode()} goes to one node; use session_of(key) or parts().")
-    if name == b"DEBUG" and words[1].upper() == b"OBJECT":
-        return hash_slot(words[2])
-    if name in _EVERYWHERE:
-        return Place.EVERYWHERE
-    if name in _ANYWHERE or (name in _SCRIPTS and words[2] == b"0"):
-        return Place.ANYWHERE
-    if name in _SCRIPTS:
-        return hash_slot(words[3])
-    if name in (b"XREAD", b"XREADGROUP"):
-        return hash_slot(words[[word.upper() for word in words].index(b"STREAMS") + 1])
-    return hash_slot(words[2 if name in _KEY_SECOND else 1])
+    rule = _RULES.get(name)
+    match rule:
+        case None:
+            return hash_slot(words[1])
+        case Place():
+            return rule
+        case _Rule.SECOND:
+            return hash_slot(words[2])
+        case _Rule.SCRIPT:
+            return hash_slot(words[3]) if words[2] != b"0" else Place.ANYWHERE
+        case _Rule.STREAMS:
+            return hash_slot(words[[word.upper() for word in words].index(b"STREAMS") + 1])
+        case _Rule.DEBUG:
+            return hash_slot(words[2]) if words[1].upper() == b"OBJECT" else Place.EVERYWHERE
+        case _Rule.REFUSED:
+            raise KeyferryError(f"{name.decode()} goes to one node; use session_of(key) or parts().")
 
 
 def routed(commands: bytes) -> Iterator[RoutedCommand]:
