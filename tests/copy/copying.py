@@ -20,7 +20,7 @@ from keyferry.model.address import Endpoint
 from keyferry.telemetry.progress import Progress
 from keyferry.telemetry.report import CopyReport
 from keyferry.testing.compare import Comparison, compare_databases
-from keyferry.testing.servers import Server
+from keyferry.testing.deployment import Deployment
 from keyferry.wire.resp import Argument, Reply, ReplyError
 
 WAIT_S_MAX = 30.0
@@ -35,7 +35,9 @@ class Copying:
     stop: StopFlag = field(default_factory=StopFlag)
     on_progress: Callable[[Progress], None] = lambda progress: None
 
-    def run(self, source: Server | Endpoint, target: Server | Endpoint, **settings: Any) -> CopyReport:
+    def run(
+        self, source: Deployment | Endpoint, target: Deployment | Endpoint, **settings: Any
+    ) -> CopyReport:
         """``settings`` are CopySettings' own; the latency guard is off unless given."""
         given = {"max_latency_ms": 0.0, "retry_s": 10.0, "state_dir": self.state_dir, **settings}
         return run_copy(
@@ -51,7 +53,7 @@ class Copying:
         return sorted(path.name for path in self.state_dir.iterdir())
 
 
-def endpoint_of(side: Server | Endpoint) -> Endpoint:
+def endpoint_of(side: Deployment | Endpoint) -> Endpoint:
     return side if isinstance(side, Endpoint) else side.endpoint
 
 
@@ -62,18 +64,18 @@ def assert_consistent(report: CopyReport) -> None:
         assert sum(counts.methods) == counts.copied
 
 
-def compared(source: Server, target: Server, **options: Any) -> Comparison:
+def compared(source: Deployment, target: Deployment, **options: Any) -> Comparison:
     with source.session() as here, target.session(side="target") as there:
         return compare_databases(here, there, **options)
 
 
-def assert_equal(source: Server, target: Server, **options: Any) -> Comparison:
+def assert_equal(source: Deployment, target: Deployment, **options: Any) -> Comparison:
     comparison = compared(source, target, **options)
     assert comparison.equal, comparison.differences[:10]
     return comparison
 
 
-def ask(server: Server, *command: Argument, db: int = 0) -> Reply:
+def ask(server: Deployment, *command: Argument, db: int = 0) -> Reply:
     """One command; an error fails the test."""
     with server.session(db) as session:
         reply = session.call(*command)
@@ -81,7 +83,7 @@ def ask(server: Server, *command: Argument, db: int = 0) -> Reply:
     return reply
 
 
-def fill(server: Server, commands: list[tuple[Argument, ...]], db: int = 0) -> None:
+def fill(server: Deployment, commands: list[tuple[Argument, ...]], db: int = 0) -> None:
     with server.session(db) as session:
         for begin in range(0, len(commands), 5000):
             replies = session.pipeline(commands[begin : begin + 5000])
@@ -89,7 +91,9 @@ def fill(server: Server, commands: list[tuple[Argument, ...]], db: int = 0) -> N
             assert not errors, errors[:3]
 
 
-def fill_strings(server: Server, count: int, *, db: int = 0, size: int = 20, prefix: bytes = b"key:") -> None:
+def fill_strings(
+    server: Deployment, count: int, *, db: int = 0, size: int = 20, prefix: bytes = b"key:"
+) -> None:
     """``count`` strings whose values are their own."""
     fill(server, [("SET", b"%b%d" % (prefix, i), (b"%d," % i) * (size // 4)) for i in range(count)], db)
 
@@ -101,7 +105,7 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = WA
         time.sleep(0.005)
 
 
-def keys_of(server: Server, db: int = 0) -> int:
+def keys_of(server: Deployment, db: int = 0) -> int:
     size = ask(server, "DBSIZE", db=db)
     assert isinstance(size, int)
     return size
