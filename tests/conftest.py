@@ -7,7 +7,8 @@
 - ``cluster(name, shards)`` and ``start_cluster(name, shards, replicas, **config)`` are the same for clusters. A
   test may move the slots of a shared one; one that kills or adds nodes takes its own.
 - A test that takes ``deployment_pair`` runs once for each of ``deployment_pairs``, the ways in which a server
-  and a cluster can be source and target.
+  and a cluster can be source and target; one that takes ``every_deployment_pair`` for all makes, three times as
+  often.
 
 A cluster takes two seconds to start, a shared one once per program, shards and worker. A server that is expected but not at hand skips its tests, by name.
 """
@@ -39,19 +40,29 @@ class Wanted(NamedTuple):
         return f"{self.name}x{self.shards}" if self.shards else self.name
 
 
-def deployment_pairs() -> list[tuple[Wanted, Wanted]]:
-    """Server to cluster, cluster to server, and cluster to cluster with its slots cut elsewhere, of each make;
-    and cluster to cluster from each make to the next one."""
-    names = server_names()
+def every_deployment_pair() -> list[tuple[Wanted, Wanted]]:
+    """Server to cluster, cluster to server, cluster to cluster, for every ordered pair of makes; between clusters
+    of one make the slots are cut elsewhere."""
     return [
         pair
-        for name, following in zip(names, names[1:] + names[:1], strict=True)
+        for source, target in server_pairs()
         for pair in (
-            (Wanted(name), Wanted(name, 3)),
-            (Wanted(name, 3), Wanted(name)),
-            (Wanted(name, 3), Wanted(name, 2)),
-            (Wanted(name, 3), Wanted(following, 3)),
+            (Wanted(source), Wanted(target, 3)),
+            (Wanted(source, 3), Wanted(target)),
+            (Wanted(source, 3), Wanted(target, 2 if source == target else 3)),
         )
+    ]
+
+
+def deployment_pairs() -> list[tuple[Wanted, Wanted]]:
+    """Of these the pairs of one make, and cluster to cluster from each make to the next one."""
+    names = server_names()
+    following = dict(zip(names, names[1:] + names[:1], strict=True))
+    return [
+        (source, target)
+        for source, target in every_deployment_pair()
+        if source.name == target.name
+        or (source.shards and target.shards and target.name == following[source.name])
     ]
 
 
@@ -60,10 +71,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("server", server_names(), indirect=True)
     if "server_pair" in metafunc.fixturenames:
         metafunc.parametrize("server_pair", server_pairs(), indirect=True, ids="->".join)
-    if "deployment_pair" in metafunc.fixturenames:
-        pairs = deployment_pairs()
-        ids = [f"{source}->{target}" for source, target in pairs]
-        metafunc.parametrize("deployment_pair", pairs, indirect=True, ids=ids)
+    for fixture, choose in (
+        ("deployment_pair", deployment_pairs),
+        ("every_deployment_pair", every_deployment_pair),
+    ):
+        if fixture in metafunc.fixturenames:
+            pairs = choose()
+            ids = [f"{source}->{target}" for source, target in pairs]
+            metafunc.parametrize(fixture, pairs, indirect=True, ids=ids)
 
 
 class _Pool:
@@ -183,5 +198,12 @@ def start_cluster(binaries: dict[str, ServerBinary]) -> Iterator[Callable[..., C
 @pytest.fixture
 def deployment_pair(request: pytest.FixtureRequest, _pool: _Pool) -> tuple[Deployment, Deployment]:
     """Each (source, target) of ``deployment_pairs`` in turn, both running and empty."""
+    source, target = _pool.deployments(*request.param)
+    return source, target
+
+
+@pytest.fixture(name="every_deployment_pair")
+def _every_deployment_pair(request: pytest.FixtureRequest, _pool: _Pool) -> tuple[Deployment, Deployment]:
+    """The same of ``every_deployment_pair``."""
     source, target = _pool.deployments(*request.param)
     return source, target
