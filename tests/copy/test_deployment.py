@@ -160,6 +160,7 @@ def test_where_the_nodes_may_not_be_listed(clusters: Callable[[str], Cluster], n
             (shard.id, shard.slots) for shard in full.shards
         ]
         assert all(shard.epoch for shard in found.shards) is (case == "nodes only")
+        assert found.sees_open is (case == "nodes only")
 
 
 # --- Announced addresses

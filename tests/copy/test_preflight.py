@@ -458,8 +458,11 @@ def test_target_keys() -> None:
 def test_the_largest_key_and_the_longest_string() -> None:
     sample = Sample((SampledKey(b"a", 0, "string", 10), SampledKey(b"\xff\x00", 0, "hash", 100 * MB)))
     finding = only("key sizes", facts(source_only={"sample": sample}))
-    assert finding.level == "warning"
-    assert finding.sentence == "Largest of 2 sampled keys: hash \\xff\\x00, 104.9 MB."
+    assert finding.level == "ok"
+    assert finding.sentence == "Largest of 2 sampled keys: hash \\xff\\x00, 104.9 MB; it travels in pieces."
+    whole = only("key sizes", facts(source_only={"sample": sample}), CheckRequest(big_key_bytes=0))
+    assert whole.level == "warning"
+    assert "leave --big-key-bytes" in whole.advice
     long = Sample((SampledKey(b"k" * 5000, 0, "string", 600 * MB),))
     source_limit, target_limit, largest = about("key sizes", facts(source_only={"sample": long}))
     assert "proto-max-bulk-len of the source is 536.9 MB" in source_limit.sentence

@@ -323,12 +323,6 @@ def test_a_replica_without_its_master(start_server: StartServer, flushed: Flushe
     assert "lost its link" in one(report, "source role").sentence
 
 
-def test_cluster_nodes_are_for_later(start_server: StartServer, flushed: Flushed) -> None:
-    node = start_server(VALKEY_9, cluster_enabled="yes")
-    for report in (check(node, flushed(REDIS_7)), check(flushed(REDIS_7), node)):
-        assert one(report, "cluster").level == "stop"
-
-
 def test_a_database_behind_a_forbidden_select_is_not_called_absent(
     start_server: StartServer, flushed: Flushed
 ) -> None:

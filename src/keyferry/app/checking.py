@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keyferry.app.output import console_on, emit, emit_json, error_dict
-from keyferry.app.settings import SideOptions, endpoint, selection
+from keyferry.app.settings import SideOptions, address_map, endpoint, selection
 from keyferry.app.words import counted
 from keyferry.copy.check import CheckReport, Finding, run_check
 from keyferry.copy.facts import CheckRequest
@@ -39,6 +39,8 @@ def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) 
             drop_field_expiry=options["drop_field_expiry"],
             functions=options["functions"],
             keep_eviction_hints=options["keep_eviction_hints"],
+            source_map=address_map("source", options),
+            target_map=address_map("target", options),
         )
         report = run_check(source, target, request)
     except KeyferryError as error:
@@ -70,6 +72,9 @@ def precheck(settings: CopySettings, *, dry_run: bool) -> None:
         functions=settings.functions,
         keep_eviction_hints=settings.keep_eviction_hints,
         resuming=not dry_run or has_checkpoint(settings),
+        source_map=settings.source_map,
+        target_map=settings.target_map,
+        big_key_bytes=settings.big_key_bytes,
     )
     report = run_check(settings.source, settings.target, request)
     console = console_on(sys.stderr)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from keyferry.copy.facts import CheckRequest, Facts
+from keyferry.copy.deployment import discover
+from keyferry.copy.facts import CheckRequest, Facts, NodeFacts, ServerFacts
 from keyferry.copy.finding import Finding
-from keyferry.copy.identify import clock_offset
+from keyferry.copy.identify import ClockOffset, between
 from keyferry.copy.judge_data import needed_bytes, payload_ways
 from keyferry.copy.preflight import judge, plan_of
 from keyferry.copy.survey import survey_source, survey_target
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ExitCode, RefusedError
-from keyferry.wire.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ class CheckReport:
             "verdict": "stop" if self.stops else "warning" if self.warnings else "ok",
             "stops": len(self.stops),
             "warnings": len(self.warnings),
-            "source": _server(source.address, str(source.identity), source.identity.rdb_version),
-            "target": _server(target.address, str(target.identity), target.identity.rdb_version),
+            "source": _server(source),
+            "target": _server(target),
             "keys": self.keys,
             "bytes": self.data_bytes,
             "payloads": self.payload_ways(),
@@ -84,21 +84,38 @@ class CheckReport:
 
 
 def run_check(source: Endpoint, target: Endpoint, request: CheckRequest) -> CheckReport:
-    """Looks at both servers; writes nothing but one probe key on the target, which it deletes.
+    """Looks at both sides; writes nothing but one probe key on every server of the target, which it deletes.
 
     Raises:
-        ServerError: A server cannot be reached, refuses us, or a connection broke.
+        UsageError: An address says that it is a cluster, and it is none.
+        ServerError: A server cannot be reached, refuses us, or a connection broke; or slots have no owner.
     """
-    with Session(source, "source") as source_session, Session(target, "target") as target_session:
-        clock = clock_offset(source_session, target_session)
-        source_facts = survey_source(source_session, request)
-        target_facts = survey_target(target_session, request, source_facts)
+    source_side = discover(source, "source", request.source_map)
+    target_side = discover(target, "target", request.target_map)
+    source_facts = survey_source(source_side, request)
+    target_facts = survey_target(target_side, request, source_facts)
+    clock = _worst_difference(source_facts.server.nodes, target_facts.server.nodes)
     facts = Facts(source_facts, target_facts, clock)
     return CheckReport(request, facts, tuple(judge(facts, request)))
 
 
-def _server(address: str, identity: str, rdb_version: int) -> dict[str, Any]:
-    return {"address": address, "server": identity, "rdb_version": rdb_version}
+def _worst_difference(source: tuple[NodeFacts, ...], target: tuple[NodeFacts, ...]) -> ClockOffset | None:
+    """The largest difference between a server of one side and one of the other; None when one refuses TIME."""
+    clocks = [node.clock for node in source], [node.clock for node in target]
+    pairs = [between(one, other) for one in clocks[0] for other in clocks[1] if one and other]
+    if len(pairs) < len(source) * len(target):
+        return None
+    return max(pairs, key=lambda offset: abs(offset.offset_ms), default=None)
+
+
+def _server(facts: ServerFacts) -> dict[str, Any]:
+    return {
+        "address": facts.address,
+        "server": str(facts.identity),
+        "rdb_version": facts.identity.rdb_version,
+        "cluster": facts.cluster,
+        "primaries": len(facts.nodes) + facts.nodes_left_out,
+    }
 
 
 __all__ = ["CheckReport", "CheckRequest", "Finding", "run_check"]

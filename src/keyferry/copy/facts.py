@@ -11,9 +11,11 @@ from typing import Literal
 from keyferry.copy.identify import ClockOffset
 from keyferry.copy.info import Keyspace
 from keyferry.copy.settings import ConflictPolicy
+from keyferry.model.announced import DIRECT, AddressMap
 from keyferry.model.errors import Side
 from keyferry.model.identity import ServerIdentity
 from keyferry.model.selection import Selection
+from keyferry.model.topology import SLOT_COUNT
 
 RightState = Literal["allowed", "command", "key", "missing", "unclear"]
 """``command``: the user may not run it; ``key``: not on the key; ``missing``: the server does not know it
@@ -30,6 +32,8 @@ class CheckRequest:
     Attributes:
         on_conflict: None refuses a target that holds foreign keys.
         resuming: An unfinished run of this copy left a checkpoint: what the target holds is not foreign.
+        source_map: Where the nodes of the source's cluster are reached; ``target_map`` the target's.
+        big_key_bytes: A key above this size travels in pieces; 0 is off.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -38,19 +42,24 @@ class CheckRequest:
     functions: bool = False
     keep_eviction_hints: bool = False
     resuming: bool = False
+    source_map: AddressMap = DIRECT
+    target_map: AddressMap = DIRECT
+    big_key_bytes: int = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
     """Whether our user may run one command. ``token`` is the ACL rule's name of it, such as ``config|get``.
 
-    ``reply`` is the server's own error, empty when there was none.
+    ``reply`` is the server's own error, empty when there was none. ``places`` are the nodes of which this is true,
+    where other nodes of the same cluster say something better.
     """
 
     token: str
     state: RightState
     reply: str = ""
     use: RightUse = "copy"
+    places: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +85,35 @@ class ReplicationFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What both sides are asked for alike.
+class NodeFacts:
+    """What every server of a side is asked for: the only one, or each primary of a cluster.
 
     Attributes:
+        place: Where it is reached, as ``host:port`` or a socket's path.
+        slots: How many it owns.
+        clock: Its clock minus ours; None when it refuses TIME.
+        write_refusal: As ``TargetFacts.write_refusal``; of the target only.
+    """
+
+    place: str
+    user: str
+    identity: ServerIdentity
+    slots: int = SLOT_COUNT
+    round_trip_ms: float = 0.0
+    memory: MemoryFacts = MemoryFacts()
+    replication: ReplicationFacts = ReplicationFacts()
+    keyspace: dict[int, Keyspace] | None = None
+    clock: ClockOffset | None = None
+    rights: tuple[Right, ...] = ()
+    write_refusal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What both sides are asked for alike. Of a cluster: the sum or the worst of its nodes, as it fits.
+
+    Attributes:
+        nodes: One by one; ``nodes_left_out`` are more primaries, which were not looked at.
         address: Without the password.
         user: The ACL user that we are.
         round_trip_ms: Of a PING, the fastest of a few.
@@ -89,7 +123,9 @@ class ServerFacts:
         bulk_bytes_max: The ``proto-max-bulk-len`` parameter.
         modules: Names of the loaded modules; ``builtin_modules`` are those that came with the server.
         function_libraries: None before 7.0 or when forbidden.
-        cluster: Whether the server is a node of a cluster.
+        cluster: Whether the server is a cluster.
+        open_slots: Those that are being migrated; empty when ``sees_migrations`` is not true.
+        sees_migrations: Whether the nodes tell which slots are being migrated.
         refusals: Command -> what the server answered instead of a fact.
     """
 
@@ -100,7 +136,11 @@ class ServerFacts:
     round_trip_ms: float = 0.0
     memory: MemoryFacts = MemoryFacts()
     replication: ReplicationFacts = ReplicationFacts()
-    cluster: bool | None = False
+    nodes: tuple[NodeFacts, ...] = ()
+    nodes_left_out: int = 0
+    cluster: bool = False
+    open_slots: frozenset[int] = frozenset()
+    sees_migrations: bool = True
     keyspace: dict[int, Keyspace] | None = None
     database_count: int | None = None
     absent_databases: dict[int, str] = field(default_factory=dict)

@@ -16,6 +16,8 @@ from keyferry.copy.replies import Verdict, verdict
 from keyferry.model.errors import ServerAway
 from keyferry.model.identity import Family, ServerIdentity
 from keyferry.model.keys import RESERVED_PREFIX
+from keyferry.model.topology import ALL_SLOTS
+from keyferry.payload.names import slot
 from keyferry.payload.types import rdb_version_of
 from keyferry.wire.resp import Reply, ReplyError
 from keyferry.wire.session import Session
@@ -30,7 +32,7 @@ CLOCK_SAMPLES = 8
 
 @dataclass(frozen=True, slots=True)
 class ClockOffset:
-    """The target's clock minus the source's; the truth lies within ``uncertainty_ms`` of ``offset_ms``."""
+    """One clock minus another; the truth lies within ``uncertainty_ms`` of ``offset_ms``."""
 
     offset_ms: float
     uncertainty_ms: float
@@ -88,10 +90,13 @@ def same_server(source: ServerIdentity, target: ServerIdentity) -> bool:
     return bool(source.run_id) and source.run_id == target.run_id
 
 
-def footer_version(session: Session) -> int:
-    """The RDB version in the footer of a DUMP of this server; 0 when none could be had."""
+def footer_version(session: Session, slots: frozenset[int] = ALL_SLOTS) -> int:
+    """The RDB version in the footer of a DUMP of this server; 0 when none could be had.
+
+    ``slots``: those of the node, for the probe key on a target.
+    """
     if session.side == "target":
-        return _footer_of_probe(session)
+        return _footer_of_probe(session, slots)
     for _ in range(PROBE_TRIES):
         key = session.call("RANDOMKEY")
         if not isinstance(key, bytes):
@@ -106,13 +111,16 @@ def footer_version(session: Session) -> int:
     return 0
 
 
-def probe_name() -> bytes:
-    """A name under the reserved prefix that nobody else uses."""
-    return RESERVED_PREFIX + b"probe:" + secrets.token_hex(8).encode()
+def probe_name(slots: frozenset[int] = ALL_SLOTS) -> bytes:
+    """A name under the reserved prefix that nobody else uses, in one of these slots of a cluster."""
+    while True:
+        name = RESERVED_PREFIX + b"probe:" + secrets.token_hex(8).encode()
+        if not slots or slot(name) in slots:
+            return name
 
 
-def _footer_of_probe(session: Session) -> int:
-    name = probe_name()
+def _footer_of_probe(session: Session, slots: frozenset[int]) -> int:
+    name = probe_name(slots)
     replies = session.pipeline([("SET", name, "x", "PX", PROBE_EXPIRY_MS), ("DUMP", name), ("UNLINK", name)])
     if isinstance(replies[2], ReplyError):
         session.call("DEL", name)
@@ -126,28 +134,37 @@ def _footer(payload: Reply) -> int:
     )
 
 
-def clock_offset(source: Session, target: Session, samples: int = CLOCK_SAMPLES) -> ClockOffset | None:
-    """How far the target's clock is ahead of the source's, by TIME on both in turn.
+def server_clock(session: Session, samples: int = CLOCK_SAMPLES) -> ClockOffset | None:
+    """How far the server's clock is ahead of ``time.perf_counter``, by TIME. None when it refuses.
 
-    Each server's clock is taken as that of the middle of its fastest round trip; the error is at most half
-    of that round trip. None when either refuses TIME.
+    It is taken as that of the middle of the fastest round trip; the error is at most half of that round trip.
 
     Raises:
-        ConnectionLost: A connection broke.
+        ConnectionLost: The connection broke.
     """
-    best: dict[Session, tuple[float, float]] = {}
+    best: ClockOffset | None = None
     for _ in range(samples):
-        for session in (source, target):
-            began = time.perf_counter()
-            reply = session.call("TIME")
-            ended = time.perf_counter()
-            server_ms = time_ms(reply)
-            if server_ms is None:
-                return None
-            round_trip_ms = (ended - began) * 1000
-            if session not in best or round_trip_ms < best[session][0]:
-                best[session] = (round_trip_ms, server_ms - (began + ended) * 500)
-    return ClockOffset(best[target][1] - best[source][1], (best[source][0] + best[target][0]) / 2)
+        began = time.perf_counter()
+        reply = session.call("TIME")
+        ended = time.perf_counter()
+        server_ms = time_ms(reply)
+        if server_ms is None:
+            return None
+        found = ClockOffset(server_ms - (began + ended) * 500, (ended - began) * 500)
+        if best is None or found.uncertainty_ms < best.uncertainty_ms:
+            best = found
+    return best
+
+
+def clock_offset(source: Session, target: Session, samples: int = CLOCK_SAMPLES) -> ClockOffset | None:
+    """How far the target's clock is ahead of the source's; None when either refuses TIME. Raises as above."""
+    ours, theirs = server_clock(source, samples), server_clock(target, samples)
+    return between(ours, theirs) if ours is not None and theirs is not None else None
+
+
+def between(one: ClockOffset, other: ClockOffset) -> ClockOffset:
+    """The other clock minus the one, from the differences of both to a third."""
+    return ClockOffset(other.offset_ms - one.offset_ms, one.uncertainty_ms + other.uncertainty_ms)
 
 
 def time_ms(reply: Reply) -> float | None:

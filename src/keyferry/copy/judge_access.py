@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from keyferry.copy.facts import CheckRequest, Facts, Right, ServerFacts
+from keyferry.copy.facts import CheckRequest, Facts, Right, RightState, ServerFacts
 from keyferry.copy.finding import Finding, Level, could_not_look, counted, listed
-from keyferry.copy.identify import same_server
 from keyferry.copy.judge_data import payload_ways
 from keyferry.copy.rights import WRITE_CODES, acl_rule
 from keyferry.model.identity import Family
@@ -24,7 +23,6 @@ def access(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[F
     yield _reached(source)
     yield _reached(target)
     yield from _same_server(source, target)
-    yield from _cluster(source, target)
     logical = Method.LOGICAL in payload_ways(plan, request)
     sample, tried = facts.source.sample, facts.target
     # The source's part in a value that goes by commands is its DUMP, unless the value is too big for one.
@@ -46,7 +44,10 @@ class _Keys:
 
 def _reached(server: ServerFacts) -> Finding:
     identity, topic = server.identity, server.side
-    sentence = f"{server.address} answers in {server.round_trip_ms:.1f} ms: {identity}, user {server.user}."
+    answers = f"answers in {server.round_trip_ms:.1f} ms"
+    if server.cluster:
+        answers = f"leads to a cluster that {answers} (the slowest node)"
+    sentence = f"{server.address} {answers}: {identity}, user {server.user}."
     if identity.version == (0, 0, 0):
         return Finding("warning", topic, f"{server.address} does not say which version it is.", "Allow INFO.")
     if identity.version[:2] < OLDEST_TESTED[identity.family]:
@@ -58,26 +59,21 @@ def _reached(server: ServerFacts) -> Finding:
 
 def _same_server(source: ServerFacts, target: ServerFacts) -> Iterator[Finding]:
     topic, advice = "same server", "Name the server to copy to as TARGET."
-    if same_server(source.identity, target.identity):
+    one, other = _run_ids(source), _run_ids(target)
+    if one & other:
+        what = "of one cluster" if source.cluster or target.cluster else "one server"
         yield Finding(
-            "stop", topic, f"{source.address} and {target.address} are one server (same run id).", advice
+            "stop", topic, f"{source.address} and {target.address} are {what} (same run id).", advice
         )
     elif source.address == target.address:
         yield Finding("stop", topic, f"Source and target are both {source.address}.", advice)
-    elif not (source.identity.run_id and target.identity.run_id):
+    elif not (one and other):
         yield could_not_look(topic, "whether both are one server", "no run id in INFO", "Allow INFO on both.")
 
 
-def _cluster(source: ServerFacts, target: ServerFacts) -> Iterator[Finding]:
-    """Goes when clusters come."""
-    for server in (source, target):
-        if server.cluster:
-            yield Finding(
-                "stop",
-                "cluster",
-                f"The {server.side} is a node of a cluster.",
-                "Clusters come in the next version; this one copies between standalone servers.",
-            )
+def _run_ids(server: ServerFacts) -> set[str]:
+    """Of every process that was looked at; empty when they hide it."""
+    return {node.identity.run_id for node in server.nodes} | {server.identity.run_id} - {""}
 
 
 def _rights(server: ServerFacts, logical: bool, keys: _Keys) -> Iterator[Finding]:
@@ -112,8 +108,8 @@ def _lacking(server: ServerFacts, rights: list[Right], keys: _Keys) -> Iterator[
         yield Finding(
             "stop",
             topic,
-            f"User {server.user} may not {', nor '.join(problems)} on the {side}.",
-            f"Run on the {side}: {acl_rule(server.user, commands, pattern)}{narrower}",
+            f"User {server.user} may not {', nor '.join(problems)} {_on(server, rights, 'command', 'key')}.",
+            f"Run {_to_run(server)}: {acl_rule(server.user, commands, pattern)}{narrower}",
         )
     yield from _not_there(server, rights, "stop")
 
@@ -125,8 +121,8 @@ def _lacking_for_big(server: ServerFacts, rights: list[Right]) -> Iterator[Findi
             "warning",
             f"{server.side} rights",
             f"Values too big for one DUMP would fail: user {server.user} may not run {_spelled(commands)} "
-            f"on the {server.side}.",
-            f"Run on the {server.side}: {acl_rule(server.user, commands)}",
+            f"{_on(server, rights, 'command')}.",
+            f"Run {_to_run(server)}: {acl_rule(server.user, commands)}",
         )
     yield from _not_there(server, rights, "warning")
 
@@ -138,7 +134,7 @@ def _not_there(server: ServerFacts, rights: list[Right], level: Level) -> Iterat
         yield Finding(
             level,
             topic,
-            f"The {side} does not know {_spelled(missing)}: renamed or disabled.",
+            f"{_who(server, rights)} does not know {_spelled(missing)}: renamed or disabled.",
             f"Remove the rename-command lines for {_spelled(missing)}, or ask the service to allow them.",
         )
     unclear = [right.token for right in rights if right.state == "unclear"]
@@ -147,6 +143,22 @@ def _not_there(server: ServerFacts, rights: list[Right], level: Level) -> Iterat
         yield could_not_look(
             topic, f"the right to run {_spelled(unclear)}", f"the {side} refuses MULTI", advice
         )
+
+
+def _on(server: ServerFacts, rights: list[Right], *states: RightState) -> str:
+    """``on the source``, or on which of its nodes when the others are better."""
+    places = dict.fromkeys(place for right in rights if right.state in states for place in right.places)
+    return f"on the {server.side}" + (f"'s nodes {listed(list(places), 3)}" if places else "")
+
+
+def _to_run(server: ServerFacts) -> str:
+    # The nodes of a cluster do not tell each other of users.
+    return f"on every node of the {server.side}" if server.cluster else f"on the {server.side}"
+
+
+def _who(server: ServerFacts, rights: list[Right]) -> str:
+    places = [place for right in rights if right.state == "missing" for place in right.places]
+    return f"The {server.side}'s node {places[0]}" if places else f"The {server.side}"
 
 
 def _spelled(tokens: list[str]) -> str:
@@ -172,7 +184,8 @@ def _roles(facts: Facts) -> Iterator[Finding]:
             f"Copy to {target.upstream}, or make it a master first: REPLICAOF NO ONE on the target.",
         )
     if source.role == target.role == "master":
-        yield Finding("ok", "roles", "Both servers are masters.")
+        clusters = facts.source.server.cluster or facts.target.server.cluster
+        yield Finding("ok", "roles", f"{'All' if clusters else 'Both'} servers are masters.")
     elif not (source.role and target.role):
         yield could_not_look("roles", "the servers' roles", "INFO does not tell")
 

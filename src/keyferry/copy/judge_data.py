@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from keyferry.copy.databases import cluster_problem
 from keyferry.copy.facts import CheckRequest, Facts, MemoryFacts
 from keyferry.copy.finding import Finding, Level, could_not_look, counted, databases_named, listed, size
 from keyferry.copy.rights import has_field_expiry
@@ -43,7 +44,7 @@ def data(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[Fin
     yield _memory(facts)
     yield from _eviction(facts.source.server.memory, facts.target.server.memory)
     yield from _target_keys(facts, request)
-    yield from _sizes(facts)
+    yield from _sizes(facts, request)
 
 
 def payload_ways(plan: PayloadPlan, request: CheckRequest) -> dict[Method, list[str]]:
@@ -181,7 +182,11 @@ def _databases(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
             f"The target does not give us database {db}{has} ({reply}).",
             f"Set databases {db + 1} in the target's configuration, or map it with --db-map {wanted}:N.",
         )
-    yield from _merged(source.selected, request)
+    problem = cluster_problem(source.selected, request.selection) if target.cluster else None
+    if problem is not None:
+        yield Finding("stop", "databases", *problem)
+    else:
+        yield from _merged(source.selected, request)
     keyspace = source.server.keyspace
     if keyspace is None:
         yield could_not_look("databases", "the databases in use", source.server.refusals.get("INFO", ""))
@@ -311,7 +316,7 @@ def _target_keys(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
         yield Finding("warning", "target keys", sentence, "Others stay there and mix with the copy.")
 
 
-def _sizes(facts: Facts) -> Iterator[Finding]:
+def _sizes(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
     keys = sorted(facts.source.sample.keys, key=lambda key: -key.bytes)
     if not keys:
         return
@@ -327,8 +332,10 @@ def _sizes(facts: Facts) -> Iterator[Finding]:
         f"Largest of {counted(len(keys), 'sampled key')}: {largest.type} {name}, {size(largest.bytes)}."
     )
     yield from _bulk_limits(facts, largest.bytes)
-    if largest.bytes > BIG_KEY_BYTES:
-        advice = "Its transfer may be felt on both servers; copy outside the busy hours."
+    if request.big_key_bytes and largest.bytes > request.big_key_bytes:
+        yield Finding("ok", "key sizes", f"{sentence[:-1]}; it travels in pieces.")
+    elif largest.bytes > BIG_KEY_BYTES:
+        advice = "Its transfer may be felt on both servers; leave --big-key-bytes as it is."
         yield Finding("warning", "key sizes", sentence, advice)
     else:
         yield Finding("ok", "key sizes", sentence)

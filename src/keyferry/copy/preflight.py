@@ -5,6 +5,7 @@ from __future__ import annotations
 from keyferry.copy.facts import CheckRequest, Facts
 from keyferry.copy.finding import Finding
 from keyferry.copy.judge_access import access
+from keyferry.copy.judge_cluster import clusters
 from keyferry.copy.judge_data import data
 from keyferry.copy.judge_use import use
 from keyferry.payload.plan import PayloadPlan
@@ -13,7 +14,12 @@ from keyferry.payload.plan import PayloadPlan
 def judge(facts: Facts, request: CheckRequest) -> list[Finding]:
     """Everything there is to say, good and bad."""
     plan = plan_of(facts, request)
-    return [*access(facts, request, plan), *data(facts, request, plan), *use(facts, request)]
+    return [
+        *access(facts, request, plan),
+        *clusters(facts),
+        *data(facts, request, plan),
+        *use(facts, request),
+    ]
 
 
 def plan_of(facts: Facts, request: CheckRequest) -> PayloadPlan:

@@ -52,7 +52,9 @@ class Probe:
     queued: bool = True
 
 
-def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -> list[Probe]:
+def source_probes(
+    identity: ServerIdentity, request: CheckRequest, key: bytes, cluster: bool = False
+) -> list[Probe]:
     """What the copy runs on the source. ``key`` is a reserved name that does not exist."""
     probes = [
         Probe("info", ("INFO", "server")),
@@ -62,7 +64,10 @@ def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
         Probe("scan", ("SCAN", 0, "COUNT", 1)),
         Probe("dump", ("DUMP", key)),
         Probe("pttl", ("PTTL", key)),
+        *(_cluster_probes() if cluster else ()),
     ]
+    if request.big_key_bytes:
+        probes.append(Probe("memory|usage", ("MEMORY", "USAGE", key, "SAMPLES", 1)))
     if _speaks(identity, (7, 0, 0)):
         probes.append(Probe("pexpiretime", ("PEXPIRETIME", key)))
     if request.keep_eviction_hints:
@@ -75,7 +80,9 @@ def source_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
     return probes + _piece_readers(identity, key)
 
 
-def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -> list[Probe]:
+def target_probes(
+    identity: ServerIdentity, request: CheckRequest, key: bytes, cluster: bool = False
+) -> list[Probe]:
     """What the copy runs on the target."""
     remove = "UNLINK" if _speaks(identity, (4, 0, 0)) else "DEL"
     probes = [
@@ -89,10 +96,20 @@ def target_probes(identity: ServerIdentity, request: CheckRequest, key: bytes) -
         Probe("pttl", ("PTTL", key)),
         Probe("dbsize", ("DBSIZE",)),
         Probe("scan", ("SCAN", 0, "COUNT", 1)),
+        *(_cluster_probes() if cluster else ()),
     ]
     if request.functions and _speaks(identity, (7, 0, 0)):
         probes.append(Probe("function|restore", ("FUNCTION", "RESTORE", b"", "REPLACE")))
     return probes + _value_writers(identity, key)
+
+
+def _cluster_probes() -> list[Probe]:
+    """Who owns which slots; without NODES, a copy knows less of slots that migrate."""
+    return [
+        Probe("cluster|slots", ("CLUSTER", "SLOTS")),
+        Probe("cluster|nodes", ("CLUSTER", "NODES"), "helpful"),
+        Probe("asking", ("ASKING",)),
+    ]
 
 
 def _piece_readers(identity: ServerIdentity, key: bytes) -> list[Probe]:

@@ -8,17 +8,18 @@ them, and the keys sampled there are the names whose writing is asked about on t
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 
-from keyferry.copy import rights
+from keyferry.copy import gather, rights
+from keyferry.copy.deployment import Deployment
 from keyferry.copy.facts import (
     CheckRequest,
     Feed,
     ForeignKeys,
-    MemoryFacts,
-    ReplicationFacts,
-    Right,
+    NodeFacts,
     RightState,
     Sample,
     SampledKey,
@@ -26,24 +27,8 @@ from keyferry.copy.facts import (
     SourceFacts,
     TargetFacts,
 )
-from keyferry.copy.identify import (
-    footer_version,
-    identity_of,
-    identity_of_hello,
-    probe_name,
-    with_footer,
-)
-from keyferry.copy.info import (
-    Info,
-    Keyspace,
-    command_calls,
-    data_bytes,
-    info_number,
-    info_text,
-    keyspace,
-    module_names,
-    parse_info,
-)
+from keyferry.copy.info import Info, Keyspace, command_calls, keyspace, module_names
+from keyferry.copy.survey_node import Inquiry, all_info, look_at, select, try_names
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import Side
 from keyferry.model.keys import RESERVED_PREFIX, is_reserved
@@ -54,174 +39,124 @@ SAMPLE_KEYS_MAX = 200
 SAMPLE_PAGE_KEYS = 20
 """Keys asked about between two looks at the clock."""
 SAMPLE_SECONDS_MAX = 0.1
+SAMPLE_NODES_MAX = SAMPLE_KEYS_MAX // SAMPLE_PAGE_KEYS
+NODES_MAX = 100
+"""Primaries of a cluster that are looked at one by one."""
 FOREIGN_PAGES_MAX = 10
 FOREIGN_PAGE_KEYS = 1000
 TRIED_KEYS_MAX = 20
 """Sampled names whose writing is asked about on the target."""
 COMMANDS_MAX = 600
 """Commands asked of COMMAND INFO; no server has as many."""
-PINGS = 3
 BUILTIN_MODULES = frozenset(("vectorset",))
 """Modules that come with a server (Redis 8), for where only INFO tells of modules, which does not say so."""
 
 
-class Inquiry:
-    """One session that keeps what it was refused, by command.
-
-    Args:
-        session: Stays the caller's to close.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.refusals: dict[str, str] = {}
-
-    def ask(self, *command: Argument, topic: str = "") -> Reply:
-        """The reply, or None with the refusal kept under ``topic`` (default: the command's name)."""
-        reply = self.session.call(*command)
-        if isinstance(reply, ReplyError):
-            self.refusals[topic or str(command[0])] = reply.message
-            return None
-        return reply
-
-    def parameter(self, name: str) -> str | None:
-        """A configuration parameter; None when it is unknown or CONFIG is forbidden."""
-        match self.ask("CONFIG", "GET", name, topic="CONFIG GET"):
-            case [_, bytes(value)]:
-                return value.decode("utf-8", "backslashreplace")
-        return None
-
-    def number(self, name: str) -> int | None:
-        text = self.parameter(name)
-        return int(text) if text is not None and text.isdecimal() else None
-
-
-def survey_source(session: Session, request: CheckRequest) -> SourceFacts:
-    """Everything about the source. The session's database is another one afterwards.
+def survey_source(deployment: Deployment, request: CheckRequest) -> SourceFacts:
+    """Everything about the source.
 
     Raises:
-        ServerError: A connection broke, or could not be made again.
+        ServerError: A connection could not be made, or broke.
     """
-    inquiry = Inquiry(session)
-    info = _all_info(inquiry)
-    databases = keyspace(info)
-    selected = request.selection.databases
-    if selected is None:
-        selected = tuple(sorted(databases))
-    absent = _absent_databases(session.endpoint, "source", selected)
-    present = {db: databases[db] for db in selected if db in databases and db not in absent}
-    sample = _sample(inquiry, request, present)
-    footer = _footer_of_any(session, databases)
-    server = _server_facts(inquiry, info, footer, absent, request)
-    return SourceFacts(
-        server=server,
-        selected=selected,
-        sample=sample,
-        feeds=(
-            _replication_feed(inquiry, server.user),
-            _tracking_feed(session.endpoint),
-            _notification_feed(inquiry),
-        ),
-        calls=command_calls(info) if "commandstats" in info else None,
-    )
+    with contextlib.ExitStack() as stack:
+        inquiries = _inquiries(deployment, stack)
+        first = inquiries[0]
+        infos = [all_info(inquiry) for inquiry in inquiries]
+        databases = gather.keyspaces([keyspace(info) for info in infos]) or {}
+        selected = request.selection.databases
+        if selected is None:
+            selected = tuple(sorted(databases))
+        absent = _absent_databases(first.session.endpoint, "source", selected)
+        wanted = [database for database in selected if database not in absent]
+        sample = _sample(inquiries, infos, request, wanted)
+        nodes = _nodes(deployment, inquiries, infos, request)
+        return SourceFacts(
+            server=_server_facts(deployment, inquiries, nodes, absent),
+            selected=selected,
+            sample=sample,
+            feeds=(
+                _replication_feed(first, nodes[0].user),
+                _tracking_feed(first.session.endpoint),
+                _notification_feed(first),
+            ),
+            calls=gather.calls([command_calls(info) if "commandstats" in info else None for info in infos]),
+        )
 
 
-def survey_target(session: Session, request: CheckRequest, source: SourceFacts) -> TargetFacts:
+def survey_target(deployment: Deployment, request: CheckRequest, source: SourceFacts) -> TargetFacts:
     """Everything about the target, seen from what the source holds. Raises as ``survey_source``."""
-    inquiry = Inquiry(session)
-    info = _all_info(inquiry)
-    wanted = sorted({request.selection.target_database(db) for db in source.selected})
-    absent = _absent_databases(session.endpoint, "target", wanted)
-    server = _server_facts(inquiry, info, footer_version(session), absent, request)
-    names = [sampled.key for sampled in source.sample.keys[:TRIED_KEYS_MAX]]
-    forbidden, refusal = _try_names(session.endpoint, names)
-    return TargetFacts(
-        server=server,
-        foreign=tuple(_foreign_keys(session, db) for db in wanted if db not in absent),
-        unknown_commands=_unknown_commands(inquiry, source.calls or {}),
-        write_refusal=refusal,
-        tried_keys=len(names),
-        forbidden_keys=forbidden,
-    )
+    with contextlib.ExitStack() as stack:
+        inquiries = _inquiries(deployment, stack)
+        infos = [all_info(inquiry) for inquiry in inquiries]
+        wanted = {0} if deployment.cluster else set(map(request.selection.target_database, source.selected))
+        absent = _absent_databases(inquiries[0].session.endpoint, "target", sorted(wanted))
+        nodes = _nodes(deployment, inquiries, infos, request)
+        names = [sampled.key for sampled in source.sample.keys[:TRIED_KEYS_MAX]]
+        tried = [
+            try_names(inquiry.session.endpoint, names, shard.slots)
+            for inquiry, shard in zip(inquiries, deployment.shards, strict=False)
+        ]
+        nodes = [
+            replace(node, write_refusal=refusal) for node, (_, refusal) in zip(nodes, tried, strict=True)
+        ]
+        return TargetFacts(
+            server=_server_facts(deployment, inquiries, nodes, absent),
+            foreign=tuple(_foreign_keys(inquiries, db) for db in sorted(wanted - absent.keys())),
+            unknown_commands=_unknown_commands(inquiries[0], source.calls or {}),
+            write_refusal=next((refusal for _, refusal in tried if refusal), ""),
+            tried_keys=len(names),
+            forbidden_keys=max(forbidden for forbidden, _ in tried),
+        )
 
 
-def _all_info(inquiry: Inquiry) -> Info:
-    # "all" leaves out what modules generate, which may be slow.
-    reply = inquiry.ask("INFO", "all")
-    return parse_info(reply) if isinstance(reply, bytes) else {}
+def _inquiries(deployment: Deployment, stack: contextlib.ExitStack) -> list[Inquiry]:
+    """One for each server, the first ``NODES_MAX`` of them."""
+    endpoints = [deployment.endpoint(shard.id) for shard in deployment.shards[:NODES_MAX]]
+    return [Inquiry(stack.enter_context(Session(endpoint, deployment.side))) for endpoint in endpoints]
+
+
+def _nodes(
+    deployment: Deployment, inquiries: list[Inquiry], infos: list[Info], request: CheckRequest
+) -> list[NodeFacts]:
+    return [
+        look_at(inquiry, info, shard, deployment.cluster, request)
+        for inquiry, info, shard in zip(inquiries, infos, deployment.shards, strict=False)
+    ]
 
 
 def _server_facts(
-    inquiry: Inquiry, info: Info, footer: int, absent: dict[int, str], request: CheckRequest
+    deployment: Deployment, inquiries: list[Inquiry], nodes: list[NodeFacts], absent: dict[int, str]
 ) -> ServerFacts:
-    session = inquiry.session
-    identity = with_footer(identity_of(info) if info else identity_of_hello(session.call("HELLO")), footer)
-    probes_of = rights.source_probes if session.side == "source" else rights.target_probes
-    modules, builtin = _modules(inquiry)
-    return ServerFacts(
-        side=session.side,
-        address=str(session.endpoint),
-        user=_user(session),
-        identity=identity,
-        round_trip_ms=_round_trip_ms(session),
-        memory=_memory(info),
-        replication=_replication(info),
-        cluster=info_text(info, "cluster", "cluster_enabled") == "1" if info else None,
-        keyspace=keyspace(info) if info else None,
-        database_count=inquiry.number("databases"),
+    """What the nodes have together; what every server of a cluster has alike is asked of the first."""
+    first = inquiries[0]
+    modules, builtin = _modules(first)
+    facts = ServerFacts(
+        side=deployment.side,
+        address=str(deployment.start),
+        user=nodes[0].user,
+        identity=gather.identity(deployment.side, nodes),
+        round_trip_ms=max(node.round_trip_ms for node in nodes),
+        memory=gather.memory(nodes),
+        replication=gather.replication(nodes),
+        nodes=tuple(nodes),
+        nodes_left_out=len(deployment.shards) - len(nodes),
+        cluster=deployment.cluster,
+        open_slots=deployment.topology.open_slots,
+        sees_migrations=deployment.topology.sees_open,
+        keyspace=gather.keyspaces([node.keyspace for node in nodes]),
+        database_count=first.number("databases"),
         absent_databases=absent,
-        bulk_bytes_max=inquiry.number("proto-max-bulk-len"),
-        users=_users(inquiry),
+        bulk_bytes_max=first.number("proto-max-bulk-len"),
+        users=_users(first),
         modules=modules,
         builtin_modules=builtin,
-        function_libraries=_function_libraries(inquiry),
-        rights=_rights(session.endpoint, session.side, probes_of(identity, request, probe_name())),
-        refusals=inquiry.refusals,
+        function_libraries=_function_libraries(first),
+        rights=gather.rights(nodes),
     )
-
-
-def _memory(info: Info) -> MemoryFacts:
-    return MemoryFacts(
-        used=info_number(info, "memory", "used_memory"),
-        data=data_bytes(info),
-        maxmemory=info_number(info, "memory", "maxmemory"),
-        system=info_number(info, "memory", "total_system_memory"),
-        policy=info_text(info, "memory", "maxmemory_policy"),
-        evicted_keys=info_number(info, "stats", "evicted_keys"),
-    )
-
-
-def _replication(info: Info) -> ReplicationFacts:
-    role = info_text(info, "replication", "role")
-    if role != "slave":
-        return ReplicationFacts("master" if role == "master" else "")
-    upstream = (
-        f"{info_text(info, 'replication', 'master_host')}:{info_text(info, 'replication', 'master_port')}"
-    )
-    return ReplicationFacts(
-        role="replica",
-        link_up=info_text(info, "replication", "master_link_status") == "up",
-        writable=info_text(info, "replication", "slave_read_only") == "0",
-        upstream=upstream,
-    )
-
-
-def _user(session: Session) -> str:
-    reply = session.call("ACL", "WHOAMI")
-    return (
-        reply.decode("utf-8", "backslashreplace")
-        if isinstance(reply, bytes)
-        else session.endpoint.username or "default"
-    )
-
-
-def _round_trip_ms(session: Session) -> float:
-    best_s = float("inf")
-    for _ in range(PINGS):
-        began = time.perf_counter()
-        session.call("PING")
-        best_s = min(best_s, time.perf_counter() - began)
-    return best_s * 1000
+    refusals: dict[str, str] = {}
+    for inquiry in reversed(inquiries):
+        refusals |= inquiry.refusals
+    return replace(facts, refusals=refusals)
 
 
 def _users(inquiry: Inquiry) -> frozenset[str] | None:
@@ -257,25 +192,6 @@ def _function_libraries(inquiry: Inquiry) -> int | None:
     return None
 
 
-def _rights(endpoint: Endpoint, side: Side, probes: list[rights.Probe]) -> tuple[Right, ...]:
-    with Session(endpoint, side, db=0) as session:
-        direct = [probe for probe in probes if not probe.queued]
-        queued = [probe for probe in probes if probe.queued]
-        answers = session.pipeline([probe.command for probe in direct])
-        found = list(map(rights.right_of, direct, answers))
-        # Only a plain OK to MULTI, the last of the direct ones, keeps what follows from running.
-        if direct[-1].token == "multi" and answers[-1] == b"OK":
-            replies = session.pipeline([probe.command for probe in queued])
-            session.call("DISCARD")  # where it is forbidden, the end of the connection discards as well
-            return (*found, *map(rights.right_of, queued, replies))
-        harmless = [probe for probe in queued if probe.harmless]
-        found += map(rights.right_of, harmless, session.pipeline([probe.command for probe in harmless]))
-        return (
-            *found,
-            *(Right(probe.token, "unclear", "", probe.use) for probe in queued if not probe.harmless),
-        )
-
-
 def _absent_databases(endpoint: Endpoint, side: Side, databases: Iterable[int]) -> dict[int, str]:
     wanted = [db for db in databases if db]
     if not wanted:
@@ -290,29 +206,35 @@ def _absent_databases(endpoint: Endpoint, side: Side, databases: Iterable[int]) 
     }
 
 
-def _select(session: Session, db: int) -> bool:
-    """Whether the session is on that database now; where SELECT is forbidden it never left its own."""
-    return not isinstance(session.call("SELECT", db), ReplyError) or db == session.endpoint.db
+def _sample(inquiries: list[Inquiry], infos: list[Info], request: CheckRequest, wanted: list[int]) -> Sample:
+    """Random keys of a few nodes, as many of each, until there are enough or the time is up."""
+    count = min(len(inquiries), SAMPLE_NODES_MAX)
+    chosen = [index * len(inquiries) // count for index in range(count)]
+    keys: list[SampledKey] = []
+    forbidden = 0
+    for index in chosen:
+        spaces = keyspace(infos[index])
+        present = {db: spaces[db] for db in wanted if db in spaces}
+        found = _node_sample(inquiries[index], request, present, count)
+        keys += found.keys
+        forbidden += found.forbidden
+    return Sample(tuple(keys), forbidden)
 
 
-def _footer_of_any(session: Session, databases: dict[int, Keyspace]) -> int:
-    if databases:
-        _select(session, max(databases, key=lambda db: databases[db].keys))
-    return footer_version(session)
-
-
-def _sample(inquiry: Inquiry, request: CheckRequest, databases: dict[int, Keyspace]) -> Sample:
-    """Random keys of each database by its share, until there are enough or the time is up."""
+def _node_sample(
+    inquiry: Inquiry, request: CheckRequest, databases: dict[int, Keyspace], nodes: int
+) -> Sample:
+    """Random keys of each database by its share; ``nodes`` share the number of keys and the time."""
     total = sum(database.keys for database in databases.values())
     passes = request.selection.key_filter() or (lambda key: not is_reserved(key))
     found: dict[tuple[int, bytes], SampledKey] = {}
     forbidden: set[tuple[int, bytes]] = set()
     session = inquiry.session
-    deadline = time.perf_counter() + SAMPLE_SECONDS_MAX
+    deadline = time.perf_counter() + SAMPLE_SECONDS_MAX / nodes
     for db, database in databases.items():
-        if not _select(session, db):
+        if not select(session, db):
             continue
-        share = max(SAMPLE_PAGE_KEYS, SAMPLE_KEYS_MAX * database.keys // max(1, total))
+        share = max(SAMPLE_PAGE_KEYS, SAMPLE_KEYS_MAX // nodes * database.keys // max(1, total))
         for _ in range(0, share, SAMPLE_PAGE_KEYS):
             if time.perf_counter() >= deadline:
                 break
@@ -356,9 +278,20 @@ def _looked_at(
     return looks
 
 
-def _foreign_keys(session: Session, db: int) -> ForeignKeys:
+def _foreign_keys(inquiries: list[Inquiry], db: int) -> ForeignKeys:
+    """The sum over all nodes."""
+    found = [_node_foreign_keys(inquiry.session, db) for inquiry in inquiries]
+    return ForeignKeys(
+        db,
+        sum(keys.keys for keys in found),
+        exact=all(keys.exact for keys in found),
+        known=all(keys.known for keys in found),
+    )
+
+
+def _node_foreign_keys(session: Session, db: int) -> ForeignKeys:
     """Counts the keys of one database without ours; looks at all only where they are few."""
-    if not _select(session, db):
+    if not select(session, db):
         return ForeignKeys(db, 0, known=False)
     size = session.call("DBSIZE")
     if not isinstance(size, int):
@@ -377,19 +310,6 @@ def _foreign_keys(session: Session, db: int) -> ForeignKeys:
         if cursor == b"0":
             return ForeignKeys(db, sum(not is_reserved(key) for key in keys))
     return ForeignKeys(db, size - sum(map(is_reserved, keys)), exact=False)
-
-
-def _try_names(endpoint: Endpoint, names: list[bytes]) -> tuple[int, str]:
-    """How many names our user may not write, and what the target answers to a write apart from rights."""
-    probes = [rights.Probe("restore", ("RESTORE", name, 0, b"")) for name in (probe_name(), *names)]
-    with Session(endpoint, "target", db=0) as session:
-        # Where transactions are forbidden the broken payload alone keeps RESTORE from doing anything.
-        session.call("MULTI")
-        replies = session.pipeline([probe.command for probe in probes])
-        session.call("DISCARD")
-    states = list(map(rights.right_of, probes, replies))
-    refusal = next((right.reply for right in states if right.reply.split(" ")[0] in rights.WRITE_CODES), "")
-    return sum(right.state == "key" for right in states[1:]), refusal
 
 
 def _unknown_commands(inquiry: Inquiry, calls: dict[str, int]) -> frozenset[str] | None:

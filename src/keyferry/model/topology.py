@@ -54,12 +54,14 @@ class View:
         open_slots: What the node itself migrates or imports.
         myself: The node's own id; empty when it is not known.
         failing: Ids of primaries that it holds for failed, or suspects.
+        sees_open: Whether it said which slots it migrates; CLUSTER SLOTS does not.
     """
 
     primaries: tuple[Shard, ...]
     open_slots: frozenset[int] = frozenset()
     myself: str = ""
     failing: frozenset[str] = frozenset()
+    sees_open: bool = True
 
     def at_addresses_of(self, slots_view: View) -> View:
         """The same with addresses, and primaries that are missing here, as CLUSTER SLOTS gives them to clients."""
@@ -83,11 +85,13 @@ class Topology:
         shards: Primaries that own slots, by announced address.
         open_slots: Slots whose keys may be on more than one node now.
         idle: Primaries without slots.
+        sees_open: Whether every node said which slots it migrates; without it only doubts make a slot open.
     """
 
     shards: tuple[Shard, ...]
     open_slots: frozenset[int] = frozenset()
     idle: tuple[Shard, ...] = ()
+    sees_open: bool = True
 
     def owner(self, slot: int) -> Shard | None:
         return next((shard for shard in self.shards if slot in shard.slots), None)
@@ -167,7 +171,8 @@ def parse_slots(reply: object, asked_host: str) -> View:
                 slots[node_id].update(range(first, last + 1))
             case _:
                 raise ValueError("a part of CLUSTER SLOTS has another form")
-    return View(tuple(Shard(name, *place, slots=frozenset(slots[name])) for name, place in places.items()))
+    primaries = (Shard(name, *place, slots=frozenset(slots[name])) for name, place in places.items())
+    return View(tuple(primaries), sees_open=False)
 
 
 def _client_host(host: object, metadata: Sequence[object], asked_host: str) -> str:
@@ -210,6 +215,7 @@ def merge(views: Iterable[View]) -> Topology:
         shards=tuple(shard for shard in found if shard.slots),
         open_slots=frozenset(open_slots),
         idle=tuple(shard for shard in found if not shard.slots),
+        sees_open=all(view.sees_open for view in views),
     )
 
 
