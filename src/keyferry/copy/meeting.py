@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from keyferry.copy.books import Books
 from keyferry.copy.connect import Sides
+from keyferry.copy.databases import refuse_databases
 from keyferry.copy.safety import (
     all_keys,
     foreign_keys,
@@ -51,6 +52,7 @@ class Meeting:
         sides.open()
         refuse_same_server(sides.source_run_ids, sides.target_run_ids)
         self._databases = databases = sides.databases()
+        refuse_databases(databases, settings.selection, sides.target.cluster)
         refuse_merged(databases, settings.selection)
         if books.resumed:
             refuse_other_policy(books.checkpoint.on_conflict, settings.on_conflict)
