@@ -74,12 +74,17 @@ def test_bad_addresses_are_one_sentence(url: str) -> None:
     assert "sec" not in str(caught.value)
 
 
-@given(st.text(max_size=40))
-def test_any_text_is_an_address_or_a_usage_error(text: str) -> None:
+@given(
+    st.sampled_from(["", "redis://", "redis+cluster://"]),
+    st.one_of(st.text(max_size=40), st.text("a1:,[]@/?#%.", max_size=12)),
+)
+def test_any_text_is_an_address_or_a_usage_error(scheme: str, text: str) -> None:
     try:
-        parse_endpoint(text)
+        endpoint = parse_endpoint(scheme + text)
     except UsageError:
-        pass
+        return
+    assert names_database(scheme + text) in (True, False)
+    assert len(endpoint.seeds()) == 1 + len(endpoint.alternatives)
 
 
 @pytest.mark.parametrize(

@@ -63,8 +63,9 @@ def copy(source: str, target: str, **given: Any) -> int:
     """Copy every key of SOURCE to TARGET, with its exact value and expiry.
 
     SOURCE and TARGET are redis://[user[:password]@]host[:port][/db], rediss:// (TLS), valkey://, valkeys://
-    or unix:///path[?db=N]. Passwords are better given in KEYFERRY_SOURCE_PASSWORD and
-    KEYFERRY_TARGET_PASSWORD or in a file. Nothing is ever written to SOURCE.
+    or unix:///path[?db=N]. Of a cluster any node will do; redis+cluster://host:port,host:port names several.
+    Passwords are better given in KEYFERRY_SOURCE_PASSWORD and KEYFERRY_TARGET_PASSWORD or in a file. Nothing is
+    ever written to SOURCE.
 
     An interrupted copy goes on when the same command is run again.
     """
