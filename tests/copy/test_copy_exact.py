@@ -11,11 +11,13 @@ from copying import Copying, ask, assert_consistent, assert_equal, compared, fil
 
 from keyferry.model.identity import Family
 from keyferry.testing.cases import build, cases_for
+from keyferry.testing.cluster import Cluster
 from keyferry.testing.servers import Server
 from keyferry.transfer import relay
 from keyferry.transfer.relay_pure import PureRelay
 
 TWINS = ["compiled", "pure"] if relay.IMPLEMENTATION == "compiled" else ["pure"]
+Deployment = Server | Cluster
 COUNTERS = ("entries-added", "entries-read", "max-deleted-id")
 """What streams have since Redis 7.0."""
 
@@ -28,19 +30,28 @@ def twin(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return name
 
 
-def has_field_expiry(server: Server) -> bool:
+def has_field_expiry(server: Deployment) -> bool:
     since = (7, 4, 0) if server.binary.family is Family.REDIS else (9, 0, 0)
     return server.binary.version >= since
 
 
-def lost_aspects(source: Server, target: Server) -> tuple[str, ...]:
+def lost_aspects(source: Deployment, target: Deployment) -> tuple[str, ...]:
     older = any(server.binary.version < (7, 0, 0) for server in (source, target))
     return COUNTERS if older else ()
 
 
 @pytest.mark.usefixtures("twin")
 def test_every_encoding_arrives(server_pair: tuple[Server, Server], tmp_path: Path) -> None:
-    source, target = server_pair
+    every_encoding_arrives(*server_pair, tmp_path)
+
+
+def test_every_encoding_arrives_from_and_in_clusters(
+    every_deployment_pair: tuple[Deployment, Deployment], tmp_path: Path
+) -> None:
+    every_encoding_arrives(*every_deployment_pair, tmp_path)
+
+
+def every_encoding_arrives(source: Deployment, target: Deployment, tmp_path: Path) -> None:
     cases = cases_for(source.binary.version, source.binary.family)
     with source.session() as session:
         build(session, cases)
