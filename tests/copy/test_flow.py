@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keyferry.copy.flow import KEYS_MIN, REPLY_BYTES_MAX, STORING_KEYS_MAX, TARGET_BACKLOG_BYTES_MAX, Flow
+from keyferry.copy.flow import (
+    DUMP_BYTES_MAX,
+    KEYS_MIN,
+    REPLY_BYTES_MAX,
+    STORING_KEYS_MAX,
+    TARGET_BACKLOG_BYTES_MAX,
+    Flow,
+)
 
 
 @dataclass
@@ -14,6 +21,7 @@ class Counters:
     storing_keys: int = 0
     fetched_keys: int = 0
     fetched_bytes: int = 0
+    dumping_bytes: int = 0
 
 
 def seen(flow: Flow, counters: Counters, keys: int, size: int) -> int:
@@ -63,3 +71,30 @@ def test_few_bytes_under_way_are_worth_waking_for() -> None:
     flow = Flow(1000)
     assert flow.wake_bytes(Counters(fetching_keys=1)) == 1
     assert flow.wake_bytes(Counters(fetching_keys=1000)) > 1
+
+
+def test_measured_values_are_asked_for_by_their_size() -> None:
+    flow, counters = Flow(1000, measured=True), Counters()
+    first = flow.dump_bytes(counters, 0.0)
+    assert first == DUMP_BYTES_MAX
+    flow.dumps(first)
+    counters.dumping_bytes = first
+    assert flow.dump_bytes(counters, 0.0) == 0
+    # Not more before the source has answered, whatever time goes by.
+    assert flow.dump_bytes(counters, 10.0) == 0
+    counters.dumping_bytes = first // 2
+    assert 0 < flow.dump_bytes(counters, 11.0) <= DUMP_BYTES_MAX
+
+
+def test_a_source_that_has_answered_everything_is_asked_again_at_once() -> None:
+    flow, counters = Flow(1000, measured=True), Counters()
+    flow.dumps(flow.dump_bytes(counters, 0.0))
+    assert flow.dump_bytes(counters, 0.0) == DUMP_BYTES_MAX
+
+
+def test_a_distant_source_has_more_under_way_but_never_more_at_once() -> None:
+    flow, counters = Flow(1000, measured=True, round_trip_ms=20.0), Counters()
+    flow.dumps(flow.dump_bytes(counters, 0.0))
+    counters.dumping_bytes = DUMP_BYTES_MAX
+    assert flow.dump_bytes(counters, 0.0001) < DUMP_BYTES_MAX / 10
+    assert flow.dump_bytes(counters, 0.02) == DUMP_BYTES_MAX
