@@ -14,6 +14,7 @@ from keyferry.model.topology import (
     View,
     merge,
     parse_nodes,
+    parse_places,
     parse_slots,
     parse_slots_text,
     slots_text,
@@ -139,17 +140,11 @@ def test_other_replies_are_refused(reply: object) -> None:
 
 
 def test_clients_are_sent_where_slots_says() -> None:
-    nodes = View((Shard("a", "ip", 1, frozenset((1,)), 4), Shard("b", "ip", 2)), frozenset((1,)), "a")
-    slots = View((Shard("a", "name", 9, frozenset((1,))), Shard("c", "name", 8, frozenset((2,)))))
-    assert nodes.at_addresses_of(slots) == View(
-        (
-            Shard("a", "name", 9, frozenset((1,)), 4),
-            Shard("b", "ip", 2),
-            Shard("c", "name", 8, frozenset((2,))),
-        ),
-        frozenset((1,)),
-        "a",
-    )
+    slots = frozenset((1,))
+    nodes = View((Shard("a", "ip", 1, slots, 4), Shard("b", "ip", 2)), slots, "a")
+    places = parse_places([[1, 1, [b"name", 9, b"a"]], [2, 2, [b"name", 8, b"c"]]], "asked")
+    moved = View((Shard("a", "name", 9, slots, 4), Shard("b", "ip", 2)), slots, "a")
+    assert nodes.at(places) == moved
 
 
 # --- One picture

@@ -19,6 +19,7 @@ from keyferry.model.topology import (
     View,
     merge,
     parse_nodes,
+    parse_places,
     parse_slots,
     slots_text,
     standalone,
@@ -128,11 +129,7 @@ def _view(session: Session) -> View:
     try:
         if isinstance(nodes, bytes):
             view = parse_nodes(nodes, asked_host)
-            return (
-                view
-                if isinstance(slots, ReplyError)
-                else view.at_addresses_of(parse_slots(slots, asked_host))
-            )
+            return view if isinstance(slots, ReplyError) else view.at(parse_places(slots, asked_host))
         if not isinstance(slots, ReplyError):
             myself = name.decode() if isinstance(name, bytes) else ""
             return replace(parse_slots(slots, asked_host), myself=myself)

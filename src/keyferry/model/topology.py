@@ -13,7 +13,7 @@ are spelled out here because this layer knows no wire.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from keyferry.model.address import place_text
@@ -63,18 +63,15 @@ class View:
     failing: frozenset[str] = frozenset()
     sees_open: bool = True
 
-    def at_addresses_of(self, slots_view: View) -> View:
-        """The same with addresses, and primaries that are missing here, as CLUSTER SLOTS gives them to clients."""
-        for_clients = {shard.id: shard for shard in slots_view.primaries}
-        known = {shard.id for shard in self.primaries}
+    def at(self, places: Mapping[str, tuple[str, int]]) -> View:
+        """The same with other addresses, by node id, where there are any."""
         moved = (
-            replace(shard, host=place.host, port=place.port)
-            if (place := for_clients.get(shard.id)) is not None
+            replace(shard, host=places[shard.id][0], port=places[shard.id][1])
+            if shard.id in places
             else shard
             for shard in self.primaries
         )
-        missing = (shard for shard in slots_view.primaries if shard.id not in known)
-        return replace(self, primaries=(*moved, *missing))
+        return replace(self, primaries=tuple(moved))
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,28 +148,42 @@ def parse_nodes(text: bytes, asked_host: str) -> View:
 
 
 def parse_slots(reply: object, asked_host: str) -> View:
-    """Reads CLUSTER SLOTS: addresses as clients are to use them; no epochs, no open slots.
+    """Reads CLUSTER SLOTS, for want of CLUSTER NODES: no epochs, no open slots, no primaries without slots.
+
+    Arguments and errors as ``parse_places``.
+    """
+    slots: defaultdict[str, set[int]] = defaultdict(set)
+    places: dict[str, tuple[str, int]] = {}
+    for first, last, node_id, place in _ranges(reply, asked_host):
+        slots[node_id].update(range(first, last + 1))
+        places[node_id] = place
+    primaries = (Shard(name, *place, slots=frozenset(slots[name])) for name, place in places.items())
+    return View(tuple(primaries), sees_open=False)
+
+
+def parse_places(reply: object, asked_host: str) -> dict[str, tuple[str, int]]:
+    """Reads of CLUSTER SLOTS where clients are to find each primary, by its id.
 
     Args:
         reply: Arrays of first slot, last slot, then nodes, the primary first: endpoint, port, id and, since 7.0,
             metadata. The endpoint is empty or null for the host that was asked, and ``?`` for a hostname that the
             node has not been told; the metadata may have its ip then.
+        asked_host: Where the node was asked.
 
     Raises:
         ValueError: It is something else.
     """
-    places: dict[str, tuple[str, int]] = {}
-    slots: defaultdict[str, set[int]] = defaultdict(set)
+    return {node_id: place for _, _, node_id, place in _ranges(reply, asked_host)}
+
+
+def _ranges(reply: object, asked_host: str) -> Iterator[tuple[int, int, str, tuple[str, int]]]:
     for part in reply if isinstance(reply, list) else [None]:
         match part:
             case [int(first), int(last), [host, int(port), bytes(name), *metadata], *_]:
-                node_id = name.decode("ascii", "backslashreplace")
-                places[node_id] = _client_host(host, metadata, asked_host), port
-                slots[node_id].update(range(first, last + 1))
+                place = _client_host(host, metadata, asked_host), port
+                yield first, last, name.decode("ascii", "backslashreplace"), place
             case _:
                 raise ValueError("a part of CLUSTER SLOTS has another form")
-    primaries = (Shard(name, *place, slots=frozenset(slots[name])) for name, place in places.items())
-    return View(tuple(primaries), sees_open=False)
 
 
 def _client_host(host: object, metadata: Sequence[object], asked_host: str) -> str:
@@ -194,21 +205,19 @@ def merge(views: Iterable[View]) -> Topology:
     views = list(views)
     shards = _latest(views)
     asked = {view.myself for view in views if view.myself}
-    claims: defaultdict[int, set[str]] = defaultdict(set)
-    for name, slots in _said(views, of_themselves=True):
-        for slot in slots:
-            claims[slot].add(name)
-    hearsay: defaultdict[int, set[str]] = defaultdict(set)
-    for name, slots in _said(views, of_themselves=False):
-        for slot in slots.difference(claims):
-            hearsay[slot].add(name)
+    claims, hearsay = _said(views, of_themselves=True), _said(views, of_themselves=False)
+    claimed = frozenset[int]().union(*claims.values())
+    unclaimed = {name: slots - claimed for name, slots in hearsay.items()}
     owned: defaultdict[str, set[int]] = defaultdict(set)
     open_slots = set[int]().union(*(view.open_slots for view in views))
-    for slot, named in (claims | hearsay).items():
-        owner = max(named, key=lambda name: (shards[name].epoch, name))
-        owned[owner].add(slot)
-        if len(named) > 1 or (slot in hearsay and owner in asked):
-            open_slots.add(slot)
+    for said in (claims, unclaimed):
+        given: set[int] = set()
+        for name in sorted(said, key=lambda name: (shards[name].epoch, name), reverse=True):
+            owned[name] |= said[name] - given
+            open_slots |= said[name] & given
+            given |= said[name]
+    for name in asked & unclaimed.keys():
+        open_slots |= unclaimed[name]
     found = sorted(shards.values(), key=lambda shard: (shard.host, shard.port, shard.id))
     found = [replace(shard, slots=frozenset(owned[shard.id])) for shard in found]
     return Topology(
@@ -219,12 +228,14 @@ def merge(views: Iterable[View]) -> Topology:
     )
 
 
-def _said(views: list[View], *, of_themselves: bool) -> Iterator[tuple[str, frozenset[int]]]:
-    """Node ids with slots, as nodes say of themselves or of others."""
+def _said(views: list[View], *, of_themselves: bool) -> dict[str, set[int]]:
+    """Slots by node id, as nodes say of themselves or of others."""
+    slots: defaultdict[str, set[int]] = defaultdict(set)
     for view in views:
         for shard in view.primaries:
             if (shard.id == view.myself) is of_themselves:
-                yield shard.id, shard.slots
+                slots[shard.id] |= shard.slots
+    return slots
 
 
 def _latest(views: list[View]) -> dict[str, Shard]:
