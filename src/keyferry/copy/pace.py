@@ -23,6 +23,9 @@ BURST_S = 0.02
 QUANTUM_S = 0.004
 """Under a limit, keys are asked for in portions of so many seconds' worth: a handful at a time costs us more than it."""
 UNLIMITED = 1 << 30
+PIECE_KEYS = 100
+PIECE_KEY_BYTES = 4096
+"""A piece of some hundred members, or of a megabyte, costs a server as much as a few hundred small keys."""
 
 
 class Guard:
@@ -121,6 +124,9 @@ class Pace:
         self._max_bandwidth = max_bandwidth
         self._keys = Bucket()
         self._bytes = Bucket()
+        self._pieces = Bucket()
+        self._piece_keys = 0.0
+        self._keys_done = 0
         self._bytes_charged = 0.0
         self._key_bytes: float | None = None
         self._seen = (0, 0)
@@ -144,6 +150,8 @@ class Pace:
     def begin_pass(self) -> None:
         """The counts of keys and bytes begin anew."""
         self._bytes_charged = 0.0
+        self._piece_keys = 0.0
+        self._keys_done = 0
         self._seen = (0, 0)
         self.guard.begin_pass()
 
@@ -155,7 +163,7 @@ class Pace:
             payload_bytes: Of those keys.
             keys_waiting: Keys that are asked for and have not arrived.
         """
-        self.guard.tick(now_s, keys_done)
+        self._tick(now_s, keys_done)
         allowed = float(UNLIMITED)
         rates = [rate for rate in (self._max_rate, self.guard.rate) if rate is not None]
         if rates:
@@ -174,6 +182,29 @@ class Pace:
         if self._key_bytes is not None:
             self._bytes_charged += keys * self._key_bytes
             self._bytes.spend(keys * self._key_bytes)
+
+    def allows_piece(self, now_s: float) -> bool:
+        """Whether the next piece of a big value may be asked for now."""
+        self._tick(now_s, self._keys_done)
+        allowed = True
+        if self.guard.rate is not None:
+            allowed = self._pieces.allowance(self.guard.rate, now_s) > 0
+        if self._max_bandwidth is not None:
+            allowed = self._bytes.allowance(self._max_bandwidth, now_s) > 0 and allowed
+        return allowed
+
+    def spend_piece(self, size_bytes: int) -> None:
+        """A piece of so many bytes has come; to the guard it counts as the keys that cost a server as much."""
+        keys = PIECE_KEYS + size_bytes / PIECE_KEY_BYTES
+        self._piece_keys += keys
+        if self.guard.rate is not None:
+            self._pieces.spend(keys)
+        if self._max_bandwidth is not None:
+            self._bytes.spend(size_bytes)
+
+    def _tick(self, now_s: float, keys_done: int) -> None:
+        self._keys_done = keys_done
+        self.guard.tick(now_s, keys_done + int(self._piece_keys))
 
     def _by_bytes(self, now_s: float, keys_done: int, payload_bytes: int, keys_waiting: int) -> float:
         """Keys that the bandwidth allows: charged by the average when they are asked for, corrected when they come."""

@@ -12,6 +12,7 @@ from keyferry.copy.connect import Sides
 from keyferry.copy.errands import Errands
 from keyferry.copy.flow import Flow
 from keyferry.copy.lanes import Lanes, Place, slot_table
+from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
 from keyferry.copy.pipeline import Parts, Pipeline, SettledPages, Totals
 from keyferry.copy.poller import Poller
@@ -115,19 +116,20 @@ class _Opening:
         plan = sides.plan_for(task.shard, source)
         limits = BigKeyLimits(settings.big_key_bytes, settings.big_key_members)
         relay = make_relay(self._relay_config(plan, source, len(lanes), slots, limits))
-        errands = Errands(relay)
+        errands, later = Errands(relay), Later()
         redirects = Redirects(
             relay,
             lanes,
             settings.target_map,
             self._context.on_source_moved if sides.source.cluster else None,
+            later,
         )
         parts = Parts(
             source=Channel(source),
             lanes=lanes,
             relay=relay,
             errands=errands,
-            slow=SlowPath(relay, errands, redirects, self._rules(plan, limits)),
+            slow=SlowPath(relay, errands, redirects, later, self._context.pace, self._rules(plan, limits)),
             flow=Flow(settings.batch, measured=limits.look_bytes > 0, round_trip_ms=_round_trip_ms(source)),
             pace=self._context.pace,
             poller=poller,

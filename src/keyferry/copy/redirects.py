@@ -11,11 +11,10 @@ node whose scan was past it, so the whole slot is gone over again anyway (slot_l
 
 from __future__ import annotations
 
-import heapq
-import itertools
 from collections.abc import Callable
 
 from keyferry.copy.lanes import Lanes, Redirection, redirection
+from keyferry.copy.later import Later
 from keyferry.copy.replies import ServerBusy
 from keyferry.model.announced import AddressMap
 from keyferry.transfer.config import Aside
@@ -41,6 +40,7 @@ class Redirects:
         lanes: Lanes,
         address_map: AddressMap,
         on_source_moved: Callable[[int], None] | None,
+        later: Later,
     ) -> None:
         """
         Args:
@@ -51,15 +51,7 @@ class Redirects:
         self._on_source_moved = on_source_moved
         self._hops: dict[_Place, int] = {}
         self._asking: dict[_Place, int] = {}
-        self._later: list[tuple[float, int, Callable[[], None]]] = []
-        self._ticket = itertools.count()
-        self._now_s = 0.0
-
-    def turn(self, now_s: float) -> None:
-        """Goes on with the keys whose pause is over."""
-        self._now_s = now_s
-        while self._later and self._later[0][0] <= now_s:
-            heapq.heappop(self._later)[2]()
+        self._later = later
 
     def forget(self, page: int) -> None:
         """The page is settled."""
@@ -107,7 +99,7 @@ class Redirects:
                 waits = True
         if waits:
             pause_s = min(PAUSE_S_MAX, PAUSE_S * 2 ** max(0, hops - HOPS_AT_ONCE if not trying else hops))
-            heapq.heappush(self._later, (self._now_s + pause_s, next(self._ticket), again))
+            self._later.put(pause_s, again)
         else:
             again()
         return True

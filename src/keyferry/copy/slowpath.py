@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from keyferry.copy.bigkeys import BigKeyActions, BigKeyLimits, BigKeys
 from keyferry.copy.errands import SOURCE, Errands, parsed, replies_of
 from keyferry.copy.identify import time_ms
+from keyferry.copy.later import Later
+from keyferry.copy.pace import Pace
 from keyferry.copy.redirects import Redirects, with_asking, without_asking
 from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
 from keyferry.copy.settings import ConflictPolicy
@@ -47,6 +49,8 @@ CHANGED_MEANWHILE = "changed_meanwhile"
 """The target holds another value under a key that it did not hold when the copy began."""
 REDIRECTING = frozenset(("MOVED", "ASK", "TRYAGAIN"))
 DOUBT_TRIES = 5
+PIECE_PAUSE_S = 0.005
+"""Between two looks whether the pace allows the next piece."""
 EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
 
@@ -88,10 +92,20 @@ class Rules:
 class SlowPath:
     """Decides about asides; asks and writes through the relay's own connections."""
 
-    def __init__(self, relay: Relay, errands: Errands, redirects: Redirects, rules: Rules) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        errands: Errands,
+        redirects: Redirects,
+        later: Later,
+        pace: Pace,
+        rules: Rules,
+    ) -> None:
         self._relay = relay
         self._errands = errands
         self._redirects = redirects
+        self._later = later
+        self._pace = pace
         self._rules = rules
         self._big = BigKeys(
             errands,
@@ -136,7 +150,7 @@ class SlowPath:
 
     def turn(self, now_s: float) -> None:
         """Goes on with keys that had to wait."""
-        self._redirects.turn(now_s)
+        self._later.turn(now_s)
 
     def take_page(self, page: int) -> tuple[list[Failure], Counter[str]]:
         """What is known of a settled page: its failures, and what was not carried."""
@@ -267,10 +281,15 @@ class SlowPath:
                 ask(request)
 
         def ask(request: Request) -> None:
+            if in_pieces and not self._pace.allows_piece(self._later.now_s):
+                self._later.put(PIECE_PAUSE_S, lambda: ask(request))
+                return
             answers: dict[int, bytes] = {}
 
             def answered(side: int, data: bytes) -> None:
                 answers[side] = data
+                if in_pieces and side == SOURCE:
+                    self._pace.spend_piece(len(data))
                 if len(answers) == bool(request.source_replies) + bool(request.target_replies):
                     source, target = answers.get(SOURCE, b""), answers.get(lane, b"")
                     step(Replies(source if request.raw else replies_of(source), replies_of(target)))
