@@ -94,3 +94,27 @@ def test_a_latency_that_grows_with_our_rate_is_kept_near_its_limit() -> None:
         rates.append(min(rate, 100_000))
         run(pace, 0.1, added_ms=12 + rates[-1] / 10_000)
     assert 20_000 < sum(rates) / len(rates) < 80_000
+
+
+def test_pieces_wait_for_the_bandwidth() -> None:
+    pace = Pace(None, 1_000_000, 0)
+    now, sent = 0.0, 0
+    while now < 2.0:
+        if pace.allows_piece(now):
+            pace.spend_piece(100_000)
+            sent += 100_000
+        now += 0.005
+    assert 1_800_000 <= sent <= 2_300_000
+
+
+def test_pieces_slow_down_with_the_latency() -> None:
+    pace = Pace(None, None, 5.0)
+    sent = {False: 0, True: 0}
+    for step in range(2_000):
+        slow = step >= 1_000
+        pace.guard.sample(50.0 if slow and pace.guard.rate != 200 else 0.1)
+        if pace.allows_piece(step * 0.001):
+            pace.spend_piece(20_000)
+            sent[slow] += 1
+    assert sent[False] == 1_000
+    assert sent[True] < 700
