@@ -113,7 +113,7 @@ class Sides:
         self.target_run_ids = {}
         for shard in self.target.shards:
             with self.session("target", shard=shard.id) as session:
-                identities.append(identify(session))
+                identities.append(identify(session, shard.slots))
                 self.target_run_ids[shard.id] = identities[-1].run_id
                 evicted.append(evicted_keys(session))
                 limits.append(_bulk_bytes_max(session))

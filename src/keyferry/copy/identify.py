@@ -38,8 +38,10 @@ class ClockOffset:
     uncertainty_ms: float
 
 
-def identify(session: Session) -> ServerIdentity:
+def identify(session: Session, slots: frozenset[int] = ALL_SLOTS) -> ServerIdentity:
     """Who answers on this connection.
+
+    ``slots``: those of the node, for the probe key on a target.
 
     The payload version is read from the footer of a DUMP: on the source of a small existing key of the
     connection's database, on the target of a short-lived key under the reserved prefix. Where neither can
@@ -57,7 +59,7 @@ def identify(session: Session) -> ServerIdentity:
         if isinstance(reply, bytes)
         else identity_of_hello(session.call("HELLO"))
     )
-    return with_footer(found, footer_version(session))
+    return with_footer(found, footer_version(session, slots))
 
 
 def identity_of(info: Info) -> ServerIdentity:

@@ -27,6 +27,7 @@ from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import State, state_name
+from keyferry.model.address import Endpoint
 from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
 from keyferry.model.topology import Topology, merge, parse_nodes, slots_text
 from keyferry.telemetry.progress import Observer, ShardProgress, Teller
@@ -44,7 +45,12 @@ PROBED_AT_ONCE = 8
 
 def copy_name(settings: CopySettings) -> str:
     """Tells this copy from every other: the two locations and the selection."""
-    return state_name(settings.source.location, settings.target.location, settings.selection.fingerprint())
+    return state_name(_place(settings.source), _place(settings.target), settings.selection.fingerprint())
+
+
+def _place(endpoint: Endpoint) -> str:
+    """The same for the same nodes, in whatever order they are named."""
+    return ",".join(sorted(endpoint.location.split(","))) if endpoint.cluster else endpoint.location
 
 
 def has_checkpoint(settings: CopySettings) -> bool:
