@@ -15,7 +15,7 @@ from keyferry.wire.resp import encode_command
 PAGE_BYTES = 256 << 10
 """What a page should bring."""
 FIRST_PAGE_ELEMENTS = 4
-PAGE_ELEMENTS_MAX = 500
+PAGE_ELEMENTS_MAX = 256
 PAGE_GROWTH = 4
 
 
