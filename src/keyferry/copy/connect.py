@@ -56,6 +56,8 @@ class Sides:
         self.source_shards: dict[str, SourceShard] = {}
         self.target_run_ids: dict[str, str] = {}
         self._modules: frozenset[str] = frozenset()
+        self._known: dict[Side, tuple[Endpoint, ...]] = {}
+        """Primaries of the last look, for when none of the nodes that the user named is there any more."""
 
     def session(self, side: Side, database: int | None = None, shard: str | None = None) -> Session:
         """A new connection.
@@ -74,8 +76,10 @@ class Sides:
     def session_at(self, endpoint: Endpoint, side: Side, database: int | None = None) -> Session:
         """A new connection to one server. Raises as ``session``."""
         session = Session(endpoint, side, db=database, on_wait=self._on_wait)
-        if side == "source":
+        if side == "source" and not self.source.cluster:
             # Since 7.2: our reads leave idle times and frequencies as they are. What cannot, says no: no harm.
+            # Not in a cluster: Redis 7.4 to 8.2 dies of it when the key's slot is being migrated (lookupKey has no
+            # executing client in getNodeByQuery; redis/redis pull request 14415).
             try:
                 session.call("CLIENT", "NO-TOUCH", "ON")
             except BaseException:
@@ -103,10 +107,18 @@ class Sides:
         """Looks anew which servers there are and which slots they own. Raises as ``session``."""
         settings = self._settings
         if side == "source":
-            self.source = discover(settings.source, side, settings.source_map, self._on_wait)
-            return self.source
-        self.target = discover(settings.target, side, settings.target_map, self._on_wait)
-        return self.target
+            self.source = discover(
+                settings.source, side, settings.source_map, self._on_wait, self._known.get(side, ())
+            )
+            found = self.source
+        else:
+            self.target = discover(
+                settings.target, side, settings.target_map, self._on_wait, self._known.get(side, ())
+            )
+            found = self.target
+        if found.cluster:
+            self._known[side] = tuple(found.endpoint(shard.id) for shard in found.shards)
+        return found
 
     def _open_target(self) -> None:
         identities, evicted, limits, modules = [], [], [], []

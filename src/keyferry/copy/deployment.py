@@ -7,6 +7,7 @@ says of itself (``model.topology``).
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from keyferry.copy.info import info_number, parse_info
@@ -71,20 +72,25 @@ class Deployment:
 
 
 def discover(
-    endpoint: Endpoint, side: Side, address_map: AddressMap = DIRECT, on_wait: OnWait = no_wait_ends
+    endpoint: Endpoint,
+    side: Side,
+    address_map: AddressMap = DIRECT,
+    on_wait: OnWait = no_wait_ends,
+    known: Iterable[Endpoint] = (),
 ) -> Deployment:
     """Asks one of the endpoint's nodes what it belongs to, then every primary for its own view.
 
     Args:
         address_map: Where nodes are reached that announce something else.
         on_wait: Called a few times a second while a server lets us wait; ends that by raising.
+        known: Nodes of the same cluster from an earlier look, asked when none that the endpoint names is there.
 
     Raises:
         UsageError: The address says that it is a cluster, and it is none.
         ServerAway: No named node, or not every primary, can be reached now; or slots have no owner now.
         ServerError: A server refuses us, or says what we cannot read.
     """
-    with _first_session(endpoint, side, on_wait) as session:
+    with _first_session(endpoint, side, on_wait, known) as session:
         start = session.endpoint
         if not _is_cluster(session):
             if endpoint.cluster:
@@ -98,9 +104,11 @@ def discover(
     return Deployment(side, True, topology, start, address_map)
 
 
-def _first_session(endpoint: Endpoint, side: Side, on_wait: OnWait) -> Session:
+def _first_session(
+    endpoint: Endpoint, side: Side, on_wait: OnWait, known: Iterable[Endpoint] = ()
+) -> Session:
     away: list[ServerAway] = []
-    for seed in endpoint.seeds():
+    for seed in dict.fromkeys((*endpoint.seeds(), *known)):
         try:
             return Session(seed, side, timeout_s=REPLY_TIMEOUT_S, db=0, on_wait=on_wait)
         except ServerAway as error:

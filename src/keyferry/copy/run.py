@@ -151,6 +151,7 @@ class _Run:
             try:
                 self._run_tasks(self._tasks())
                 self._settle_slots()
+                self._meet_targets_again()
             except ExpiryMoved:
                 self._ask_expiry = True
                 self._tell("Keys expire on the source: fetching expiries too, from here on.")
@@ -160,7 +161,18 @@ class _Run:
                 self._wait(trouble, backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
             else:
-                return
+                if not self._tasks() and not (self._books.slots and self._books.slots.moved):
+                    return
+
+    def _meet_targets_again(self) -> None:
+        """Whether every primary of a target's cluster is the one that we met first.
+
+        One that was cut off from the others may have acknowledged keys and lost them to its replica, which took
+        its place meanwhile, all without a word to us but MOVED.
+        """
+        if self._sides.target.cluster:
+            self._sides.open()
+            self._meeting.recognise()
 
     def _tasks(self) -> list[Task]:
         """The first passes that are not done. A shard that came later has none: all its slots have moved to it."""
@@ -265,14 +277,14 @@ class _Run:
 
     def _settle_slots(self) -> None:
         """Goes over the slots that have moved, until a look finds that none moved meanwhile."""
-        ledger = self._books.slots
-        if ledger is None:
+        if self._books.slots is None:
             return
         topology = self._look_anew()
         quiet_since_s = time.monotonic()
         waiting = topology.open_slots
-        while ledger.moved:
-            ready = ledger.ready(topology)
+        # The ledger is another one, and there are first passes to make, once all keys must be compared.
+        while not self._tasks() and (moved := self._books.slots.moved):
+            ready = self._books.slots.ready(topology)
             if ready:
                 topology = self._go_over(ready)
                 quiet_since_s = time.monotonic()
@@ -282,7 +294,7 @@ class _Run:
             if time.monotonic() - quiet_since_s > self._settings.retry_s:
                 raise ServerError(
                     "source",
-                    f"The slots {slots_text(ledger.moved)} of the source are half moved from one node to another.",
+                    f"The slots {slots_text(moved)} of the source are half moved from one node to another.",
                     "Finish that (redis-cli --cluster fix), then give the same command again: it goes on where it was.",
                 )
             self._watch.stage = "waiting for slots on the move"
@@ -290,23 +302,28 @@ class _Run:
             topology = self._look_anew()
 
     def _go_over(self, ready: dict[str, frozenset[int]]) -> Topology:
-        ledger, policy = self._books.slots, self._settings.on_conflict
-        assert ledger is not None
-        # Under skip and fail only a comparison tells our own earlier copy of a key from a conflict.
-        comparing = self._books.checkpoint.comparing or policy in ("skip", "fail")
-        slots: frozenset[int] = frozenset().union(*ready.values())
-        self._tell(f"{_slots(len(slots))} of the source moved meanwhile: going over them again.")
+        policy = self._settings.on_conflict
+        count = sum(map(len, ready.values()))
+        self._tell(f"{_slots(count)} of the source moved meanwhile: going over them again.")
         self._watch.stage = "slots that moved"
         # Also meets nodes that were not there before.
         self._sides.open()
         self._meeting.recognise()
+        if self._tasks():
+            return self._sides.source.topology
+        ledger = self._books.slots
+        assert ledger is not None
+        # By this last look, not by an earlier one: a slot that moved in between is at another node by now.
+        ready = ledger.ready(self._sides.source.topology)
+        slots: frozenset[int] = frozenset().union(*ready.values())
+        # Under skip and fail only a comparison tells our own earlier copy of a key from a conflict.
+        comparing = self._books.checkpoint.comparing or policy in ("skip", "fail")
         ledger.begin(slots)
         self._run_tasks(
             [
                 Task(shard, database, slots=its, comparing=comparing)
                 for shard, its in ready.items()
                 for database in self._databases
-                if shard in self._sides.source_shards
             ]
         )
         topology = self._look_anew()
