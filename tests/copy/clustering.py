@@ -134,3 +134,64 @@ def assert_same(source: Deployment, target: Deployment, ignore: tuple[str, ...] 
     """Equal over all primaries, no key elsewhere, nothing of ours on either side."""
     assert own_names(source) == own_names(target) == []
     return assert_equal(source, target, ignore=ignore)
+
+
+def fill_types(server: Deployment, slots: Iterable[int], each: int = 1) -> list[bytes]:
+    """In every slot ``each`` keys of every type, small and large encodings, some with an expiry."""
+    commands: list[tuple[Argument, ...]] = []
+    names: list[bytes] = []
+    for name in names_in(slots, each, b"types"):
+        for kind, made in _values(name).items():
+            key = kind + name
+            names.append(key)
+            commands += [(command[0], key, *command[1:]) for command in made]
+            if len(names) % 4 == 0:
+                commands.append(("PEXPIREAT", key, 4_102_444_800_000 + len(names)))
+        group = b"grouped" + name
+        names.append(group)
+        commands += [
+            ("XADD", group, "1-1", "a", "1"),
+            ("XADD", group, "2-1", "a", "2"),
+            ("XGROUP", "CREATE", group, "g", "0"),
+            ("XREADGROUP", "GROUP", "g", "c", "COUNT", 1, "STREAMS", group, ">"),
+        ]
+    fill(server, commands)
+    return names
+
+
+def _values(name: bytes) -> dict[bytes, list[tuple[Argument, ...]]]:
+    many = range(600)
+    return {
+        b"text": [("SET", name)],
+        b"long": [("SET", name * 100)],
+        b"number": [("SET", 12345)],
+        b"hash": [("HSET", "f", name, "g", 1)],
+        b"table": [("HSET", *(part for i in many for part in (b"f%d" % i, i)))],
+        b"list": [("RPUSH", "a", 1, name)],
+        b"nodes": [("RPUSH", *(name * 3 + b"%d" % i for i in many))],
+        b"intset": [("SADD", 1, 2, 70_000)],
+        b"set": [("SADD", *(b"m%d" % i for i in many))],
+        b"zset": [("ZADD", 1, "a", "2.5", name)],
+        b"skiplist": [("ZADD", *(part for i in many for part in (repr(i / 3), b"m%d" % i)))],
+        b"stream": [("XADD", f"{i}-1", "field", name) for i in range(1, 6)],
+    }
+
+
+def redirections(cluster: Cluster) -> dict[str, int]:
+    """How often the nodes have said MOVED, ASK and TRYAGAIN since ``forget_redirections``."""
+    found = dict.fromkeys(("MOVED", "ASK", "TRYAGAIN"), 0)
+    for node in cluster.primaries:
+        with node.session() as session:
+            info = session.call("INFO", "errorstats")
+        assert isinstance(info, bytes)
+        for line in info.decode().splitlines():
+            name, _, count = line.removeprefix("errorstat_").partition(":count=")
+            if name in found:
+                found[name] += int(count)
+    return found
+
+
+def forget_redirections(cluster: Cluster) -> None:
+    for node in cluster.primaries:
+        with node.session() as session:
+            assert session.call("CONFIG", "RESETSTAT") == b"OK"

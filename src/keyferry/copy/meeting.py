@@ -21,6 +21,9 @@ from keyferry.copy.watch import Watch
 from keyferry.journal.state import State
 from keyferry.telemetry.progress import Teller
 
+NOTING_LOOKS_MAX = 5
+"""A target whose slots move all the time is looked at no more often: no key moves on before each of these looks."""
+
 
 class Meeting:
     """Of one run."""
@@ -92,14 +95,32 @@ class Meeting:
             self._remember_foreign(targets)
 
     def _remember_foreign(self, targets: list[int]) -> None:
-        """Which keys the target holds before we write: the only ones that can be in conflict."""
+        """Which keys the target holds before we write: the only ones that can be in conflict.
+
+        A key can move from a node that is still to be looked at to one that was. Then all are looked at once more.
+        """
+        sides = self._sides
         self._tell("Noting the keys that the target holds already.")
-        for shard in self._sides.target.shards:
-            with self._sides.session("target", shard=shard.id) as session:
-                for database in targets:
-                    for keys in all_keys(session, database):
-                        self._check_stop()
-                        self._state.add_foreign(database, keys)
+        open_slots: frozenset[int] = frozenset()
+        for _ in range(NOTING_LOOKS_MAX):
+            ledger = SlotLedger(sides.target.topology)
+            for shard in sides.target.shards:
+                self._note_keys(shard.id, targets)
+            if not sides.target.cluster:
+                return
+            topology = sides.discover("target").topology
+            ledger.observe(topology)
+            # What has been open since before the last look was looked at twice, at both its nodes.
+            if ledger.moved <= open_slots:
+                return
+            open_slots = topology.open_slots
+
+    def _note_keys(self, shard: str, targets: list[int]) -> None:
+        with self._sides.session("target", shard=shard) as session:
+            for database in targets:
+                for keys in all_keys(session, database):
+                    self._check_stop()
+                    self._state.add_foreign(database, keys)
 
     def recognise(self) -> None:
         """Makes void what cannot be relied on any more: cursors of other processes, copies on a lost target."""

@@ -88,7 +88,8 @@ class Pipeline:
         self._view = memoryview(bytearray(RECEIVE_BYTES))
         now = time.monotonic()
         self._heard_source = self._heard_target = now
-        self._heard: list[float] = [now] * len(self._lanes)
+        self._heard: dict[int, float] = {}
+        """When each lane last answered, or owed nothing; a lane can come at any time."""
         self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
         self._source_ahead_ms = source_ahead_ms
         self._settled_pages = 0
@@ -217,12 +218,10 @@ class Pipeline:
         if not owes or self._backlog_bytes:
             self._heard_source = now
         self._raise_if_silent("source", now - self._heard_source)
-        while len(self._heard) < len(self._lanes):
-            self._heard.append(now)
         for lane in range(len(self._lanes)):
             if not (relay.lane_storing(lane) or owed[lane]) or (self._proof and self._proof.holds(lane)):
                 self._heard[lane] = now
-            self._raise_if_silent("target", now - self._heard[lane])
+            self._raise_if_silent("target", now - self._heard.setdefault(lane, now))
 
     def _raise_if_silent(self, side: Side, seconds: float) -> None:
         if seconds > SILENCE_S_MAX:
