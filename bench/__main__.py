@@ -1,51 +1,68 @@
-"""``python -m bench``: measure, write the page, print the goals."""
+"""``python -m bench``: measure, write each section of the page as soon as it is there, print the goals."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench.arena import choose_binary
-from bench.figures import goals
 from bench.machine import look_at_machine, look_at_versions
-from bench.options import Options, parse_options
-from bench.report import Page, render
+from bench.options import SECTIONS, Options, parse_options
+from bench.page import Conditions, Section, keep, parse, render
+from bench.report import HOW_TO_READ
 from bench.samples import BenchError
-from bench.schedule import measure
-from bench.tool_rows import keyferry_version
+from bench.sections import Measured, measure_section
+from bench.tools import keyferry_version
 from keyferry.model.errors import KeyferryError
+from keyferry.testing.servers import ServerBinary
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Exit code 0; 1 when a row failed; 2 on bad usage, or when nothing can be measured."""
+    """Exit code 0; 1 when a row failed; 2 on bad usage, or when a section cannot be measured at all."""
     options = parse_options(arguments)
     try:
         binary, remark = choose_binary()
-        results = [
-            # A quick run looks at latency once: it shall end within a minute.
-            measure(name, binary, options, latency=number == 0 or not options.quick)
-            for number, name in enumerate(options.data)
-        ]
-    except (BenchError, KeyferryError) as error:
+    except BenchError as error:
         print(f"Cannot measure: {error}.", file=sys.stderr)
         return 2
-    page = Page(
-        look_at_machine(),
-        look_at_versions(str(binary), _keyferry_says()),
-        options.command_line,
-        options.rounds,
-        options.latency_rounds,
-        results,
-        " ".join(filter(None, (remark, _smallness(options)))),
-    )
-    options.output.parent.mkdir(parents=True, exist_ok=True)
-    options.output.write_text(render(page), encoding="utf-8")
-    for goal in goals(results):
-        verdict = {True: "reached", False: "NOT REACHED", None: "-"}[goal.reached]
-        print(f"{verdict:>11}  {goal.text}: {goal.measured}", file=sys.stderr)
+    exit_code = 0
+    for name in options.sections:
+        try:
+            measured = measure_section(name, binary, options)
+        except (BenchError, KeyferryError) as error:
+            print(f"Cannot measure {name}: {error}.", file=sys.stderr)
+            exit_code = 2
+            continue
+        _write(options.output, measured.section, _conditions(measured, binary, options, remark))
+        _print_goals(measured.section)
+        if measured.failed:
+            exit_code = max(exit_code, 1)
     print(f"written: {options.output}", file=sys.stderr)
-    return 1 if any(row.failed for data in results for row in data.rows) else 0
+    return exit_code
+
+
+def _write(path: Path, section: Section, conditions: Conditions) -> None:
+    """Puts the section on the page; the other sections stay. A cut leaves the old page or the new one."""
+    sections = parse(path.read_text(encoding="utf-8")) if path.exists() else {}
+    sections[section.name] = keep(section, conditions)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.write_text(render(sections, SECTIONS, HOW_TO_READ), encoding="utf-8")
+    unfinished.replace(path)
+
+
+def _conditions(measured: Measured, binary: ServerBinary, options: Options, remark: str) -> Conditions:
+    versions = look_at_versions(str(binary), _keyferry_says())
+    remarks = " ".join(filter(None, (remark, _smallness(options))))
+    return Conditions(look_at_machine(), versions, options.command_line, measured.rounds, remarks)
+
+
+def _print_goals(section: Section) -> None:
+    for goal in section.goals:
+        verdict = {True: "reached", False: "NOT REACHED", None: "-"}[goal.reached]
+        print(f"{verdict:>11}  {section.name}: {goal.text}: {goal.measured}", file=sys.stderr)
 
 
 def _keyferry_says() -> str:
@@ -56,7 +73,7 @@ def _keyferry_says() -> str:
 
 
 def _smallness(options: Options) -> str:
-    if options.quick or options.keys is not None:
+    if options.small:
         return "A run with few keys: it shows that the benchmark works, not how fast anything is."
     return ""
 

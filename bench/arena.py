@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 
 from bench.samples import BenchError
+from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server, ServerBinary, find_binaries
 from keyferry.wire.session import Session
 
@@ -55,21 +56,27 @@ class Arena:
         return server.session(side="source" if server is self.source else "target", timeout_s=REPLY_TIMEOUT_S)
 
 
-def cpu_seconds(server: Server) -> float:
-    """User and system time of the server and of the children that it has waited for, to the microsecond."""
-    with server.session(timeout_s=REPLY_TIMEOUT_S) as session:
-        fields = info(session, "cpu")
+def cpu_seconds(deployment: Deployment) -> float:
+    """User and system time of all nodes and of the children that they have waited for, to the microsecond."""
     names = ("used_cpu_sys", "used_cpu_user", "used_cpu_sys_children", "used_cpu_user_children")
-    return sum(float(fields[name]) for name in names)
+    total = 0.0
+    for node in deployment.nodes:
+        with node.session(timeout_s=REPLY_TIMEOUT_S) as session:
+            fields = info(session, "cpu")
+        total += sum(float(fields[name]) for name in names)
+    return total
 
 
-def key_count(server: Server) -> int:
-    """DBSIZE of database 0."""
-    with server.session(timeout_s=REPLY_TIMEOUT_S) as session:
-        size = session.call("DBSIZE")
-    if not isinstance(size, int):
-        raise BenchError(f"DBSIZE says {size!r}")
-    return size
+def key_count(deployment: Deployment) -> int:
+    """DBSIZE of database 0, of all nodes together."""
+    total = 0
+    for node in deployment.nodes:
+        with node.session(timeout_s=REPLY_TIMEOUT_S) as session:
+            size = session.call("DBSIZE")
+        if not isinstance(size, int):
+            raise BenchError(f"DBSIZE says {size!r}")
+        total += size
+    return total
 
 
 def info(session: Session, section: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The parent's side of the light client: starts it, lets it go, collects what it saw."""
+"""The parent's side of the light client and of the pinger: starts it, lets it go, collects what it saw."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from types import TracebackType
 from bench.samples import BenchError
 
 READY_TIMEOUT_S = 20.0
+LIGHT_CLIENT, PINGER = "bench.light_client", "bench.pinger"
 PROJECT = Path(__file__).parent.parent
 
 
@@ -26,13 +27,15 @@ class Seen:
 class Watcher:
     """Measures from entering the context to its end; ``seen`` afterwards."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, program: str = LIGHT_CLIENT) -> None:
+        """Args: program: ``LIGHT_CLIENT`` or ``PINGER``, a module that is run as a process."""
         self._port = port
+        self._program = program
         self.seen = Seen([], 0.0)
 
     def __enter__(self) -> Watcher:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.light_client", str(self._port)],
+            [sys.executable, "-m", self._program, str(self._port)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=PROJECT,
@@ -42,7 +45,7 @@ class Watcher:
         if self._process.stdout.readline() != b"ready\n":
             self._process.kill()
             self._process.wait()
-            raise BenchError("the light client did not start")
+            raise BenchError(f"{self._program} did not start")
         self._process.stdin.write(b"go\n")
         self._process.stdin.flush()
         return self
@@ -60,6 +63,6 @@ class Watcher:
         if kind is not None:
             return
         if self._process.returncode != 0 or not output:
-            raise BenchError("the light client failed")
+            raise BenchError(f"{self._program} failed")
         found = json.loads(output)
         self.seen = Seen(found["latencies_us"], found["cpu_share"])

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
+from bench.big_data import BIG_KINDS, BigSize
 from bench.datasets import DATA_SETS
 from bench.rows import REDISSHAKE_VARIABLE, ROW_NAMES
 
 DEFAULT_ROUNDS = 5
+DEFAULT_BIG_ROUNDS = 1
 LATENCY_ROUNDS_MAX = 3
 DEFAULT_SAMPLE_KEYS = 300
 QUICK_SAMPLE_KEYS = 40
 QUICK_SHARE = 10
 """``--quick`` takes one key in so many."""
+BIG_SECTIONS = tuple(f"big-{kind}" for kind in BIG_KINDS)
+SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster")
+"""In the order of the page."""
+GROUPS = {"big": BIG_SECTIONS}
+BIG_SIZE = BigSize(keys=20, members=200_000)
+SMALL_BIG_SIZE = BigSize(keys=3, members=30_000)
+"""Of a small run: still above the size from which on keys travel in pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,9 @@ class Options:
 
     Attributes:
         rounds: Throughput rounds; every row runs once in each.
+        big_rounds: Rounds of the sections about big keys.
+        rows: Of the data sets' sections.
+        sections: Names out of ``SECTIONS``, in its order.
         latency_rounds: Rounds with the light client, in a pass of their own.
         keys: Keys of every data set; None is each data set's own number.
         sample_keys: Keys that the recipe's loop carries.
@@ -31,13 +44,22 @@ class Options:
 
     rounds: int
     latency_rounds: int
+    big_rounds: int
     rows: tuple[str, ...]
-    data: tuple[str, ...]
+    sections: tuple[str, ...]
     keys: int | None
     sample_keys: int
     quick: bool
     output: Path
     command_line: str
+
+    @property
+    def small(self) -> bool:
+        return self.quick or self.keys is not None
+
+    @property
+    def big_size(self) -> BigSize:
+        return SMALL_BIG_SIZE if self.small else BIG_SIZE
 
     def keys_of(self, data: str) -> int:
         full = DATA_SETS[data].keys
@@ -50,20 +72,33 @@ def parse_options(arguments: Sequence[str]) -> Options:
     """Reads the command line; argparse ends the process with 2 on a bad one."""
     parser = argparse.ArgumentParser(
         prog="python -m bench",
-        description="Measures everything in one run and writes a Markdown page.",
+        description="Measures, and writes a Markdown page section by section.",
         epilog=f"{REDISSHAKE_VARIABLE} may name a RedisShake 4 binary, which then joins the table.",
     )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="a tenth of the keys, one round, latency on one data set",
+        help="a tenth of the keys, a few big ones, one round, latency on one data set",
     )
     parser.add_argument("--rounds", type=_positive, help=f"throughput rounds (default {DEFAULT_ROUNDS})")
     parser.add_argument(
-        "--rows", type=_names(ROW_NAMES), default=ROW_NAMES, help="of: " + ",".join(ROW_NAMES)
+        "--big-rounds",
+        type=_positive,
+        default=DEFAULT_BIG_ROUNDS,
+        help=f"rounds with big keys, each of which takes minutes (default {DEFAULT_BIG_ROUNDS})",
     )
     parser.add_argument(
-        "--data", type=_names(tuple(DATA_SETS)), default=tuple(DATA_SETS), help="of: " + ",".join(DATA_SETS)
+        "--only",
+        type=_names(SECTIONS, GROUPS),
+        default=SECTIONS,
+        help="sections of the page to measure; the others stay as they are. Of: "
+        + ",".join([*SECTIONS, *GROUPS]),
+    )
+    parser.add_argument(
+        "--rows",
+        type=_names(ROW_NAMES),
+        default=ROW_NAMES,
+        help="rows of the data sets' sections, of: " + ",".join(ROW_NAMES),
     )
     parser.add_argument("--keys", type=_positive, help="keys per data set instead of the full number")
     parser.add_argument(
@@ -75,8 +110,9 @@ def parse_options(arguments: Sequence[str]) -> Options:
     return Options(
         rounds=rounds,
         latency_rounds=min(rounds, LATENCY_ROUNDS_MAX),
+        big_rounds=given.big_rounds,
         rows=given.rows,
-        data=given.data,
+        sections=given.only,
         keys=given.keys,
         sample_keys=QUICK_SAMPLE_KEYS if small else DEFAULT_SAMPLE_KEYS,
         quick=given.quick,
@@ -93,13 +129,16 @@ def _positive(text: str) -> int:
 
 
 class _names:  # noqa: N801 (reads as a function, like argparse's own types)
-    """Reads a comma-separated choice; keeps the order of ``known``."""
+    """Reads a comma-separated choice; keeps the order of ``known``. A name of a group stands for all in it."""
 
-    def __init__(self, known: tuple[str, ...]) -> None:
+    def __init__(
+        self, known: tuple[str, ...], groups: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    ) -> None:
         self._known = known
+        self._groups = groups
 
     def __call__(self, text: str) -> tuple[str, ...]:
-        wanted = set(text.split(","))
+        wanted = {name for word in text.split(",") for name in self._groups.get(word, (word,))}
         unknown = wanted - set(self._known)
         if unknown:
             raise argparse.ArgumentTypeError(

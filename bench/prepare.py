@@ -22,6 +22,10 @@ class Streams:
     target: Stream
 
 
+NO_STREAMS = Streams(Stream([], 0, exact=True), Stream([], 0, exact=True))
+"""Where no row replays them."""
+
+
 def record(arena: Arena) -> Streams:
     """Reads the source once and keeps the bytes of all requests in memory.
 

@@ -1,4 +1,6 @@
-"""What a careful user writes with redis-py: one page at a time, pipelined: ``redis_py_loop.py PORT PORT``"""
+"""What a careful user writes with redis-py, one page at a time, pipelined:
+``redis_py_loop.py SOURCE_PORT TARGET_PORT PAGE_KEYS``
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,14 @@ from typing import cast
 
 import redis
 
-PAGE_KEYS = 1_000
 
-
-def main(source_port: int, target_port: int) -> None:
+def main(source_port: int, target_port: int, page_keys: int) -> None:
     source, target = redis.Redis(port=source_port), redis.Redis(port=target_port)
     begun = time.perf_counter()
     page: list[bytes] = []
-    for key in cast(Iterable[bytes], source.scan_iter(count=PAGE_KEYS)):
+    for key in cast(Iterable[bytes], source.scan_iter(count=page_keys)):
         page.append(key)
-        if len(page) == PAGE_KEYS:
+        if len(page) == page_keys:
             copy(source, target, page)
             page = []
     copy(source, target, page)
@@ -42,4 +42,4 @@ def copy(source: redis.Redis, target: redis.Redis, keys: list[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]))
+    main(*map(int, sys.argv[1:]))

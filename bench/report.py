@@ -1,27 +1,16 @@
-"""The page: figures to Markdown, without I/O. Every figure on it comes from the run."""
+"""From one data set's figures to its section of the page, without I/O, and how to read them all."""
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from bench.figures import (
-    GOAL_DATA,
-    GOAL_KEYS,
-    goals,
-    limit_shares,
-    median_per_key_us,
-    peak_bytes,
-    percentile,
-    rates,
-    spread,
-)
-from bench.machine import Machine, Versions
+from bench.figures import goals, limit_shares, median_per_key_us, peak_bytes, percentile, rates, spread
+from bench.markdown import NONE, table, us
+from bench.page import Section
 from bench.rows import SOURCE_LIMIT, TARGET_LIMIT
 from bench.samples import DataResult, RowResult
 
-NONE = "–"
 HOW_TO_READ = """\
 ## How to read this
 
@@ -51,71 +40,26 @@ HOW_TO_READ = """\
   more, unmeasured, so that the next row does not pay for the pages that it shared with its child.
 - The recipe's loop starts four processes per key; it runs on a sample, and its speed does not depend on the
   rest.
+- Big keys: a second client of each server, a process of its own, sends 1,000 PINGs per second with one in flight,
+  from before the start of the tool's process until after its end; a wait counts from the sending of a PING to its
+  reply. PINGs that were due during a wait are not made up for, so the worst wait is exact and the p99 is the least
+  that it can be. `keyferry copy` runs with its defaults, and with `--on-conflict replace` over old values; the
+  others are the redis-py loop with pages of one key, and of all of them. Keyferry's seconds count its own copying,
+  the loops' theirs. Nobody is served faster than the machine allows: the first rows show the waits of the same
+  client on idle servers, alone and beside three processes (as many as source, target and tool) that do nothing but
+  keep the cores busy. A longer run meets more of the machine's own delays: their seconds stand beside. Every key's
+  length is checked afterwards, and the last one's value.
+- Ratios are between two runs of the same round; their median and their span are shown. 1.10 under *source CPU*
+  means that the source worked a tenth more.
+- The shards of a cluster share the cores of this one machine: with more servers than cores, keys/s is bound by the
+  CPU of all of them; the tool's CPU per key is what its own work for several shards costs.
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Everything that the page says.
-
-    Attributes:
-        remark: What is out of the ordinary in this run, or empty.
-    """
-
-    machine: Machine
-    versions: Versions
-    command_line: str
-    rounds: int
-    latency_rounds: int
-    results: list[DataResult]
-    remark: str
-
-
-def render(page: Page) -> str:
-    parts = [
-        "# Benchmark",
-        f"Written by `{page.command_line}` on {page.versions.date}; every figure is of that run.",
-    ]
-    if page.remark:
-        parts.append(f"**{page.remark}**")
-    parts += [_conditions(page), _goals(page.results)]
-    for data in page.results:
-        parts += [_heading(data), _speed(data), _cost(data), _latency(data), _problems(data)]
-    parts.append(HOW_TO_READ.rstrip())
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _conditions(page: Page) -> str:
-    machine, versions = page.machine, page.versions
-    rows = [
-        (
-            "CPU",
-            f"{machine.cpu}, {machine.cores} core{'s' if machine.cores > 1 else ''}, shared by everything",
-        ),
-        ("Memory", f"{machine.memory_gib:.0f} GiB"),
-        ("System", machine.system),
-        ("Servers", f"{versions.server} on both sides, over TCP on 127.0.0.1, nothing saved to disk"),
-        ("Python", f"{versions.python}, redis-py {versions.redis_py}"),
-        ("Keyferry", f"{versions.keyferry}; commit {versions.commit}"),
-        (
-            "Rounds",
-            f"{page.rounds} for speed and cost, then {page.latency_rounds} for latency; rows interleaved",
-        ),
-    ]
-    return "## Conditions\n\n" + _table(("what", "value"), rows)
-
-
-def _goals(results: Sequence[DataResult]) -> str:
-    data = next((data for data in results if data.name == GOAL_DATA), None)
-    small = f", here with {data.keys:,} keys only" if data and data.keys < GOAL_KEYS else ""
-    words = {True: "reached", False: "**not reached**", None: NONE}
-    rows = [(goal.text, goal.measured, words[goal.reached]) for goal in goals(results)]
-    intro = f"For {GOAL_KEYS:,} strings of 64 bytes between two local Redis 7.0 servers{small}:"
-    return f"## Goals\n\n{intro}\n\n" + _table(("goal", "measured", ""), rows)
-
-
-def _heading(data: DataResult) -> str:
-    return f"## {data.keys:,} {data.title}"
+def data_section(data: DataResult) -> Section:
+    """One data set's section."""
+    parts = [_speed(data), _cost(data), _latency(data), problems(data.rows)]
+    return Section(data.name, f"{data.keys:,} {data.title}", goals(data), "\n\n".join(filter(None, parts)))
 
 
 def _speed(data: DataResult) -> str:
@@ -138,7 +82,7 @@ def _speed(data: DataResult) -> str:
                 f"{statistics.median(whole):.2f}" if whole else NONE,
             )
         )
-    return _table(("speed", "keys/s", "min – max", "of the slower limit", "s", "process, s"), rows)
+    return table(("speed", "keys/s", "min – max", "of the slower limit", "s", "process, s"), rows)
 
 
 def _cost(data: DataResult) -> str:
@@ -150,15 +94,15 @@ def _cost(data: DataResult) -> str:
         rows.append(
             (
                 _title(row),
-                _us(median_per_key_us(row, "phase")),
-                _us(median_per_key_us(row, "tool")),
-                _us(median_per_key_us(row, "source")),
-                _us(median_per_key_us(row, "target")),
+                us(median_per_key_us(row, "phase")),
+                us(median_per_key_us(row, "tool")),
+                us(median_per_key_us(row, "source")),
+                us(median_per_key_us(row, "target")),
                 f"{peak / 1e6:.0f}" if peak else NONE,
             )
         )
     head = ("CPU per key, us", "tool, copying", "tool, process", "source", "target", "tool's peak memory, MB")
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _latency(data: DataResult) -> str:
@@ -177,7 +121,7 @@ def _latency(data: DataResult) -> str:
         "requests",
         "its CPU, of a core",
     )
-    return _table(head, rows) if rows else ""
+    return table(head, rows)
 
 
 def _latency_row(title: str, values: Sequence[int], share: str) -> tuple[str, ...]:
@@ -185,8 +129,9 @@ def _latency_row(title: str, values: Sequence[int], share: str) -> tuple[str, ..
     return (title, *(f"{value / 1e3:.2f}" for value in shown), f"{len(values):,}", share or NONE)
 
 
-def _problems(data: DataResult) -> str:
-    return "\n".join(f"- {row.title}: {row.problem}" for row in data.rows if row.problem)
+def problems(rows: Sequence[RowResult]) -> str:
+    """What could not be measured, and why."""
+    return "\n".join(f"- {row.title}: {row.problem}" for row in rows if row.problem)
 
 
 def _title(row: RowResult) -> str:
@@ -195,19 +140,3 @@ def _title(row: RowResult) -> str:
     return (
         f"{row.title}, {row.samples[0].work.keys} keys" if row.name == "recipe" and row.samples else row.title
     )
-
-
-def _us(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.2f}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [
-        _line(head),
-        _line(["---"] + ["---:"] * (len(head) - 1)) if len(head) > 3 else _line(["---"] * len(head)),
-    ]
-    return "\n".join(lines + [_line(row) for row in rows])
-
-
-def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(cells) + " |"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench.arena import Arena, cpu_seconds, key_count
@@ -58,7 +59,7 @@ def measure(name: str, binary: ServerBinary, options: Options, *, latency: bool)
 class Runner:
     """Runs rows in one arena. A row that fails says so in its result and is left out from then on."""
 
-    def __init__(self, arena: Arena, context: Context, rows: dict[str, Row], label: str) -> None:
+    def __init__(self, arena: Arena, context: Context, rows: Mapping[str, Row], label: str) -> None:
         self._arena = arena
         self._context = context
         self._rows = rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from bench.figures import goals, limit_shares, median_per_key_us, percentile
-from bench.options import parse_options
+from bench.options import BIG_SECTIONS, SECTIONS, parse_options
 from bench.rows import KEYFERRY, KEYFERRY_GUARDED, KEYFERRY_PURE, ROW_NAMES, SOURCE_LIMIT, TARGET_LIMIT
 from bench.samples import DataResult, Latency, RowResult, Sample, Work
 
@@ -42,29 +42,31 @@ def test_goals_are_computed(reached: bool) -> None:
     data.rows.append(RowResult(KEYFERRY_PURE, "", [_sample(10.0 if reached else 10.1)]))
     latency = Latency([[1_000] * 98 + [9_999 if reached else 10_000, 50_000]], [0.05])
     data.rows.append(RowResult(KEYFERRY_GUARDED, "", [_sample(9.0)], latency))
-    assert [goal.reached for goal in goals([data])] == [reached] * 5
+    assert [goal.reached for goal in goals(data)] == [reached] * 5
 
 
 def test_goals_without_measurements_are_open() -> None:
-    assert [goal.reached for goal in goals([])] == [None] * 5
+    assert [goal.reached for goal in goals(DataResult("strings", "", KEYS, 300, [], []))] == [None] * 5
     failed = RowResult(KEYFERRY, "", [_sample(1.0)], problem="failed: it did", failed=True)
     data = DataResult("strings", "", KEYS, 300, [failed], [])
-    assert [goal.reached for goal in goals([data])] == [None] * 5
+    assert [goal.reached for goal in goals(data)] == [None] * 5
 
 
 def test_options() -> None:
-    options = parse_options(["--rows", "keyferry,source-limit", "--data", "mix", "--output", "/x/y.md"])
+    options = parse_options(["--rows", "keyferry,source-limit", "--only", "mix", "--output", "/x/y.md"])
     assert options.rows == (SOURCE_LIMIT, KEYFERRY)
-    assert options.data == ("mix",)
-    assert options.command_line == "python -m bench --rows keyferry,source-limit --data mix"
+    assert options.sections == ("mix",)
+    assert options.command_line == "python -m bench --rows keyferry,source-limit --only mix"
     assert options.keys_of("mix") == 300_000
     assert (options.rounds, options.latency_rounds, options.sample_keys) == (5, 3, 300)
+    assert parse_options(["--only", "cluster,big"]).sections == (*BIG_SECTIONS, "cluster")
+    assert parse_options([]).sections == SECTIONS
     quick = parse_options(["--quick", "--output=/x/y.md"])
     assert (quick.rounds, quick.keys_of("strings"), quick.rows) == (1, 100_000, ROW_NAMES)
     assert quick.command_line == "python -m bench --quick"
 
 
-@pytest.mark.parametrize("arguments", [["--rows", "nothing"], ["--rounds", "0"], ["--data", ""]])
+@pytest.mark.parametrize("arguments", [["--rows", "nothing"], ["--rounds", "0"], ["--only", ""]])
 def test_bad_options_end_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         parse_options(arguments)

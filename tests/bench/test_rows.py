@@ -19,7 +19,8 @@ from bench.prepare import record
 from bench.rows import REDISSHAKE_VARIABLE, Context
 from bench.samples import BenchError, RowResult, Work
 from bench.schedule import Runner
-from bench.tool_rows import HERE, RedisShake
+from bench.tool_rows import RedisShake
+from bench.tools import HERE
 
 KEYS = 500
 # Reads what RedisShake would read, then copies by the redis-py loop.
@@ -28,7 +29,7 @@ import runpy, sys, tomllib
 settings = tomllib.load(open(sys.argv[1], "rb"))
 assert settings["scan_reader"]["scan"] and not settings["scan_reader"]["ksn"]
 ports = [settings[part]["address"].rpartition(":")[2] for part in ("scan_reader", "redis_writer")]
-sys.argv[1:] = ports
+sys.argv[1:] = [*ports, "1000"]
 runpy.run_path({loop!r}, run_name="__main__")
 """
 
@@ -99,7 +100,7 @@ def test_a_failing_row_raises_with_the_tools_words(context: Context, monkeypatch
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path, ending: signal.Signals) -> None:
-    command = [sys.executable, "-m", "bench", "--keys", "1000", "--rows", "replication", "--data", "strings"]
+    command = [sys.executable, "-m", "bench", "--keys", "1000", "--rows", "replication", "--only", "strings"]
     with subprocess.Popen(
         [*command, "--output", str(tmp_path / "page.md")],
         cwd=HERE.parent,
