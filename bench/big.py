@@ -25,6 +25,7 @@ from keyferry.model.errors import KeyferryError
 from keyferry.testing.servers import ServerBinary
 
 TOOL_TIMEOUT_S = 300.0
+BUSY_CPU_S_MAX = 60
 BUSY_PROCESSES = 3
 """Source, target and tool."""
 PIPELINE_KEYS = 1_000
@@ -172,13 +173,13 @@ def _pinging(arena: Arena) -> Iterator[_Seen]:
 
 @contextlib.contextmanager
 def _busy_cores() -> Iterator[None]:
-    processes = [
-        subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"], stdin=subprocess.DEVNULL)
-        for _ in range(BUSY_PROCESSES)
-    ]
-    try:
+    """As long as the block runs; bounded, should we be killed meanwhile."""
+    program = f"import time\nwhile time.process_time() < {BUSY_CPU_S_MAX}: pass"
+    with contextlib.ExitStack() as stack:
+        for _ in range(BUSY_PROCESSES):
+            process = subprocess.Popen(
+                [sys.executable, "-I", "-S", "-c", program], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+            stack.callback(process.wait)
+            stack.callback(process.kill)
         yield
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,27 @@ def test_clusters_are_compared_with_one_server(page: str) -> None:
         expected = float(row[1].replace(",", "")) / float(base[1].replace(",", ""))
         assert float(ratio[1]) == pytest.approx(expected, abs=0.02)
     assert len(section.goals) == len(others)
+
+
+def test_what_was_measured_before_a_cut_stays(tmp_path: Path) -> None:
+    output = tmp_path / "page.md"
+    output.write_text(BEFORE)
+    arguments = ("--quick", "--keys", "500", "--rows", "source-limit", "--only", "strings,cluster")
+    with subprocess.Popen(
+        [sys.executable, "-m", "bench", *arguments, "--output", str(output)],
+        cwd=PROJECT,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    ) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith(b"cluster: loading"):
+            assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(20) == 128 + signal.SIGTERM
+    sections = parse(output.read_text())
+    assert "source's own limit" in sections["strings"].text
+    assert sections["cluster"].text == "## Old clusters\n\nMeasured long ago too."
+    assert list(tmp_path.iterdir()) == [output]
 
 
 def _rows(section: str, head: str) -> list[list[str]]:
