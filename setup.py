@@ -12,7 +12,15 @@ MODE = os.environ.get("KEYFERRY_BUILD_EXT", "auto")
 if MODE not in ("auto", "require", "off"):
     raise SystemExit(f"KEYFERRY_BUILD_EXT is {MODE!r}: use auto, require or off")
 
-MODULES = ["keyferry.payload._bulks", "keyferry.payload._crc64", "keyferry.transfer._relay"]
+MODULES = [
+    "keyferry.payload._bulks",
+    "keyferry.payload._crc64",
+    "keyferry.transfer._asking",
+    "keyferry.transfer._lanes",
+    "keyferry.transfer._pages",
+    "keyferry.transfer._relay",
+    "keyferry.transfer._requests",
+]
 
 
 def extensions() -> list[Extension]:

@@ -41,6 +41,7 @@ class Script:
         hints: Answer to OBJECT by key.
         ranges: The string that GETRANGE cuts, or a whole error, by key; WRONGTYPE by default.
         sizes: Answer to MEMORY USAGE by key, whole reply.
+        refused_scans: So many SCANs are refused first.
     """
 
     pages: list[list[bytes]]
@@ -50,6 +51,7 @@ class Script:
     hints: dict[bytes, bytes] = field(default_factory=dict)
     ranges: dict[bytes, bytes] = field(default_factory=dict)
     sizes: dict[bytes, bytes] = field(default_factory=dict)
+    refused_scans: int = 0
 
     def source_answers(self, sent: bytes) -> bytes:
         return b"".join(self._source_answer(command) for command in commands(sent))
@@ -59,6 +61,9 @@ class Script:
 
     def _source_answer(self, command: list[bytes]) -> bytes:
         match command:
+            case [b"SCAN", *_] if self.refused_scans:
+                self.refused_scans -= 1
+                return b"-LOADING not yet\r\n"
             case [b"SCAN", cursor, *_]:
                 number = int(cursor)
                 following = b"%d" % (number + 1) if number + 1 < len(self.pages) else b"0"

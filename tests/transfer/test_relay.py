@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from relay_script import VERSION, ask, bulk, commands, payload, scan_page
+from relay_script import VERSION, ask, bulk, commands, payload, scan_page, state
 
 from keyferry.model.methods import Method
 from keyferry.payload.crc64 import crc64, resign_mask
@@ -546,3 +546,39 @@ def test_measured_keys_tell_whether_to_probe_and_others_do_not_count_twice(make:
     relay.take_source()
     relay.fetch(1)
     assert commands(relay.take_source())[0][0] == b"GETRANGE"
+
+
+def feed(relay: Relay, data: bytes, cut: int) -> None:
+    for begin in range(0, len(data), cut):
+        relay.feed_source(data[begin : begin + cut])
+
+
+@pytest.mark.parametrize("cut", [1, 2, 3, 7, 50])
+def test_fragments_of_replies_say_the_same_as_the_whole(make: MakeRelay, cut: int) -> None:
+    """Every kind of reply begins and ends somewhere in the middle of what comes, errors too."""
+
+    def events(cut: int) -> tuple[object, ...]:
+        relay = make(config(look_bytes=1000, short_bytes=10, hints=1, expiry=ExpiryMode.REMAINING))
+        relay.add_keys([b"%d" % number for number in range(9)])
+        relay.fetch(5)
+        relay.source_command(1, ask(b"INFO"), 1)
+        relay.scan(b"0")
+        relay.scan(b"0")
+        time = b"*2\r\n$10\r\n1700000000\r\n$6\r\n250999\r\n"
+        later = b"*2\r\n$10\r\n1700000000\r\n$6\r\n259999\r\n"
+        found = [bulk(b"v"), bulk(b"v"), b"-WRONGTYPE\r\n", bulk(b"v" * 10), b"-NOPERM\r\n"]
+        probed = b"".join(
+            b":%d\r\n" % hint + text + b":5\r\n" + (time if hint % 2 else later)
+            for hint, text in enumerate(found)
+        )
+        data = time + probed + b"$3\r\nred\r\n" + b"-LOADING\r\n" + scan_page(b"7", [b"\r\n", b"x" * 99])
+        feed(relay, data, cut)
+        relay.fetch(2)
+        feed(relay, b":1000\r\n:1001\r\n", cut)
+        relay.fetch(1)
+        feed(relay, time + b":-1\r\n" + bulk(payload(0, b"x")) + b":-2\r\n-ERR\r\n", cut)
+        asides = relay.take_asides()
+        assert len(asides) == 5
+        return asides, relay.take_raw(), relay.take_target(), relay.take_source(), state(relay)
+
+    assert events(cut) == events(10_000)

@@ -104,6 +104,7 @@ def scripts(draw: st.DrawFn) -> Script:
         restores={key: draw(RESTORES) for key in keys},
         ranges={key: draw(RANGES) for key in keys},
         sizes={key: draw(SIZES) for key in keys},
+        refused_scans=draw(st.integers(0, 2)),
         hints={
             key: draw(st.sampled_from([b":0\r\n", b":99\r\n", b"$-1\r\n", b"-ERR policy\r\n"]))
             for key in keys
@@ -145,6 +146,7 @@ def dense(seed: int) -> Script:
         pages,
         dumps={key: dump() for key in keys},
         expiries={key: rnd.choice(expiries) for key in keys},
+        refused_scans=rnd.randrange(3),
         restores={key: b"-BUSYKEY\r\n" for key in keys if rnd.random() < 0.1},
         sizes={
             key: rnd.choice([b":1001\r\n", b":99999\r\n", b"$-1\r\n", b"-NOPERM\r\n"])
@@ -200,7 +202,7 @@ class Drive:
                 self.settle(aside)
             twins.both("take_raw")
             if not relay.scan_pending and relay.next_cursor != b"0":
-                twins.both("scan", relay.next_cursor)
+                twins.both("scan", relay.next_cursor or b"0")
             if turn % 3 == 0:
                 self.disturb(turn)
             twins.both("fetch", self.limits[turn % len(self.limits)], self.budgets[turn % len(self.budgets)])
@@ -229,6 +231,8 @@ class Drive:
 
     def settle(self, aside: Any) -> None:
         place = (aside.page, aside.index)
+        if aside.page < 0:
+            return
         if aside.kind == AsideKind.CONVERT and len(aside.payload) % 2:
             self.twins.both(
                 "store", *place, aside.expires_at_ms, aside.payload, Method.TRANSCODED, aside.hint, 1

@@ -6,6 +6,13 @@ from keyferry.transfer.config import ExpiryMode, RelayConfig
 from keyferry.transfer.requests import EXPIRING, LASTING, moved, resigned, restore
 
 
+def is_plain(config: RelayConfig) -> bool:
+    """Whether ``plain_keys`` is for this configuration."""
+    return (
+        not (config.hints or config.short_bytes) and config.expiry != ExpiryMode.REMAINING and config.absolute
+    )
+
+
 def plain_keys(
     config: RelayConfig, buffer: bytes, position: int, keys: list[bytes]
 ) -> tuple[int, list[bytes], list[int], list[int]]:

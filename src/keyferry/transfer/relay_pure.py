@@ -40,7 +40,7 @@ from keyferry.transfer.cutting import Incomplete, bulk, length_of, number_or_err
 from keyferry.transfer.lane import Out, RawReplies
 from keyferry.transfer.lanes import Lanes
 from keyferry.transfer.pages import Page, Span, settled
-from keyferry.transfer.plain import plain_keys
+from keyferry.transfer.plain import is_plain, plain_keys
 from keyferry.transfer.probing import ProbeChoice, is_long, is_short
 from keyferry.transfer.replies import error_text, range_reply, scan_reply, size_reply, time_reply
 from keyferry.transfer.requests import (
@@ -92,11 +92,7 @@ class PureRelay:
         }
         self._choice = ProbeChoice(config)
         self._look_digits = len(b"%d" % config.look_bytes)
-        self._plain = (
-            not (config.hints or config.short_bytes)
-            and config.expiry != ExpiryMode.REMAINING
-            and config.absolute
-        )
+        self._plain = is_plain(config)
 
     # What the driver asks for
 
@@ -201,10 +197,9 @@ class PureRelay:
         return self._lanes.add()
 
     def assign(self, slot: int, lane: int) -> None:
-        """From now on keys of this slot go to this lane; what is queued stays where it is.
+        """From now on keys of this slot go to this lane; raises IndexError for one that is not there.
 
-        Raises:
-            IndexError: There is no such slot or lane.
+        What is queued stays where it is.
         """
         self._lanes.assign(slot, lane)
 
@@ -424,17 +419,18 @@ class PureRelay:
             except Incomplete as more:
                 raise Incomplete(more.need, start) from None
             run[1] -= 1
-            span = self._waiting.answered(1)
-            failed = next((text for text in (error, expiry_error, time_error) if text is not None), None)
+            page, index, counts = self._waiting.answered_one()
+            if error is None:
+                error = expiry_error if expiry_error is not None else time_error
             if probed:
-                if is_long(self.config, payload, expires, failed):
-                    self._is_long(span)
+                if is_long(self.config, payload, expires, error):
+                    self._is_long(page, index)
                     continue
                 if payload:
                     payload = string_payload(payload, self.config.target_version)
             doubt = expires >= 0 and self._time_ms - before_ms > DOUBT_MS
-            self._dispatch(span, payload, expires, doubt, failed, made=probed)
-            if span.counts and payload and failed is None and expires != -2:
+            self._dispatch(page, index, payload, expires, doubt, error, made=probed)
+            if counts and payload and error is None and expires != -2:
                 self._choice.count(short=probed or is_short(self.config, payload))
         self._source_runs.popleft()
         return position
@@ -460,13 +456,13 @@ class PureRelay:
                 break
         return position, run[1]
 
-    def _is_long(self, span: Span) -> None:
+    def _is_long(self, page: Page, index: int) -> None:
         """A probed key is no short string: it is measured first, where big keys are looked for."""
         self._choice.count(short=False)
         if self.config.look_bytes:
-            self._waiting.add_probed(span.page, span.begin)
+            self._waiting.add_probed(page, index)
         else:
-            self._waiting.add_dump(span.page, span.begin, 0)
+            self._waiting.add_dump(page, index, 0)
 
     def _read_time(self, buffer: bytes, position: int) -> tuple[int, bytes | None]:
         """Where the answer to TIME ends, and the text of an error."""
@@ -495,10 +491,18 @@ class PureRelay:
         return self._oversize
 
     def _dispatch(
-        self, span: Span, payload: bytes | None, expires: int, doubt: bool, error: bytes | None, *, made: bool
+        self,
+        page: Page,
+        index: int,
+        payload: bytes | None,
+        expires: int,
+        doubt: bool,
+        error: bytes | None,
+        *,
+        made: bool,
     ) -> None:
         """Sends a key on, or sets it aside. ``made``: the payload was made here, for the target's version."""
-        page, index, hint = span.page, span.begin, self._hint
+        hint = self._hint
         oversize, self._oversize = self._oversize, False
         if error is not None:
             self._put_aside(AsideKind.SOURCE_ERROR, page, index, error)

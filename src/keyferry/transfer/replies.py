@@ -9,12 +9,17 @@ from __future__ import annotations
 from keyferry.transfer.cutting import Incomplete, bulk, bulks, length_of, line_of, number_or_error
 from keyferry.wire.resp import ProtocolError
 
+_CLOCK_DIGITS_MAX = 15
+
 
 def error_text(buffer: bytes, position: int) -> tuple[bytes, int] | None:
     """The text of an error and where it ends, where one is there."""
     if not buffer.startswith(b"-", position):
         return None
-    line, end = line_of(buffer, position)
+    try:
+        line, end = line_of(buffer, position)
+    except Incomplete:
+        raise Incomplete(0, position) from None
     return line[1:], end
 
 
@@ -25,8 +30,10 @@ def scan_reply(buffer: bytes, start: int) -> tuple[bytes, list[bytes], int]:
         if count != 2:
             raise ProtocolError("The source answered SCAN with something else.")
         cursor, position = bulk(buffer, position)
+        if cursor is None or not cursor.isdigit():
+            raise ProtocolError("The source answered SCAN with something else.")
         count, position = length_of(buffer, position, b"*")
-        if cursor is None or not cursor.isdigit() or count < 0:
+        if count < 0:
             raise ProtocolError("The source answered SCAN with something else.")
         keys, position = bulks(buffer, position, count)
     except Incomplete:
@@ -41,11 +48,17 @@ def time_reply(buffer: bytes, position: int) -> tuple[int, int, bytes | None]:
     count, position = length_of(buffer, position, b"*")
     if count != 2:
         raise ProtocolError("The source answered TIME with something else.")
-    seconds, position = bulk(buffer, position)
-    micros, position = bulk(buffer, position)
-    if seconds is None or micros is None or not seconds.isdigit() or not micros.isdigit():
+    seconds, position = _clock(buffer, position)
+    micros, position = _clock(buffer, position)
+    return seconds * 1000 + micros // 1000, position, None
+
+
+def _clock(buffer: bytes, position: int) -> tuple[int, int]:
+    """One of TIME's two numbers."""
+    text, position = bulk(buffer, position)
+    if text is None or not text.isdigit() or len(text) > _CLOCK_DIGITS_MAX:
         raise ProtocolError("The source answered TIME with something else.")
-    return int(seconds) * 1000 + int(micros) // 1000, position, None
+    return int(text), position
 
 
 def range_reply(buffer: bytes, position: int, bytes_max: int) -> tuple[bytes | None, int, bytes | None]:

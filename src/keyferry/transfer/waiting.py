@@ -110,3 +110,15 @@ class Waiting:
         self.fetching_keys -= count
         self.dumping_bytes -= sum(span.sizes[-count:])
         return span
+
+    def answered_one(self) -> tuple[Page, int, bool]:
+        """As ``answered(1)``, for the loop over single keys: its page, its place there, and whether it counts."""
+        span = self._asked[0]
+        index = span.begin
+        if span.sizes:
+            self.dumping_bytes -= span.sizes[index - span.end]
+        span.begin = index + 1
+        if span.begin == span.end:
+            self._asked.popleft()
+        self.fetching_keys -= 1
+        return span.page, index, span.counts
