@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keyferry.copy.carriers import Carrier, Carriers
 from keyferry.copy.errands import Errands
 from keyferry.payload.read_pieces import READERS
 from keyferry.payload.write_commands import LENGTH_COMMANDS
@@ -43,7 +44,7 @@ class BigKeyActions:
 
     Attributes:
         dump: With the measured size.
-        carry: In pieces; ``BigKeys.carried`` when it has ended.
+        carry: In pieces; ``BigKeys.carried`` when it has ended, with the same key and carrier.
         gone: The key is not there any more.
         unselected: It is of a type that was not asked for.
         refused: With the source's words.
@@ -51,7 +52,7 @@ class BigKeyActions:
     """
 
     dump: Callable[[Aside, int], None]
-    carry: Callable[[Aside], None]
+    carry: Callable[[Aside, Carrier], None]
     gone: Callable[[Aside], None]
     unselected: Callable[[Aside], None]
     refused: Callable[[Aside, str], None]
@@ -62,12 +63,18 @@ class BigKeys:
     """Of one pipeline."""
 
     def __init__(
-        self, errands: Errands, limits: BigKeyLimits, types: tuple[str, ...], actions: BigKeyActions
+        self,
+        errands: Errands,
+        carriers: Carriers,
+        limits: BigKeyLimits,
+        types: tuple[str, ...],
+        actions: BigKeyActions,
     ) -> None:
         """Args: types: Names of the types that are wanted; none is all."""
-        self._errands, self._limits, self._types, self._actions = errands, limits, types, actions
+        self._errands, self._carriers = errands, carriers
+        self._limits, self._types, self._actions = limits, types, actions
         self._waiting: deque[Aside] = deque()
-        self._carrying = False
+        self._carrying: set[bytes] = set()
 
     def look(self, aside: Aside, size_bytes: int | None) -> None:
         """Decides about a key by its size and length. ``size_bytes`` None: too big for one RESTORE."""
@@ -116,13 +123,22 @@ class BigKeys:
             )
         self._actions.fail(aside, reason)
 
-    def carried(self) -> None:
-        """The key that was carried has ended, in whatever way."""
-        self._carrying = False
+    def carried(self, key: bytes, carrier: Carrier) -> None:
+        """The key has ended, in whatever way."""
+        self._carrying.discard(key)
+        self._carriers.give_back(carrier)
         self._next()
 
     def _next(self) -> None:
-        """One at a time: a carry in pieces holds a WATCH on the source's connection."""
-        if self._waiting and not self._carrying:
-            self._carrying = True
-            self._actions.carry(self._waiting.popleft())
+        """Begins what can be begun: never one key twice at a time, which SCAN may name twice."""
+        for _ in range(len(self._waiting)):
+            aside = self._waiting.popleft()
+            if aside.key in self._carrying:
+                self._waiting.append(aside)
+                continue
+            carrier = self._carriers.take()
+            if carrier is None:
+                self._waiting.appendleft(aside)
+                return
+            self._carrying.add(aside.key)
+            self._actions.carry(aside, carrier)

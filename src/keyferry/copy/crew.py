@@ -49,7 +49,6 @@ class Crew:
         self._poller = Poller()
         self._running: dict[Pipeline, Task] = {}
         self._ended = (0, 0)
-        self._totals = (0, 0, 0)
         self._polled_s = time.monotonic()
         self._first = 0
         watch.use(probes)
@@ -81,7 +80,6 @@ class Crew:
             ready = self._wait()
             now = time.monotonic()
             house = now >= house_s
-            self._sum_up()
             for pipeline in self._in_turn():
                 if house or pipeline.buffered or pipeline.concerns(ready):
                     pipeline.turn(ready, now)
@@ -101,7 +99,7 @@ class Crew:
                 waiting.append(task)
                 continue
             busy.add(task.shard)
-            pipeline = open_pass(self._context, task, self._poller, lambda: self._totals, self._on_settled)
+            pipeline = open_pass(self._context, task, self._poller, self._totals, self._on_settled)
             self._running[pipeline] = task
             self._watch.database = task.database
             pipeline.begin(task.cursor)
@@ -134,7 +132,8 @@ class Crew:
                 probe.read(came)
         return ready
 
-    def _sum_up(self) -> None:
+    def _totals(self) -> tuple[int, int, int]:
+        """Of this very moment: what one pipeline has just asked for is not to be asked for by the next one again."""
         keys, size = self._ended
         asked = 0
         for pipeline in self._running:
@@ -142,7 +141,7 @@ class Crew:
             keys += relay.fetched_keys
             size += relay.fetched_bytes
             asked += relay.fetching_keys
-        self._totals = keys, size, asked
+        return keys, size, asked
 
     def _keep_house(self, now: float) -> None:
         """What need not be done in every turn: probes, the guard's samples, dead servers."""

@@ -81,7 +81,12 @@ class Flow:
         return max(KEYS_MIN, min(by_bytes, 2 * self._batch))
 
     def wake_bytes(self, counters: Counters) -> int:
-        """How many bytes of replies are worth waking up for: many, while many more than those are under way."""
+        """How many bytes of replies are worth waking up for: many, while many more than those are under way.
+
+        Of measured values a DUMP may take a quarter of what they take in memory; sizes themselves are a few bytes.
+        """
+        if counters.dumping_bytes:
+            return WAKE_BYTES if counters.dumping_bytes > 8 * WAKE_BYTES else 1
         return WAKE_BYTES if counters.fetching_keys * self._average > 4 * WAKE_BYTES else 1
 
     def wants_scan(self, counters: Counters) -> bool:

@@ -127,6 +127,7 @@ class Pace:
         self._pieces = Bucket()
         self._piece_keys = 0.0
         self._keys_done = 0
+        self._keys_charged = 0
         self._bytes_charged = 0.0
         self._key_bytes: float | None = None
         self._seen = (0, 0)
@@ -151,7 +152,7 @@ class Pace:
         """The counts of keys and bytes begin anew."""
         self._bytes_charged = 0.0
         self._piece_keys = 0.0
-        self._keys_done = 0
+        self._keys_done = self._keys_charged = 0
         self._seen = (0, 0)
         self.guard.begin_pass()
 
@@ -161,13 +162,18 @@ class Pace:
         Args:
             keys_done: Keys whose payload has arrived in this pass.
             payload_bytes: Of those keys.
-            keys_waiting: Keys that are asked for and have not arrived.
+            keys_waiting: Keys that are asked for something and not answered.
         """
         self._tick(now_s, keys_done)
         allowed = float(UNLIMITED)
         rates = [rate for rate in (self._max_rate, self.guard.rate) if rate is not None]
+        # A key may be asked for its size before its value. It counts once, when it comes: what has been answered and
+        # has not come is given back.
+        owed = keys_done + keys_waiting
         if rates:
+            self._keys.spend(owed - self._keys_charged)
             allowed = self._keys.allowance(min(rates), now_s)
+        self._keys_charged = owed
         if self._max_bandwidth is not None:
             allowed = min(allowed, self._by_bytes(now_s, keys_done, payload_bytes, keys_waiting))
         if rates and allowed < max(1.0, QUANTUM_S * min(rates)):
@@ -179,6 +185,7 @@ class Pace:
         """So many keys were asked for."""
         if self._max_rate is not None or self.guard.rate is not None:
             self._keys.spend(keys)
+        self._keys_charged += keys
         if self._key_bytes is not None:
             self._bytes_charged += keys * self._key_bytes
             self._bytes.spend(keys * self._key_bytes)

@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyferry.copy.bigkeys import BigKeyLimits
+from keyferry.copy.carriers import Carrier, Carriers
 from keyferry.copy.connect import Sides
 from keyferry.copy.errands import Errands
 from keyferry.copy.flow import Flow
 from keyferry.copy.lanes import Lanes, Place, slot_table
 from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
-from keyferry.copy.pipeline import Parts, Pipeline, SettledPages, Totals
+from keyferry.copy.pipeline import RECEIVE_BYTES, Parts, Pipeline, SettledPages, Totals
 from keyferry.copy.poller import Poller
 from keyferry.copy.redirects import Redirects
 from keyferry.copy.settings import CopySettings
@@ -124,12 +125,16 @@ class _Opening:
             self._context.on_source_moved if sides.source.cluster else None,
             later,
         )
+        carriers = Carriers(lambda: self._connect_carrier(plan, poller))
         parts = Parts(
             source=Channel(source),
             lanes=lanes,
             relay=relay,
             errands=errands,
-            slow=SlowPath(relay, errands, redirects, later, self._context.pace, self._rules(plan, limits)),
+            slow=SlowPath(
+                relay, errands, redirects, carriers, later, self._context.pace, self._rules(plan, limits)
+            ),
+            carriers=carriers,
             flow=Flow(settings.batch, measured=limits.look_bytes > 0, round_trip_ms=_round_trip_ms(source)),
             pace=self._context.pace,
             poller=poller,
@@ -153,6 +158,18 @@ class _Opening:
         seed = target.endpoint(target.shards[0].id)
         endpoint = seed.at(*place) if target.cluster else seed
         return Channel(self._sides.session_at(endpoint, "target", self._target_database))
+
+    def _connect_carrier(self, plan: PayloadPlan, poller: Poller) -> Carrier:
+        source = Channel(self._sides.session("source", self._task.database, self._task.shard))
+        config = RelayConfig(
+            actions=EVERY_KEY_ASIDE,
+            source_version=plan.source.rdb_version,
+            target_version=plan.target_version,
+            resign_mask=resign_mask(plan.source.rdb_version, plan.target_version),
+            expiry=ExpiryMode.ABSOLUTE,
+        )
+        view = memoryview(bytearray(RECEIVE_BYTES))
+        return Carrier(source, Lanes(self._connect), make_relay(config), poller, view)
 
     def _relay_config(
         self, plan: PayloadPlan, source: Session, lanes: int, slots: bytes, limits: BigKeyLimits

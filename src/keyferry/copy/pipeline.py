@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from keyferry.copy.carriers import Carriers
 from keyferry.copy.errands import SOURCE, Errands
 from keyferry.copy.flow import TARGET_BACKLOG_BYTES_MAX, Flow
 from keyferry.copy.lanes import Lanes
@@ -59,6 +60,7 @@ class Parts:
     relay: Relay
     errands: Errands
     slow: SlowPath
+    carriers: Carriers
     flow: Flow
     pace: Pace
     poller: Poller
@@ -83,6 +85,7 @@ class Pipeline:
         """
         self._source, self._lanes = parts.source, parts.lanes
         self._relay, self._errands, self._slow = parts.relay, parts.errands, parts.slow
+        self._carriers = parts.carriers
         self._flow, self._pace, self._poller = parts.flow, parts.pace, parts.poller
         self._totals, self._on_settled = totals, on_settled
         self._view = memoryview(bytearray(RECEIVE_BYTES))
@@ -117,13 +120,13 @@ class Pipeline:
     @property
     def buffered(self) -> bool:
         """TLS holds bytes that poll() does not know of."""
-        return self._source.buffered or any(channel.buffered for channel in self._lanes.channels)
+        own = (self._source, *self._lanes.channels)
+        return any(channel.buffered for channel in own) or self._carriers.buffered
 
     def concerns(self, ready: dict[int, int]) -> bool:
         """Whether one of its sockets is among those that poll() named."""
-        return self._source.fileno() in ready or any(
-            channel.fileno() in ready for channel in self._lanes.channels
-        )
+        own = (self._source, *self._lanes.channels)
+        return any(channel.fileno() in ready for channel in own) or self._carriers.concerns(ready)
 
     def turn(self, ready: dict[int, int], now: float) -> None:
         """Takes what came, decides, sends.
@@ -140,18 +143,21 @@ class Pipeline:
             self._slow.take(aside)
         for token, data, marks in relay.take_raw():
             self._errands.answer(token, data, marks)
+        self._carriers.receive(ready, now)
         self._slow.turn(now)
         self._ask(now)
         settled = relay.take_settled()
         if settled is not None:
             self._settle(settled)
         self._send()
+        self._carriers.send()
         self._listen(now)
 
     def close(self) -> None:
         for channel in (self._source, *self._lanes.channels):
             self._poller.forget(channel.fileno())
             channel.close()
+        self._carriers.close()
 
     # Bytes
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from keyferry.copy.lanes import Lanes, Redirection, redirection
+from keyferry.copy.lanes import Lanes, Place, Redirection, redirection
 from keyferry.copy.later import Later
 from keyferry.copy.replies import ServerBusy
 from keyferry.model.announced import AddressMap
@@ -28,7 +28,7 @@ HOPS_MAX = 14
 PAUSE_S = 0.05
 PAUSE_S_MAX = 1.0
 
-_Place = tuple[int, int]
+_Key = tuple[int, int]
 
 
 class Redirects:
@@ -49,8 +49,8 @@ class Redirects:
         """
         self._relay, self._lanes, self._address_map = relay, lanes, address_map
         self._on_source_moved = on_source_moved
-        self._hops: dict[_Place, int] = {}
-        self._asking: dict[_Place, int] = {}
+        self._hops: dict[_Key, int] = {}
+        self._asking: dict[_Key, int] = {}
         self._later = later
 
     def forget(self, page: int) -> None:
@@ -107,6 +107,10 @@ class Redirects:
     def asking(self, aside: Aside) -> int | None:
         """The lane on which this key is to be written with ASKING; None: on its slot's."""
         return self._asking.get((aside.page, aside.index))
+
+    def place_of(self, key: bytes) -> Place:
+        """Where the primary that owns the key's slot is reached, as far as we know."""
+        return self._lanes.place(self._relay.lane_of(key))
 
     def _lane(self, found: Redirection, key: bytes) -> int:
         host, port = found.host, found.port

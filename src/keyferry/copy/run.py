@@ -108,6 +108,7 @@ class _Run:
             self._sides.total_keys(self._databases),
             0 if books.checkpoint.comparing else books.earlier.scanned,
             self._shards(),
+            len(self._sides.source.shards),
         )
         try:
             self._copy()
@@ -130,15 +131,17 @@ class _Run:
         )
 
     def _shards(self) -> dict[str, ShardProgress]:
+        """Those that are still to be scanned."""
         sides, books = self._sides, self._books
         found = {}
         for shard in sides.source.shards:
             positions = [books.position(shard.id, database) for database in self._databases]
-            found[shard.id] = ShardProgress(
-                sides.source.endpoint(shard.id).location,
-                sides.total_keys(self._databases, shard.id),
-                sum(position.scanned for position in positions if position),
-            )
+            if any(position and not position.done for position in positions):
+                found[shard.id] = ShardProgress(
+                    sides.source.endpoint(shard.id).location,
+                    sides.total_keys(self._databases, shard.id),
+                    sum(position.scanned for position in positions if position),
+                )
         return found
 
     # Copying

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from keyferry.copy.bigkeys import BigKeyActions, BigKeyLimits, BigKeys
-from keyferry.copy.errands import SOURCE, Errands, parsed, replies_of
+from keyferry.copy.carriers import Carrier, Carriers
+from keyferry.copy.carrying import drive, over, over_carrier
+from keyferry.copy.errands import Errands, parsed, replies_of
 from keyferry.copy.identify import time_ms
 from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
@@ -31,8 +33,6 @@ from keyferry.payload.exchange import (
     Destination,
     Outcome,
     Refused,
-    Replies,
-    Request,
     Vanished,
 )
 from keyferry.payload.footer import resign
@@ -49,8 +49,6 @@ CHANGED_MEANWHILE = "changed_meanwhile"
 """The target holds another value under a key that it did not hold when the copy began."""
 REDIRECTING = frozenset(("MOVED", "ASK", "TRYAGAIN"))
 DOUBT_TRIES = 5
-PIECE_PAUSE_S = 0.005
-"""Between two looks whether the pace allows the next piece."""
 EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
 
@@ -97,6 +95,7 @@ class SlowPath:
         relay: Relay,
         errands: Errands,
         redirects: Redirects,
+        carriers: Carriers,
         later: Later,
         pace: Pace,
         rules: Rules,
@@ -109,6 +108,7 @@ class SlowPath:
         self._rules = rules
         self._big = BigKeys(
             errands,
+            carriers,
             rules.big_keys,
             rules.types,
             BigKeyActions(
@@ -192,7 +192,7 @@ class SlowPath:
             elif action == Method.IMPOSSIBLE:
                 self._fail(aside, plan.reason(kind))
             elif action == Method.LOGICAL:
-                self._run(
+                self._carry_whole(
                     aside,
                     carry_value(decode(aside.payload, plan.source.family), self._destination(aside, replace)),
                 )
@@ -256,62 +256,30 @@ class SlowPath:
             proto_max_bulk_bytes=rules.target_bulk_bytes_max,
         )
 
-    def _carry_in_pieces(self, aside: Aside) -> None:
+    def _carry_in_pieces(self, aside: Aside, carrier: Carrier) -> None:
         rules = self._rules
         ours = rules.comparing and not rules.is_foreign(aside.key)
         carry = carry_in_pieces(
             self._destination(aside, replace=1 if ours else -1),
             rules.plan.source,
             clock_offset_ms=rules.clock_offset_ms,
+            may_hold_target=True,
         )
-        self._run(aside, carry, in_pieces=True)
 
-    def _run(self, aside: Aside, carry: Carry, *, in_pieces: bool = False) -> None:
-        """Drives a carry through the relay's connections until it says how it ended."""
+        def ended(outcome: Outcome) -> None:
+            self._ended(aside, outcome, in_pieces=True)
+            self._big.carried(aside.key, carrier)
+
+        lane = carrier.lane(self._redirects.place_of(aside.key))
+        drive(carry, over_carrier(carrier, lane, self._pace, self._later), ended)
+
+    def _carry_whole(self, aside: Aside, carry: Carry) -> None:
         lane = self._relay.lane_of(aside.key)
-
-        def step(replies: Replies | None) -> None:
-            try:
-                request = next(carry) if replies is None else carry.send(replies)
-            except StopIteration as end:
-                self._ended(aside, end.value, in_pieces=in_pieces)
-                if in_pieces:
-                    self._big.carried()
-            else:
-                ask(request)
-
-        def ask(request: Request) -> None:
-            if in_pieces and not self._pace.allows_piece(self._later.now_s):
-                self._later.put(PIECE_PAUSE_S, lambda: ask(request))
-                return
-            answers: dict[int, bytes] = {}
-
-            def answered(side: int, data: bytes) -> None:
-                answers[side] = data
-                if in_pieces and side == SOURCE:
-                    self._pace.spend_piece(len(data))
-                if len(answers) == bool(request.source_replies) + bool(request.target_replies):
-                    source, target = answers.get(SOURCE, b""), answers.get(lane, b"")
-                    step(Replies(source if request.raw else replies_of(source), replies_of(target)))
-
-            size = len(aside.payload) + len(request.target)
-            if request.source_replies:
-                self._errands.send(
-                    SOURCE,
-                    request.source,
-                    request.source_replies,
-                    lambda data: answered(SOURCE, data),
-                )
-            if request.target_replies:
-                self._errands.send(
-                    lane,
-                    request.target,
-                    request.target_replies,
-                    lambda data: answered(lane, data),
-                    size,
-                )
-
-        step(None)
+        drive(
+            carry,
+            over(self._errands, lane, len(aside.payload)),
+            lambda outcome: self._ended(aside, outcome, in_pieces=False),
+        )
 
     def _ended(self, aside: Aside, outcome: Outcome, *, in_pieces: bool) -> None:
         match outcome:

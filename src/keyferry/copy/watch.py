@@ -36,15 +36,18 @@ class Watch:
         self._shards: dict[str, ShardProgress] = {}
         self._shard_count = 1
 
-    def begin(self, keys_total: int, keys_before: int, shards: dict[str, ShardProgress]) -> None:
+    def begin(
+        self, keys_total: int, keys_before: int, shards: dict[str, ShardProgress], shard_count: int
+    ) -> None:
         """
         Args:
             keys_total: DBSIZE over the chosen databases.
             keys_before: Scanned by earlier runs.
-            shards: Of the source, by id.
+            shards: Those of the source that are still to be scanned, by id.
+            shard_count: All of the source.
         """
         self._keys_total, self._keys_before = keys_total, keys_before
-        self._shards, self._shard_count = shards, len(shards)
+        self._shards, self._shard_count = shards, shard_count
         self.stage = "copying"
 
     def add(self, counts: Counts, shard: str) -> None:
