@@ -118,3 +118,30 @@ def test_pieces_slow_down_with_the_latency() -> None:
             sent[slow] += 1
     assert sent[False] == 1_000
     assert sent[True] < 700
+
+
+def test_a_key_that_is_asked_for_twice_counts_once() -> None:
+    """First for its size, then for its value: what was answered and has not come is given back."""
+    pace = Pace(1_000, None, 0)
+    now = 0.0
+    done = measured = 0
+    for _ in range(1_000):
+        now += STEP_S
+        keys = pace.allowance(now, done, 0, 0)
+        dumps = min(keys, measured)
+        sizes = keys - dumps
+        pace.spend(keys)
+        done += dumps
+        measured += sizes - dumps
+    assert done == pytest.approx(10_000, rel=0.05)
+
+
+def test_what_one_shard_has_asked_for_is_not_given_to_the_next() -> None:
+    pace = Pace(1_000, None, 0)
+    pace.allowance(1.0, 0, 0, 0)
+    given = []
+    for _ in range(3):
+        keys = pace.allowance(1.02, 0, 0, sum(given))
+        pace.spend(keys)
+        given.append(keys)
+    assert given == [20, 0, 0]
