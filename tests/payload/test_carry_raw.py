@@ -11,7 +11,9 @@ from looking import looked, without_counters, without_negative_zero
 
 from keyferry.payload.carry import carry_in_pieces
 from keyferry.payload.exchange import Carried, Refused, Request, Vanished
-from keyferry.payload.write_commands import COMMAND_BYTES_MAX, ELEMENTS_MAX, Command
+from keyferry.payload.read_pieces import STRING_PIECE_BYTES as PIECE
+from keyferry.payload.read_pieces import STRING_WHOLE_BYTES_MAX as WHOLE
+from keyferry.payload.write_commands import COMMAND_BYTES_MAX, Command
 from keyferry.testing.servers import Server
 
 ODD = [
@@ -57,14 +59,14 @@ BUILDERS = builders(ELEMENTS)
 def test_any_bytes_arrive(server_pair: tuple[Server, Server], kind: str) -> None:
     with closing(ferry_between(*server_pair)) as ferry:
         ferry.build(*BUILDERS[kind])
-        _carry(ferry)
+        assert _carry(ferry) > 5
         expected, found = ferry.on_source(), ferry.on_target()
         for view in (without_negative_zero, without_counters):
             expected, found = view(expected), view(found)
         assert found == expected
 
 
-@pytest.mark.parametrize("size", [0, 1, 262_143, 262_144, 262_145, 8 << 20, (8 << 20) + 1, 9_000_001])
+@pytest.mark.parametrize("size", [0, 1, PIECE - 1, PIECE, PIECE + 1, WHOLE, WHOLE + 1, WHOLE + PIECE + 7])
 @pytest.mark.parametrize("hold", [False, True], ids=["shared", "held"])
 def test_strings_of_any_size_arrive(
     server: Server, flushed: Callable[..., Server], size: int, hold: bool
@@ -81,6 +83,29 @@ COMPACT = {
     "zset": ("zset-max-ziplist-entries", "zset-max-ziplist-value"),
     "set": ("set-max-intset-entries",),
 }
+
+
+@pytest.mark.parametrize("kind", COMPACT)
+def test_a_target_that_keeps_it_as_one_block_gets_little_at_a_time(
+    server: Server, start_server: Callable[..., Server], flushed: Callable[..., Server], kind: str
+) -> None:
+    """There each command costs as much as it adds times what is there already."""
+    target = start_server(server.binary.name)
+    with closing(ferry_between(flushed(server.binary.name), target)) as ferry:
+        done(ferry.target, *(("CONFIG", "SET", name, 100_000) for name in COMPACT[kind]))
+        ferry.build(*builders([b"%d" % number for number in range(5_000)])[kind])
+        sizes: list[int] = []
+
+        def look(index: int, request: Request) -> None:
+            if index > 60:
+                sizes.extend(len(command) for command in commands_of(request.target))
+
+        carry = carry_in_pieces(ferry.destination(), ferry.source_identity)
+        assert isinstance(ferry.drive(carry, before=look), Carried)
+        assert ferry.onlooker.call("OBJECT", "ENCODING", KEY) in (b"listpack", b"ziplist", b"intset")
+        assert ferry.on_target() == ferry.on_source()
+        assert len(sizes) > 20
+        assert max(sizes) < 150
 
 
 @pytest.mark.parametrize("kind", COMPACT)
@@ -113,7 +138,9 @@ def test_a_long_command_that_has_begun_is_ended_whatever_happens(
 ) -> None:
     with closing(ferry_between(server, flushed(server.binary.name, 1))) as ferry, server.session() as other:
         done(
-            other, ("SET", KEY, b"x" * 10_000_000), ("ACL", "SETUSER", "mover", "on", ">word", "~*", "+@all")
+            other,
+            ("SET", KEY, b"x" * (WHOLE + 10 * PIECE)),
+            ("ACL", "SETUSER", "mover", "on", ">word", "~*", "+@all"),
         )
         done(ferry.source, ("AUTH", "mover", "word"))
         done(ferry.target, ("SET", KEY, "what was there before"))
@@ -136,8 +163,8 @@ def test_a_long_command_that_has_begun_is_ended_whatever_happens(
         done(other, ("ACL", "DELUSER", "mover"))
 
 
-def _carry(ferry: Ferry, *, hold: bool = False) -> None:
-    """In pieces, looking at each request: bounded, and not one side after the other."""
+def _carry(ferry: Ferry, *, hold: bool = False) -> int:
+    """In pieces, looking at each request: bounded. Returns how many were for both sides."""
     both, held = 0, False
 
     def look(index: int, request: Request) -> None:
@@ -146,12 +173,11 @@ def _carry(ferry: Ferry, *, hold: bool = False) -> None:
         for command in commands_of(request.target) if not (held or request.target_open) else []:
             elements = command[2:]
             assert command[0] in (b"XADD", b"SET") or (
-                len(elements) <= 2 * ELEMENTS_MAX
-                and (sum(map(len, elements)) <= COMMAND_BYTES_MAX or len(elements) <= 2)
+                len(elements) <= 1000 and (sum(map(len, elements)) <= COMMAND_BYTES_MAX or len(elements) <= 2)
             )
         held = request.target_open
 
     carry = carry_in_pieces(ferry.destination(), ferry.source_identity, may_hold_target=hold)
     assert isinstance(ferry.drive(carry, before=look), Carried)
-    assert both > 1
     assert not ferry.left_over()
+    return both

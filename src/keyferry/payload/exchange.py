@@ -23,6 +23,8 @@ from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command, enco
 REQUEST_BYTES_MAX = 256 << 10
 """What is sent to the target at once; a single larger command makes a request alone."""
 REQUEST_ARGUMENTS_MAX = 2048
+LONG_BYTES = 4 << 20
+"""What is longer is gone before the next page is read; a command goes in parts of this size where it may."""
 PROTO_MAX_BULK_BYTES = 512 << 20
 """The servers' own default of proto-max-bulk-len."""
 
@@ -189,13 +191,17 @@ class Exchange:
         """True when fields, and with the last one the value, may rightly be gone before it is whole."""
         self.notes: set[str] = set()
         self.sent_bytes = 0
+        self.added_elements = 0
+        self.is_spread = False
+        """True when the target is known to keep the new value as a table, or does not say."""
         self._waiting: Batch | None = None
 
     def begin(self) -> None:
         """What an earlier attempt found out, or has not sent yet, does not count."""
         self.fields_expire = False
         self.notes.clear()
-        self.sent_bytes = 0
+        self.sent_bytes = self.added_elements = 0
+        self.is_spread = False
         self._waiting = None
 
     def ask(self, *commands: Command) -> Steps[list[Reply]]:
@@ -223,10 +229,24 @@ class Exchange:
             yield from self.put(batch)
 
     def put(self, batch: Batch) -> Steps[None]:
-        """Lets a batch wait; the one that waited before goes out, if no question has taken it along."""
+        """Lets a batch wait; the one that waited before goes out, if no question has taken it along.
+
+        Only a batch that is large goes out itself, before there is another page beside it.
+        """
         yield from self.drain()
         self.sent_bytes += len(batch.data)
         self._waiting = batch
+        if len(batch.data) > LONG_BYTES:
+            yield from self.drain()
+
+    def put_long(self, head: bytes, rest: memoryview) -> Steps[None]:
+        """``put`` for one command that may be hundreds of MB, with no second copy of it if that can be."""
+        start = 0
+        while self.may_hold_target and len(rest) - start > LONG_BYTES:
+            part = rest[start : start + LONG_BYTES]
+            yield from self.put(Batch(b"".join((head, part)), leaves_open=True))
+            head, start = b"", start + len(part)
+        yield from self.put(Batch(b"".join((head, rest[start:])), 1))
 
     def drain(self) -> Steps[None]:
         """Sends what waits."""

@@ -5,30 +5,38 @@ A page is passed on without an object for each element; ``bulks`` cuts it into c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from keyferry.payload import bulks
-from keyferry.payload.exchange import TORN, Batch, Exchange, Refused, Steps, Stop
+from keyferry.payload.exchange import TORN, Exchange, Refused, Steps, Stop
 from keyferry.payload.write_commands import COMMAND_BYTES_MAX, ELEMENTS_MAX
 from keyferry.wire.resp import encode_command
 
 PAGE_BYTES = 256 << 10
 """What a page should bring."""
-FIRST_PAGE_ELEMENTS = 4
+FIRST_PAGE_ELEMENTS = 1
+"""Nobody knows yet how large they are."""
 PAGE_ELEMENTS_MAX = 256
+"""Of a hash, a set, a sorted set: each costs either server 1 to 3 us, most of it waiting for memory."""
+LIST_PAGE_ELEMENTS_MAX = 1000
+STREAM_PAGE_ELEMENTS_MAX = 500
 PAGE_GROWTH = 4
+
+COMPACT_ENCODINGS = (b"listpack", b"ziplist", b"intset")
+COMPACT_ELEMENTS = 1000
+COMPACT_VISITS_MAX = 200_000
+"""Elements that one command may pass by in a listpack; some ns each."""
 
 
 class Page:
     """How many elements to ask for: as many as make ``PAGE_BYTES``, judging by the last page."""
 
-    def __init__(self) -> None:
+    def __init__(self, elements_max: int = PAGE_ELEMENTS_MAX) -> None:
         self.elements = FIRST_PAGE_ELEMENTS
+        self._elements_max = elements_max
 
     def had(self, size_bytes: int, elements: int) -> None:
         if elements:
             wanted = PAGE_BYTES * elements // max(1, size_bytes)
-            self.elements = max(1, min(wanted, self.elements * PAGE_GROWTH, PAGE_ELEMENTS_MAX))
+            self.elements = max(1, min(wanted, self.elements * PAGE_GROWTH, self._elements_max))
 
 
 def array_of(reply: bytes, start: int = 0) -> tuple[int, int]:
@@ -60,33 +68,54 @@ def scan_of(reply: bytes) -> tuple[bytes, int, int]:
     return (cursor, *array_of(reply, array_at))
 
 
-def pass_on(exchange: Exchange, command: str, reply: bytes, start: int, count: int, unit: int) -> Steps[None]:
+def pass_on(
+    exchange: Exchange,
+    command: str,
+    reply: bytes,
+    start: int,
+    count: int,
+    *,
+    unit: int = 1,
+    elements_max: int = ELEMENTS_MAX,
+) -> Steps[None]:
     """Sends ``count`` strings of a reply to the target as arguments of ``command``.
 
     Args:
         start: Where the first of them begins; behind the last one the reply ends.
-        unit: Strings that belong together (2: field and value).
+        unit: Strings that belong together and are one element (2: field and value).
+        elements_max: Of one command.
 
     Raises:
         Stop: The target refuses, one of them is too long for it, or the reply is not what it should be.
     """
-    for batch in _batches(exchange, command, reply, start, count, unit):
-        yield from exchange.put(batch)
-
-
-def _batches(
-    exchange: Exchange, command: str, reply: bytes, start: int, count: int, unit: int
-) -> Iterator[Batch]:
     head = encode_command(command, exchange.name)[len(b"*2") :]
+    if command != "RPUSH":
+        elements_max = yield from _bearable(exchange, elements_max)
     try:
         if len(reply) > exchange.destination.proto_max_bulk_bytes:
             exchange.check_length(bulks.longest(reply, start, count))
-        pieces = bulks.cut(reply, start, count, unit, ELEMENTS_MAX * unit, COMMAND_BYTES_MAX)
+        pieces = bulks.cut(reply, start, count, unit, elements_max * unit, COMMAND_BYTES_MAX)
     except ValueError:
         raise unexpected_bytes() from None
+    exchange.added_elements += count // unit
     for end, strings in pieces:
-        yield Batch(b"".join((b"*%d" % (strings + 2), head, memoryview(reply)[start:end])), 1)
+        yield from exchange.put_long(b"*%d%b" % (strings + 2, head), memoryview(reply)[start:end])
         start = end
+
+
+def _bearable(exchange: Exchange, elements_max: int) -> Steps[int]:
+    """How many elements one command may add, as the target keeps the value now.
+
+    In a listpack or intset each is looked for from the front, or moves what is behind it. Its usual bounds
+    (128, 512 elements) are soon passed; a target where they were raised far gets fewer and fewer at a time.
+    """
+    if exchange.is_spread or exchange.added_elements <= COMPACT_ELEMENTS:
+        return elements_max
+    (encoding,) = yield from exchange.tell(("OBJECT", "ENCODING", exchange.name))
+    exchange.is_spread = encoding not in COMPACT_ENCODINGS
+    if exchange.is_spread:
+        return elements_max
+    return max(1, min(elements_max, COMPACT_VISITS_MAX // exchange.added_elements))
 
 
 def unexpected_bytes() -> Stop:

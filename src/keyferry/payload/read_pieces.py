@@ -18,6 +18,7 @@ from typing import TypeAlias
 from keyferry.payload import bulks
 from keyferry.payload.exchange import Batch, Changed, Exchange, Request, Steps, Stop
 from keyferry.payload.pages import (
+    LIST_PAGE_ELEMENTS_MAX,
     Page,
     array_of,
     bulk_of,
@@ -28,10 +29,10 @@ from keyferry.payload.pages import (
 from keyferry.payload.read_stream import read_stream
 from keyferry.payload.replies import all_bytes, integer_of, items_of, unexpected
 from keyferry.payload.write_commands import Abilities, hash_commands
-from keyferry.wire.resp import encode_command
+from keyferry.wire.resp import Argument, encode_command
 
-STRING_PIECE_BYTES = 256 << 10
-STRING_WHOLE_BYTES_MAX = 8 << 20
+STRING_PIECE_BYTES = 512 << 10
+STRING_WHOLE_BYTES_MAX = 16 << 20
 """A string up to this size is put together here and stored at once."""
 
 PieceReader: TypeAlias = Callable[[Exchange, Abilities], Steps[None]]
@@ -113,25 +114,21 @@ def _piece(exchange: Exchange, start: int, length: int) -> Steps[memoryview]:
 
 
 def read_list(exchange: Exchange, source: Abilities) -> Steps[None]:
-    """LRANGE from the front, and RPUSH. Behind the middle counted from the end, where every server begins."""
-    (reply,) = yield from exchange.ask(("LLEN", exchange.key))
-    length = integer_of(reply)
-    page, start = Page(), 0
-    while start < length:
-        end = min(start + page.elements, length)
-        origin = length if start > length // 2 else 0
-        reply = yield from exchange.ask_raw("LRANGE", exchange.key, start - origin, end - 1 - origin)
-        count, at = array_of(reply)
-        if count != end - start:
-            raise Changed
-        yield from pass_on(exchange, "RPUSH", reply, at, count, 1)
-        page.had(len(reply), count)
-        start = end
+    """LRANGE, and RPUSH.
+
+    A server walks to the first item node by node (8 KB each), from the nearer end since Redis 7.0: 1 to 2 ms
+    for the middle of a list of 600 MB; Redis 6.2 from the front, 5 ms for its end.
+    """
+    yield from _by_rank(exchange, "LLEN", _list_page, Page(LIST_PAGE_ELEMENTS_MAX))
 
 
-def read_set(exchange: Exchange, source: Abilities) -> Steps[None]:
-    """SSCAN, and SADD."""
-    yield from _scan(exchange, "SSCAN", "SADD", 1)
+def _list_page(exchange: Exchange, start: int, end: int, page: Page) -> Steps[None]:
+    reply = yield from exchange.ask_raw("LRANGE", exchange.key, start, end - 1)
+    count, at = array_of(reply)
+    if count != end - start:
+        raise Changed
+    page.had(len(reply), count)
+    yield from pass_on(exchange, "RPUSH", reply, at, count, elements_max=LIST_PAGE_ELEMENTS_MAX)
 
 
 def read_zset(exchange: Exchange, source: Abilities) -> Steps[None]:
@@ -140,22 +137,40 @@ def read_zset(exchange: Exchange, source: Abilities) -> Steps[None]:
     Servers write 17 significant digits or the shortest text that reads back the same (tests/payload): exact.
     In the order of the ranks each page is bounded, however the value is kept, and ZADD has it easy.
     """
-    (reply,) = yield from exchange.ask(("ZCARD", exchange.key))
-    length = integer_of(reply)
-    page, start = Page(), 0
+    yield from _by_rank(exchange, "ZCARD", _zset_page, Page())
+
+
+def _zset_page(exchange: Exchange, start: int, end: int, page: Page) -> Steps[None]:
+    reply = yield from exchange.ask_raw("ZRANGE", exchange.key, start, end - 1, "WITHSCORES")
+    count, at = array_of(reply)
+    if count != 2 * (end - start):
+        raise Changed
+    page.had(len(reply), end - start)
+    try:
+        scored = bulks.swapped(reply, at, count)
+    except ValueError:
+        raise unexpected_bytes() from None
+    del reply
+    yield from pass_on(exchange, "ZADD", scored, 0, count, unit=2)
+
+
+def _by_rank(
+    exchange: Exchange,
+    length_command: str,
+    read_page: Callable[[Exchange, int, int, Page], Steps[None]],
+    page: Page,
+) -> Steps[None]:
+    (reply,) = yield from exchange.ask((length_command, exchange.key))
+    length, start = integer_of(reply), 0
     while start < length:
         end = min(start + page.elements, length)
-        reply = yield from exchange.ask_raw("ZRANGE", exchange.key, start, end - 1, "WITHSCORES")
-        count, at = array_of(reply)
-        if count != 2 * (end - start):
-            raise Changed
-        try:
-            scored = bulks.swapped(reply, at, count)
-        except ValueError:
-            raise unexpected_bytes() from None
-        yield from pass_on(exchange, "ZADD", scored, 0, count, 2)
-        page.had(len(reply), end - start)
+        yield from read_page(exchange, start, end, page)
         start = end
+
+
+def read_set(exchange: Exchange, source: Abilities) -> Steps[None]:
+    """SSCAN, and SADD."""
+    yield from _scan(exchange, "SSCAN", "SADD", 1)
 
 
 def read_hash(exchange: Exchange, source: Abilities) -> Steps[None]:
@@ -171,12 +186,20 @@ def read_hash(exchange: Exchange, source: Abilities) -> Steps[None]:
 def _scan(exchange: Exchange, scan: str, write: str, unit: int) -> Steps[None]:
     page, cursor = Page(), b"0"
     while True:
-        reply = yield from exchange.ask_raw(scan, exchange.key, cursor, "COUNT", page.elements)
-        cursor, count, at = scan_of(reply)
-        yield from pass_on(exchange, write, reply, at, count, unit)
-        page.had(len(reply), count // unit)
+        cursor = yield from _scan_page(exchange, (scan, exchange.key, cursor), write, unit, page)
         if cursor == b"0":
             return
+
+
+def _scan_page(
+    exchange: Exchange, scan: tuple[Argument, ...], write: str, unit: int, page: Page
+) -> Steps[bytes]:
+    """The next cursor. On its own, so that no page is kept while the next is read."""
+    reply = yield from exchange.ask_raw(*scan, "COUNT", page.elements)
+    cursor, count, at = scan_of(reply)
+    page.had(len(reply), count // unit)
+    yield from pass_on(exchange, write, reply, at, count, unit=unit)
+    return cursor
 
 
 def _read_expiring_hash(exchange: Exchange) -> Steps[None]:

@@ -8,7 +8,13 @@ from __future__ import annotations
 from keyferry.model.values import Consumer, PendingEntry, StreamGroup, StreamId, StreamValue
 from keyferry.payload import bulks
 from keyferry.payload.exchange import Batch, Changed, Exchange, Steps, time_ms
-from keyferry.payload.pages import PAGE_ELEMENTS_MAX, Page, array_of, unexpected_bytes
+from keyferry.payload.pages import (
+    PAGE_ELEMENTS_MAX,
+    STREAM_PAGE_ELEMENTS_MAX,
+    Page,
+    array_of,
+    unexpected_bytes,
+)
 from keyferry.payload.replies import bytes_of, integer_of, items_of, unexpected
 from keyferry.payload.write_commands import (
     Abilities,
@@ -22,6 +28,7 @@ from keyferry.payload.write_commands import (
 )
 from keyferry.wire.resp import Reply
 
+GROUPS_AT_ONCE = 16
 UINT64_MAX = (1 << 64) - 1
 
 
@@ -44,23 +51,27 @@ def read_stream(exchange: Exchange, source: Abilities) -> Steps[None]:
 
 def _read_entries(exchange: Exchange) -> Steps[None]:
     """XRANGE, and an XADD for each entry."""
-    page, first = Page(), b"-"
-    while True:
-        reply = yield from exchange.ask_raw("XRANGE", exchange.key, first, "+", "COUNT", page.elements)
-        count, start = array_of(reply)
-        if not count:
-            return
-        try:
-            commands, last, longest_bytes = bulks.xadds(reply, start, count, exchange.name)
-        except ValueError:
-            raise unexpected_bytes() from None
-        exchange.check_length(longest_bytes)
-        yield from exchange.put(Batch(commands, count))
-        page.had(len(reply), count)
-        following = _successor(_id(last))
-        if following is None:
-            return
-        first = id_text(following)
+    page = Page(STREAM_PAGE_ELEMENTS_MAX)
+    first: StreamId | None = (0, 0)
+    while first is not None:
+        first = yield from _entries_page(exchange, first, page)
+
+
+def _entries_page(exchange: Exchange, first: StreamId, page: Page) -> Steps[StreamId | None]:
+    """Where the next page begins; None after the last one."""
+    reply = yield from exchange.ask_raw("XRANGE", exchange.key, id_text(first), "+", "COUNT", page.elements)
+    count, start = array_of(reply)
+    if not count:
+        return None
+    page.had(len(reply), count)
+    try:
+        commands, last, longest_bytes = bulks.xadds(reply, start, count, exchange.name)
+    except ValueError:
+        raise unexpected_bytes() from None
+    del reply
+    exchange.check_length(longest_bytes)
+    yield from exchange.put(Batch(commands, count))
+    return _successor(_id(last))
 
 
 def _frame(exchange: Exchange) -> Steps[tuple[StreamValue, int]]:
@@ -74,7 +85,10 @@ def _frame(exchange: Exchange) -> Steps[tuple[StreamValue, int]]:
     groups: list[StreamGroup] = []
     described = [_map(group) for group in items_of(groups_reply)]
     names = [bytes_of(group[b"name"]) for group in described]
-    asked = yield from exchange.ask(*(("XINFO", "CONSUMERS", key, name) for name in names))
+    asked: list[Reply] = []
+    for first in range(0, len(names), GROUPS_AT_ONCE):
+        some = names[first : first + GROUPS_AT_ONCE]
+        asked += yield from exchange.ask(*(("XINFO", "CONSUMERS", key, name) for name in some))
     for name, group, consumers_reply in zip(names, described, asked, strict=True):
         consumers = [_map(consumer) for consumer in items_of(consumers_reply)]
         entries_read = group.get(b"entries-read")
