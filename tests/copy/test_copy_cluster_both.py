@@ -58,7 +58,7 @@ def test_both_sides_move(deployment_pair: tuple[Deployment, Deployment], tmp_pat
             move_slots(cluster, SLOTS[9:11], 1)
 
     moments = Moments().at(100, begin).when(lambda progress: progress.elapsed_s > 1, finish)
-    report = Copying(tmp_path / "state", on_progress=moments).run(source, target, max_rate=500, batch=50)
+    report = Copying(tmp_path / "state", on_progress=moments).run(source, target, max_rate=300, batch=50)
     assert moments.over
     assert_consistent(report)
     assert report.run.failed == 0
@@ -135,7 +135,7 @@ def test_connections_are_cut_everywhere(pair: str, cluster: Clusters, tmp_path: 
             for end, proxy in ((source, sources[0]), (target, targets[0]))
         )
         with Beside(disturb):
-            report = copying.run(*places, max_rate=500, batch=50)
+            report = copying.run(*places, max_rate=300, batch=50)
     assert any("Trying again" in sentence for sentence in copying.told)
     assert_consistent(report)
     assert report.total.failed == 0

@@ -36,6 +36,7 @@ from keyferry.payload.exchange import (
     Vanished,
 )
 from keyferry.payload.footer import resign
+from keyferry.payload.names import temporary_name
 from keyferry.payload.plan import PayloadPlan
 from keyferry.payload.reader import decode
 from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind
@@ -303,8 +304,9 @@ class SlowPath:
 
         def then(replies: list[Reply]) -> None:
             theirs, expires = replies
-            if isinstance(theirs, ReplyError):
-                self._refused(aside, "target", theirs.message)
+            error = next((reply for reply in replies if isinstance(reply, ReplyError)), None)
+            if error is not None:
+                self._refused(aside, "target", error.message)
                 return
             if not isinstance(theirs, bytes):
                 self._convert(aside, replace=-1)
@@ -414,7 +416,8 @@ class SlowPath:
                 return
         else:
             bare = aside._replace(payload=b"")
-            again = (lambda: self._big.look(bare, None)) if in_pieces else (lambda: self._fetch_anew(bare))
+            anew = (lambda: self._big.look(bare, None)) if in_pieces else (lambda: self._fetch_anew(bare))
+            again = (lambda: self._remove_half(bare, anew)) if carried else anew
             if self._redirects.from_target(aside, message, again, whole=not carried):
                 return
         match verdict(message):
@@ -428,6 +431,19 @@ class SlowPath:
                 raise stopping_error(side, message)
             case Verdict.KEY:
                 self._fail(aside, _explained(message, side))
+
+    def _remove_half(self, aside: Aside, then: Callable[[], None]) -> None:
+        """Removes what a carry had built, which has moved with the slot: the key may not be carried once more."""
+
+        def removed(replies: list[Reply]) -> None:
+            error = replies[0]
+            if isinstance(error, ReplyError) and self._redirects.from_target(
+                aside, error.message, lambda: self._remove_half(aside, then), whole=True
+            ):
+                return
+            then()
+
+        self._ask_target(aside, [("UNLINK", temporary_name(aside.key))], removed)
 
     def _conflict(self, aside: Aside) -> None:
         """The target has the key.
