@@ -76,7 +76,7 @@ def sizes_of(buffer: bytes, position: int, count: int, digits_max: int) -> tuple
         digits[-1] = last
     else:
         rest = digits.pop()
-    if not b"".join(digits).isdigit() or b"" in digits or len(max(digits, key=len)) > 18:
+    if not b"".join(digits).isdigit() or not all(digits) or max(map(len, digits)) > 18:
         return [], position
     return list(map(int, digits)), position + 1 + len(chunk) - len(rest) - (0 if ended else 1)
 

@@ -8,7 +8,7 @@ from keyferry.transfer.config import Outcome, Settled
 class Page:
     """Keys that settle together, and what became of them."""
 
-    __slots__ = ("cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "unresolved")
+    __slots__ = ("_names", "cursor", "keys", "methods", "number", "outcomes", "payload_bytes", "unresolved")
 
     def __init__(self, number: int, cursor: bytes, keys: list[bytes]) -> None:
         self.number = number
@@ -18,6 +18,14 @@ class Page:
         self.outcomes = [0, 0, 0, 0, 0]
         self.methods = [0, 0, 0, 0]
         self.payload_bytes = 0
+        self._names: list[bytes] = []
+
+    @property
+    def names(self) -> list[bytes]:
+        """The keys as arguments of a command: made once, for each is asked for and stored under it."""
+        if len(self._names) != len(self.keys):
+            self._names = [b"$%d\r\n%b\r\n" % (len(key), key) for key in self.keys]
+        return self._names
 
     def resolve(self, outcome: int, payload_bytes: int = 0, method: int = 0) -> None:
         self.outcomes[outcome] += 1

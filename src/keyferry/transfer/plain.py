@@ -14,13 +14,13 @@ def is_plain(config: RelayConfig) -> bool:
 
 
 def plain_keys(
-    config: RelayConfig, buffer: bytes, position: int, keys: list[bytes]
+    config: RelayConfig, buffer: bytes, position: int, names: list[bytes]
 ) -> tuple[int, list[bytes], list[int], list[int]]:
     """Reads answers to DUMP (and PEXPIRETIME) for as long as they are whole, wanted and restored or re-signed.
 
     Args:
         position: Where the first key's answer begins in ``buffer``.
-        keys: The keys that are answered, in order.
+        names: The keys that are answered, in order, as arguments of a command.
 
     Returns:
         Where the first answer begins that was not taken, and for each key taken its command, the size of its
@@ -34,7 +34,7 @@ def plain_keys(
     commands: list[bytes] = []
     sizes: list[int] = []
     methods: list[int] = []
-    for key in keys:
+    for name in names:
         line = find(b"\r\n", position)
         if line < 0 or buffer[position] != 36:
             break
@@ -50,7 +50,7 @@ def plain_keys(
                 break
             number = buffer[after + 3 : following - 2]
             if number != b"-1":
-                if not number.isdigit() or len(number) > 19:
+                if not number.isdigit() or len(number) > 18:
                     break
                 expires_at = moved(int(number), offset)
         elif buffer[after:following] != b"\r\n":
@@ -62,11 +62,11 @@ def plain_keys(
         if action:
             payload = resigned(config, payload)
         if replaces and not expires_at:
-            commands.append(LASTING % (len(key), key, size, payload))
+            commands.append(LASTING % (name, size, payload))
         elif replaces:
-            commands.append(EXPIRING % (len(key), key, len(b"%d" % expires_at), expires_at, size, payload))
+            commands.append(EXPIRING % (name, len(b"%d" % expires_at), expires_at, size, payload))
         else:
-            commands.append(restore(config, key, expires_at, payload))
+            commands.append(restore(config, name, expires_at, payload))
         sizes.append(size)
         methods.append(action)
         position = following

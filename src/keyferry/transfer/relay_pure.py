@@ -46,8 +46,9 @@ from keyferry.transfer.replies import error_text, range_reply, scan_reply, size_
 from keyferry.transfer.requests import (
     TIME,
     expiry_on_target,
-    measure_template,
-    request_template,
+    measure_pieces,
+    request_pieces,
+    requests,
     resigned,
     restore,
     scan_tail,
@@ -85,10 +86,10 @@ class PureRelay:
         self.fetched_keys = 0
         self.fetched_bytes = 0
         self._scan_tail = scan_tail(config)
-        self._templates = {
-            _FETCH: request_template(config),
-            _PROBE: request_template(config, probe=True),
-            _MEASURE: measure_template(config),
+        self._pieces = {
+            _FETCH: request_pieces(config),
+            _PROBE: request_pieces(config, probe=True),
+            _MEASURE: measure_pieces(config),
         }
         self._choice = ProbeChoice(config)
         self._look_digits = len(b"%d" % config.look_bytes)
@@ -136,17 +137,15 @@ class PureRelay:
         self._waiting.add_dump(self._page_with(page, index), index, size_bytes)
 
     def _ask(self, kind: int, spans: list[Span]) -> int:
-        keys: list[bytes] = []
+        names: list[bytes] = []
         for span in spans:
-            keys += span.page.keys[span.begin : span.end]
-        if keys:
-            template, slots = self._templates[kind]
-            timed = kind != _MEASURE and self.config.expiry == ExpiryMode.REMAINING
-            self._source_out.put(
-                (TIME if timed else b"") + b"".join([template % ((len(key), key) * slots) for key in keys])
-            )
-            self._source_runs.append([kind, len(keys), 0])
-        return len(keys)
+            names += span.page.names[span.begin : span.end]
+        if names:
+            if kind != _MEASURE and self.config.expiry == ExpiryMode.REMAINING:
+                self._source_out.put(TIME)
+            self._source_out.put(requests(self._pieces[kind], names))
+            self._source_runs.append([kind, len(names), 0])
+        return len(names)
 
     def source_command(self, token: int, data: bytes, replies: int) -> None:
         """Sends somebody's own commands to the source; the replies' bytes come out of ``take_raw``."""
@@ -443,8 +442,8 @@ class PureRelay:
         while run[1]:
             asked = self._waiting.asked
             wanted = min(len(asked), run[1])
-            keys = asked.page.keys[asked.begin : asked.begin + wanted]
-            position, commands, sizes, methods = plain_keys(self.config, buffer, position, keys)
+            names = asked.page.names[asked.begin : asked.begin + wanted]
+            position, commands, sizes, methods = plain_keys(self.config, buffer, position, names)
             if not commands:
                 break
             span = self._waiting.answered(len(commands))
@@ -539,12 +538,12 @@ class PureRelay:
     def _restore(
         self, page: Page, index: int, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
     ) -> None:
-        key = page.keys[index]
-        now_ms = self._source_now_ms
+        name, now_ms = page.names[index], self._source_now_ms
         command = restore(
-            self.config, key, expires_at, payload, replace=replace, hint=hint, source_now_ms=now_ms
+            self.config, name, expires_at, payload, replace=replace, hint=hint, source_now_ms=now_ms
         )
-        self._lanes[self._lanes.of(key)].store(page, [index], method, [command], [len(payload)])
+        lane = self._lanes[self._lanes.of(page.keys[index])]
+        lane.store(page, [index], method, [command], [len(payload)])
 
     def feed_target(self, data: bytes | bytearray | memoryview, lane: int = 0) -> None:
         """Takes bytes that the target sent in this lane. Raises as ``feed_source``."""

@@ -8,8 +8,8 @@ from keyferry.transfer.config import MOVE_MAX_MS, ExpiryMode, HintMode, RelayCon
 TIME = b"*1\r\n$4\r\nTIME\r\n"
 
 
-LASTING = b"*5\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$1\r\n0\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n"
-EXPIRING = b"*6\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%d\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n"
+LASTING = b"*5\r\n$7\r\nRESTORE\r\n%b$1\r\n0\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n"
+EXPIRING = b"*6\r\n$7\r\nRESTORE\r\n%b$%d\r\n%d\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\n$6\r\nABSTTL\r\n"
 """The two common forms of ``restore``, for the hot loop."""
 
 
@@ -24,36 +24,49 @@ def scan_tail(config: RelayConfig) -> tuple[bytes, ...]:
     return tail
 
 
-def request_template(config: RelayConfig, *, probe: bool = False) -> tuple[bytes, int]:
-    """What is asked per key, as a template with as many pairs of length and name as the number says.
+def request_pieces(config: RelayConfig, *, probe: bool = False) -> list[bytes]:
+    """What is asked per key, in the pieces that stand around its name.
 
     Args:
         probe: GETRANGE for the first ``short_bytes`` bytes instead of DUMP.
     """
-    slot = b"$%d\r\n%b\r\n"
-    parts: list[bytes] = []
+    pieces = [b""]
     if config.hints == HintMode.IDLETIME:
-        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n" + slot)
+        pieces = [b"*3\r\n$6\r\nOBJECT\r\n$8\r\nIDLETIME\r\n", b""]
     elif config.hints == HintMode.FREQ:
-        parts.append(b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n" + slot)
+        pieces = [b"*3\r\n$6\r\nOBJECT\r\n$4\r\nFREQ\r\n", b""]
     if probe:
         last = b"%d" % (config.short_bytes - 1)
-        parts.append(b"*4\r\n$8\r\nGETRANGE\r\n" + slot + b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(last), last))
+        pieces[-1] += b"*4\r\n$8\r\nGETRANGE\r\n"
+        pieces.append(b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(last), last))
     else:
-        parts.append(b"*2\r\n$4\r\nDUMP\r\n" + slot)
+        pieces[-1] += b"*2\r\n$4\r\nDUMP\r\n"
+        pieces.append(b"")
     if config.expiry == ExpiryMode.ABSOLUTE:
-        parts.append(b"*2\r\n$11\r\nPEXPIRETIME\r\n" + slot)
+        pieces[-1] += b"*2\r\n$11\r\nPEXPIRETIME\r\n"
+        pieces.append(b"")
     elif config.expiry == ExpiryMode.REMAINING:
-        parts.append(b"*2\r\n$4\r\nPTTL\r\n" + slot)
-    after = TIME if config.expiry == ExpiryMode.REMAINING else b""
-    return b"".join(parts) + after, len(parts)
+        pieces[-1] += b"*2\r\n$4\r\nPTTL\r\n"
+        pieces.append(TIME)
+    return pieces
 
 
-def measure_template(config: RelayConfig) -> tuple[bytes, int]:
-    """As ``request_template``, for the size of a key in the source's memory."""
+def measure_pieces(config: RelayConfig) -> list[bytes]:
+    """As ``request_pieces``, for the size of a key in the source's memory."""
     samples = b"%d" % config.measure_samples
     tail = b"$7\r\nSAMPLES\r\n$%d\r\n%b\r\n" % (len(samples), samples)
-    return b"*5\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n$%d\r\n%b\r\n" + tail, 1
+    return [b"*5\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n", tail]
+
+
+def requests(pieces: list[bytes], names: list[bytes]) -> bytes:
+    """The pieces around each name, key by key; woven as lists, without a format per key."""
+    stride = 2 * len(pieces) - 1
+    parts = [b""] * (stride * len(names))
+    for place, piece in enumerate(pieces):
+        parts[2 * place :: stride] = [piece] * len(names)
+    for place in range(1, stride, 2):
+        parts[place::stride] = names
+    return b"".join(parts)
 
 
 def string_payload(data: bytes, version: int) -> bytes:
@@ -92,7 +105,7 @@ def resigned(config: RelayConfig, payload: bytes) -> bytes:
 
 def restore(
     config: RelayConfig,
-    key: bytes,
+    name: bytes,
     expires_at_ms: int,
     payload: bytes,
     *,
@@ -103,6 +116,7 @@ def restore(
     """One RESTORE.
 
     Args:
+        name: The key as an argument of a command.
         expires_at_ms: Unix milliseconds on the target's clock; 0 is for ever.
         replace: None is what the configuration says.
         hint: IDLETIME in seconds or FREQ, as the configuration says; -1 is none.
@@ -118,15 +132,14 @@ def restore(
     elif expires_at_ms:
         ttl = max(1, expires_at_ms - config.clock_offset_ms - source_now_ms)
     if hint >= 0:
-        name = b"$8\r\nIDLETIME\r\n" if config.hints == HintMode.IDLETIME else b"$4\r\nFREQ\r\n"
+        option = b"$8\r\nIDLETIME\r\n" if config.hints == HintMode.IDLETIME else b"$4\r\nFREQ\r\n"
         number = b"%d" % hint
-        options += b"%b$%d\r\n%b\r\n" % (name, len(number), number)
+        options += b"%b$%d\r\n%b\r\n" % (option, len(number), number)
         count += 2
     time = b"%d" % ttl
-    return b"*%d\r\n$7\r\nRESTORE\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
+    return b"*%d\r\n$7\r\nRESTORE\r\n%b$%d\r\n%b\r\n$%d\r\n%b\r\n%b" % (
         count,
-        len(key),
-        key,
+        name,
         len(time),
         time,
         len(payload),

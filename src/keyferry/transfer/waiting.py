@@ -71,7 +71,7 @@ class Waiting:
         while limit > 0 and self._dumps:
             span = self._dumps[0]
             sums = list(accumulate(span.sizes[-len(span) :][:limit]))
-            fitting = bisect_right(sums, bytes_max)
+            fitting = len(sums) if sums[-1] <= bytes_max else bisect_right(sums, bytes_max)
             if not fitting and bytes_max > 0 and not self.dumping_bytes:
                 fitting = 1
             if not fitting:
