@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keyferry.transfer.config import ExpiryMode, RelayConfig
-from keyferry.transfer.requests import EXPIRING, LASTING, moved, resigned, restore
+from keyferry.transfer.requests import EXPIRING, LASTING, moved, named_restore, resigned
 
 
 def is_plain(config: RelayConfig) -> bool:
@@ -66,7 +66,7 @@ def plain_keys(
         elif replaces:
             commands.append(EXPIRING % (name, len(b"%d" % expires_at), expires_at, size, payload))
         else:
-            commands.append(restore(config, name, expires_at, payload))
+            commands.append(named_restore(config, name, expires_at, payload))
         sizes.append(size)
         methods.append(action)
         position = following

@@ -47,10 +47,10 @@ from keyferry.transfer.requests import (
     TIME,
     expiry_on_target,
     measure_pieces,
+    named_restore,
     request_pieces,
     requests,
     resigned,
-    restore,
     scan_tail,
     string_payload,
 )
@@ -539,7 +539,7 @@ class PureRelay:
         self, page: Page, index: int, expires_at: int, payload: bytes, method: int, hint: int, replace: bool
     ) -> None:
         name, now_ms = page.names[index], self._source_now_ms
-        command = restore(
+        command = named_restore(
             self.config, name, expires_at, payload, replace=replace, hint=hint, source_now_ms=now_ms
         )
         lane = self._lanes[self._lanes.of(page.keys[index])]

@@ -13,6 +13,11 @@ EXPIRING = b"*6\r\n$7\r\nRESTORE\r\n%b$%d\r\n%d\r\n$%d\r\n%b\r\n$7\r\nREPLACE\r\
 """The two common forms of ``restore``, for the hot loop."""
 
 
+def argument(key: bytes) -> bytes:
+    """A key as an argument of a command."""
+    return b"$%d\r\n%b\r\n" % (len(key), key)
+
+
 def scan_tail(config: RelayConfig) -> tuple[bytes, ...]:
     """What follows the cursor in SCAN."""
     tail: tuple[bytes, ...] = ()
@@ -105,6 +110,23 @@ def resigned(config: RelayConfig, payload: bytes) -> bytes:
 
 def restore(
     config: RelayConfig,
+    key: bytes,
+    expires_at_ms: int,
+    payload: bytes,
+    *,
+    replace: bool | None = None,
+    hint: int = -1,
+    source_now_ms: int = 0,
+) -> bytes:
+    """One RESTORE of ``key``; see ``named_restore``."""
+    name = argument(key)
+    return named_restore(
+        config, name, expires_at_ms, payload, replace=replace, hint=hint, source_now_ms=source_now_ms
+    )
+
+
+def named_restore(
+    config: RelayConfig,
     name: bytes,
     expires_at_ms: int,
     payload: bytes,
@@ -116,7 +138,7 @@ def restore(
     """One RESTORE.
 
     Args:
-        name: The key as an argument of a command.
+        name: The key as ``argument`` writes it.
         expires_at_ms: Unix milliseconds on the target's clock; 0 is for ever.
         replace: None is what the configuration says.
         hint: IDLETIME in seconds or FREQ, as the configuration says; -1 is none.
