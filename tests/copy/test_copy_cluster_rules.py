@@ -142,6 +142,21 @@ def test_one_cluster_on_both_sides(cluster: Clusters, tmp_path: Path) -> None:
     assert own_names(both) == []
 
 
+def test_one_cluster_is_known_without_run_ids(cluster: Clusters, tmp_path: Path) -> None:
+    """INFO, which tells them, may be forbidden; its nodes have ids all the same."""
+    both = cluster("valkey-9.1")
+    fill_slots(both, SLOTS, 4)
+    for node in both.nodes:
+        ask(node, "ACL", "SETUSER", "tool", "on", ">secret", "~*", "+@all", "-info")
+    try:
+        ends = (parse_endpoint(f"redis://tool:secret@127.0.0.1:{both.nodes[i].port}") for i in (0, 2))
+        with pytest.raises(RefusedError, match="same cluster"):
+            Copying(tmp_path / "state").run(*ends, on_conflict="replace")
+    finally:
+        for node in both.nodes:
+            ask(node, "ACL", "DELUSER", "tool")
+
+
 def test_several_databases_into_a_cluster(cluster: Clusters, flushed: Flushed, tmp_path: Path) -> None:
     source, target = flushed("redis-7.0"), cluster("valkey-9.1")
     fill(source, [("SET", "a", "0")])

@@ -8,6 +8,7 @@ from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.errors import RefusedError, ServerError, UsageError
 from keyferry.model.keys import is_reserved
 from keyferry.model.selection import Selection
+from keyferry.model.topology import STANDALONE_ID
 from keyferry.wire.resp import Reply, ReplyError
 from keyferry.wire.session import Session
 
@@ -17,9 +18,12 @@ EXACT_KEYS_MAX = 10_000
 
 
 def refuse_same_server(source_run_ids: dict[str, str], target_run_ids: dict[str, str]) -> None:
-    """Raises RefusedError when a process is on both sides. Args: run ids by shard; empty ones say nothing."""
+    """Raises RefusedError when a process, or a node of a cluster, is on both sides.
+
+    Args: run ids by shard; empty ones say nothing, but the ids of a cluster's nodes do.
+    """
     both = set(source_run_ids.values()) & set(target_run_ids.values()) - {""}
-    if both:
+    if both or source_run_ids.keys() & target_run_ids.keys() - {STANDALONE_ID}:
         cluster = len(source_run_ids) > 1 or len(target_run_ids) > 1
         raise RefusedError(
             "Source and target are the same cluster."
