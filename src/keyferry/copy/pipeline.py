@@ -99,6 +99,7 @@ class Pipeline:
         unsure = self._relay.config.expiry == ExpiryMode.NONE
         self._proof = ExpiryProof(self._errands, self._lanes, self._collect) if unsure else None
         self._backlog_bytes = 0
+        """What the target has not taken yet. What waits for the proof is not part of it: that comes from the source."""
 
     def begin(self, cursor: str) -> None:
         """Copies from ``cursor``."""
@@ -192,7 +193,7 @@ class Pipeline:
             if channel.out_bytes:
                 channel.flush()
                 backlog_bytes += channel.out_bytes
-        self._backlog_bytes = backlog_bytes + (self._proof.held_bytes if self._proof else 0)
+        self._backlog_bytes = backlog_bytes
 
     def _collect(self) -> None:
         relay = self._relay
@@ -252,7 +253,8 @@ class Pipeline:
     def _fetch(self, now: float) -> None:
         relay, flow = self._relay, self._flow
         allowance = self._pace.allowance(now, *self._totals())
-        wanted = flow.wants_fetch(relay, self._backlog_bytes + relay.target_out_bytes, allowance)
+        held_bytes = self._proof.held_bytes if self._proof else 0
+        wanted = flow.wants_fetch(relay, self._backlog_bytes + held_bytes + relay.target_out_bytes, allowance)
         if not wanted:
             return
         before_bytes = relay.dumping_bytes
