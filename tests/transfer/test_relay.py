@@ -16,6 +16,7 @@ from keyferry.transfer.config import (
     SIZE_BYTES_MAX,
     AsideKind,
     ExpiryMode,
+    HintMode,
     Outcome,
     RelayConfig,
 )
@@ -347,14 +348,18 @@ def test_a_refused_key_is_named_by_its_place_and_stored_in_its_new_lane(make: Ma
 
 def test_marks_count_what_each_lane_was_given_before(make: MakeRelay) -> None:
     relay = make(config(lanes=2, slots=slots_for({b"b": 1})))
-    relay.add_keys([b"a", b"b", b"c"])
-    relay.fetch(2)
+    relay.add_keys([b"a", b"b", b"c", b"d"])
+    relay.fetch(3)
     relay.source_command(1, ask(b"INFO"), 1)
     relay.fetch(1)
     relay.feed_source(DUMPED)
-    made = len(relay.take_target(0))
-    relay.feed_source(DUMPED + b"+a\r\n" + DUMPED)
-    assert relay.take_raw() == [(1, b"+a\r\n", (made, relay.lane_out_bytes(1)))]
+    sent = relay.take_target(0)
+    relay.feed_source(DUMPED * 2 + b"+a\r\n" + DUMPED)
+    ((token, data, marks),) = relay.take_raw()
+    assert (token, data, marks[1]) == (1, b"+a\r\n", relay.lane_out_bytes(1))
+    sent += relay.take_target(0)
+    assert [words[1] for words in commands(sent[: marks[0]])] == [b"a", b"c"]
+    assert [words[1] for words in commands(sent[marks[0] :])] == [b"d"]
     relay.target_command(2, ask(b"PING"), 1, 1)
     relay.take_target(1)
     relay.feed_target(b"+OK\r\n+PONG\r\n", 1)
@@ -478,15 +483,19 @@ def dumped(relay: Relay) -> list[bytes]:
     return [words[1] for words in commands(relay.take_source()) if words[0] == b"DUMP"]
 
 
-def test_dumps_are_asked_for_up_to_the_budget(make: MakeRelay) -> None:
-    relay = make(config(look_bytes=1000))
+@pytest.mark.parametrize("hints", HintMode)
+def test_dumps_are_asked_for_up_to_the_budget(make: MakeRelay, hints: HintMode) -> None:
+    relay = make(config(look_bytes=1000, hints=hints))
+    answer = (b":7\r\n" if hints else b"") + DUMPED
     measured(relay, [10, 20, 30, 40, 500, 5])
     assert relay.fetch(10, 60) == 3
     assert dumped(relay) == [b"0", b"1", b"2"]
     assert relay.dumping_bytes == 60
     assert relay.fetch(10, 39) == 0
     assert relay.fetch(1, 1000) == 1
-    relay.feed_source(DUMPED * 4)
+    relay.feed_source(answer * 2)
+    assert relay.dumping_bytes == 70
+    relay.feed_source(answer * 2)
     assert relay.dumping_bytes == 0
     assert relay.fetch(10, 0) == 0
     # Larger than the budget, but nothing is under way; then what follows has to wait.
