@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from copying import (
+    WAIT_S_MAX,
     Copying,
     Process,
     ask,
@@ -25,8 +26,10 @@ from copying import (
 )
 
 from keyferry.model.errors import ExitCode, InterruptedRun, RefusedError, UsageError
+from keyferry.testing.cluster import Cluster
 from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
+from keyferry.wire.resp import Reply
 
 Flushed = Callable[..., Server]
 
@@ -260,3 +263,34 @@ def test_nothing_of_ours_is_left_on_either_server(flushed: Flushed, tmp_path: Pa
     Copying(tmp_path / "state").run(source, target)
     for server in (source, target):
         assert ask(server, "KEYS", "keyferry:*") == []
+
+
+@pytest.mark.parametrize("target_shards", [0, 3])
+def test_a_value_that_was_half_built_and_is_gone_from_the_source(
+    target_shards: int,
+    flushed: Flushed,
+    cluster: Callable[..., Cluster],
+    tmp_path: Path,
+) -> None:
+    """No later carry of the key removes it, because there is none."""
+    source = flushed("redis-7.0")
+    target = cluster("redis-7.0", target_shards) if target_shards else flushed("valkey-9.1")
+    fill(source, [("RPUSH", "giant", *[f"item {j}:{i}" for i in range(1_000)]) for j in range(300)])
+    fill_strings(source, 100)
+
+    def half_built() -> list[Reply]:
+        with target.session() as session:
+            parts = [session] if isinstance(target, Server) else [part for _, part in session.parts()]
+            replies = [part.call("KEYS", "keyferry:tmp:*") for part in parts]
+        return [reply for reply in replies if reply]
+
+    with Process(source.url, target.url, tmp_path, "--max-bandwidth", "1M") as running:
+        wait_until(half_built, "the giant's first pieces")
+        running.process.kill()
+        running.process.wait()
+    assert half_built() != []
+    fill(source, [("UNLINK", "giant")])
+    with Process(source.url, target.url, tmp_path) as again:
+        assert again.process.wait(WAIT_S_MAX) == 0
+    assert half_built() == []
+    assert_equal(source, target)

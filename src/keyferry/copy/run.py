@@ -17,6 +17,7 @@ from keyferry.copy.connect import Sides, evicted_keys
 from keyferry.copy.crew import Crew
 from keyferry.copy.deployment import Deployment
 from keyferry.copy.functions import copy_functions
+from keyferry.copy.leftovers import half_built, remove
 from keyferry.copy.meeting import Meeting
 from keyferry.copy.passes import PassContext, Task
 from keyferry.copy.pipeline import ExpiryMoved, SettledPages
@@ -38,6 +39,9 @@ __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 2.0
 LOOK_AT_SLOTS_EVERY_S = 1.0
+SWEEP_IDLE_S_MIN = 3.0
+IDLE_TIME_STEP_S = 1.0
+"""OBJECT IDLETIME counts whole seconds, by a clock that is up to one behind."""
 OPEN_SLOTS_PAUSE_S = 0.5
 PROBED_AT_ONCE = 8
 """With more servers than this each is asked less often: the probes are not to become the load."""
@@ -97,6 +101,9 @@ class _Run:
         self._began_cpu_s = time.process_time()
         self._trouble_s: float | None = None
         """Since when nothing has been settled because a server is away."""
+        self._began_s = time.monotonic()
+        self._broken_s: float | None = None
+        """When the last pipeline broke."""
         self._slots_looked_s = 0.0
         self._ask_expiry = False
 
@@ -112,6 +119,7 @@ class _Run:
         )
         try:
             self._copy()
+            self._sweep()
             functions = self._copy_functions()
             self._last_look()
         finally:
@@ -352,8 +360,9 @@ class _Run:
         message = (
             trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
         )
+        self._broken_s = time.monotonic()
         if self._trouble_s is None:
-            self._trouble_s = time.monotonic()
+            self._trouble_s = self._broken_s
         self._tell(f"{message} Trying again.")
         while True:
             if time.monotonic() - self._trouble_s > self._settings.retry_s:
@@ -381,6 +390,26 @@ class _Run:
             time.sleep(min(0.1, left))
 
     # The end
+
+    def _sweep(self) -> None:
+        """Removes what an interrupted carry may have left, of this run or an earlier one."""
+        if not (self._books.resumed or self._broken_s):
+            return
+        self._watch.stage = "tidying up"
+        targets = sorted(map(self._settings.selection.target_database, self._databases))
+        removed = 0
+        for shard in self._sides.target.shards:
+            for database in targets:
+                with self._sides.session("target", database, shard.id) as session:
+                    names = half_built(session, self._check_stop)
+                    if names:
+                        left_alone_s = time.monotonic() - (self._broken_s or self._began_s)
+                        self._pause(SWEEP_IDLE_S_MIN - left_alone_s)
+                        removed += remove(session, names, SWEEP_IDLE_S_MIN - IDLE_TIME_STEP_S)
+        if removed:
+            self._tell(
+                f"Removed {removed:,} half-built {'value' if removed == 1 else 'values'} of an interrupted copy."
+            )
 
     def _last_look(self) -> None:
         """Whether the target has evicted keys since the last probe."""
