@@ -279,10 +279,8 @@ def test_a_value_that_was_half_built_and_is_gone_from_the_source(
     fill_strings(source, 100)
 
     def half_built() -> list[Reply]:
-        with target.session() as session:
-            parts = [session] if isinstance(target, Server) else [part for _, part in session.parts()]
-            replies = [part.call("KEYS", "keyferry:tmp:*") for part in parts]
-        return [reply for reply in replies if reply]
+        nodes = target.primaries if isinstance(target, Cluster) else [target]
+        return [names for node in nodes if (names := ask(node, "KEYS", "keyferry:tmp:*"))]
 
     with Process(source.url, target.url, tmp_path, "--max-bandwidth", "1M") as running:
         wait_until(half_built, "the giant's first pieces")
