@@ -123,7 +123,7 @@ def _piece_readers(identity: ServerIdentity, key: bytes) -> list[Probe]:
         ("SCARD", key),
         ("SSCAN", key, 0),
         ("ZCARD", key),
-        ("ZSCAN", key, 0),
+        ("ZRANGE", key, 0, 0, "WITHSCORES"),
         ("HLEN", key),
         ("HSCAN", key, 0),
         ("XLEN", key),
@@ -158,7 +158,7 @@ def _value_writers(identity: ServerIdentity, key: bytes) -> list[Probe]:
     """What builds a value with its type's own commands. They would write, so only a transaction may ask."""
     commands: list[tuple[Argument, ...]] = [
         ("SET", key, "x"),
-        ("APPEND", key, "x"),
+        ("SETRANGE", key, 0, "x"),
         ("RPUSH", key, "x"),
         ("SADD", key, "x"),
         ("ZADD", key, 1, "x"),
