@@ -59,7 +59,9 @@ cdef class Lanes:
     cdef bint idle(self) noexcept
     cdef tuple marks(self)
     cdef int own(self, Lane* lane, int64_t token, bytes data, int64_t replies) except -1
-    cdef int feed(self, Lane* lane, const uint8_t[::1] data, Pages pages, list asides, list raw) except -1
+    cdef int feed(
+        self, Lane* lane, const char* data, Py_ssize_t size, Pages pages, list asides, list raw
+    ) except -1
     cdef Py_ssize_t read(self, Lane* lane, Pages pages, list asides, list raw) except -2
     cdef inline Py_ssize_t number_of(self, const char* key, Py_ssize_t size) noexcept:
         return self.by_slot[slot_of(key, size)] if self.spread else 0

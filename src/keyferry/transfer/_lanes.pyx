@@ -177,11 +177,11 @@ cdef class Lanes:
         answer.size = replies
         return 0
 
-    cdef int feed(self, Lane* lane, const uint8_t[::1] data, Pages pages, list asides, list raw) except -1:
-        cdef Py_ssize_t size = data.shape[0]
-        if size:
-            reserve(&lane.received, size)
-            put(&lane.received, <const char*>&data[0], size)
+    cdef int feed(
+        self, Lane* lane, const char* data, Py_ssize_t size, Pages pages, list asides, list raw
+    ) except -1:
+        reserve(&lane.received, size)
+        put(&lane.received, data, size)
         if lane.received.size < lane.need:
             return 0
         lane.need = 0

@@ -6,7 +6,7 @@ Same methods, same order of events; read the theory of operation there.
 
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp, memset
 
@@ -246,7 +246,9 @@ cdef class CompiledRelay:
         drop_front(&self.source_in, self.read_source())
 
     def feed_target(self, const uint8_t[::1] data not None, Py_ssize_t lane=0):
-        self.target.feed(self.target.at(lane), data, self.pages, self.asides, self.raw)
+        cdef Lane* here = self.target.at(lane)
+        if data.shape[0]:
+            self.target.feed(here, <const char*>&data[0], data.shape[0], self.pages, self.asides, self.raw)
 
     # Replies of the source
 

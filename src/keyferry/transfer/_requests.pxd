@@ -25,7 +25,6 @@ cdef class Requests:
     cdef int target_version
     cdef int64_t clock_offset_ms
     cdef bytes probe_tail
-    cdef bytes measure_tail
     cdef tuple scan_tail
     cdef uint8_t mask[10]
 

@@ -30,9 +30,8 @@ cdef class Requests:
         self.clock_offset_ms = config.clock_offset_ms
         for i in range(10):
             self.mask[i] = config.resign_mask[i]
-        last, samples = b"%d" % (config.short_bytes - 1), b"%d" % config.measure_samples
+        last = b"%d" % (config.short_bytes - 1)
         self.probe_tail = b"$1\r\n0\r\n$%d\r\n%b\r\n" % (len(last), last)
-        self.measure_tail = b"$7\r\nSAMPLES\r\n$%d\r\n%b\r\n" % (len(samples), samples)
         self.scan_tail = scan_tail(config)
 
     cdef bytes scan(self, bytes cursor):
@@ -67,9 +66,8 @@ cdef class Requests:
 
     cdef int measure(self, Buffer* out, const char* key, Py_ssize_t size) except -1:
         reserve(out, size + 120)
-        put(out, b"*5\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n", 27)
+        put(out, b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n", 27)
         put_bulk(out, key, size)
-        put(out, PyBytes_AS_STRING(self.measure_tail), PyBytes_GET_SIZE(self.measure_tail))
         return 0
 
     cdef int restore(

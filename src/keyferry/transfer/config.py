@@ -127,7 +127,6 @@ class RelayConfig:
             strings: the source does less for it, and the payload is made here. 0 is off.
         look_bytes: Ask for the memory of every key that is not known to be a short string before DUMP, and set those
             above so many bytes aside as BIG: a DUMP of one stalls the source for everybody. 0 is off.
-        measure_samples: Members that MEMORY USAGE looks at in a nested value; it takes their average for all.
         lanes: Connections to the target, one per primary of a cluster.
         slots: Each cluster slot's lane, 16,384 times 2 bytes, little-endian; empty: all keys go to lane 0.
         wanted_slots: 16,384 flags; scanned keys of other slots are left out like reserved names. Empty: all are
@@ -151,7 +150,6 @@ class RelayConfig:
     payload_bytes_max: int = 32 << 20
     short_bytes: int = 0
     look_bytes: int = 0
-    measure_samples: int = 5
     lanes: int = 1
     slots: bytes = b""
     wanted_slots: bytes = b""
@@ -161,8 +159,8 @@ class RelayConfig:
             raise ValueError(f"short_bytes is at most {SHORT_BYTES_MAX}")
         if len(self.actions) != 256 or len(self.wanted) != 256 or len(self.resign_mask) != 10:
             raise ValueError("actions and wanted are 256 bytes, resign_mask is 10")
-        if not 0 <= self.look_bytes <= SIZE_BYTES_MAX or self.measure_samples < 1:
-            raise ValueError(f"look_bytes is at most {SIZE_BYTES_MAX}, measure_samples at least 1")
+        if not 0 <= self.look_bytes <= SIZE_BYTES_MAX:
+            raise ValueError(f"look_bytes is at most {SIZE_BYTES_MAX}")
         if not 1 <= self.lanes <= LANES_MAX:
             raise ValueError(f"lanes are 1 to {LANES_MAX}")
         if len(self.slots) not in (0, 2 * SLOTS) or len(self.wanted_slots) not in (0, SLOTS):

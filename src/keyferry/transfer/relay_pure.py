@@ -89,7 +89,7 @@ class PureRelay:
         self._pieces = {
             _FETCH: request_pieces(config),
             _PROBE: request_pieces(config, probe=True),
-            _MEASURE: measure_pieces(config),
+            _MEASURE: measure_pieces(),
         }
         self._choice = ProbeChoice(config)
         self._look_digits = len(b"%d" % config.look_bytes)

@@ -56,11 +56,9 @@ def request_pieces(config: RelayConfig, *, probe: bool = False) -> list[bytes]:
     return pieces
 
 
-def measure_pieces(config: RelayConfig) -> list[bytes]:
-    """As ``request_pieces``, for the size of a key in the source's memory."""
-    samples = b"%d" % config.measure_samples
-    tail = b"$7\r\nSAMPLES\r\n$%d\r\n%b\r\n" % (len(samples), samples)
-    return [b"*5\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n", tail]
+def measure_pieces() -> list[bytes]:
+    """As ``request_pieces``, for the size of a key in the source's memory, by five of its members (the default)."""
+    return [b"*3\r\n$6\r\nMEMORY\r\n$5\r\nUSAGE\r\n", b""]
 
 
 def requests(pieces: list[bytes], names: list[bytes]) -> bytes:
