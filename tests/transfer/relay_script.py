@@ -71,7 +71,7 @@ class Script:
             case [b"GETRANGE", key, b"0", last]:
                 text = self.ranges.get(key, b"-WRONGTYPE Operation against a key\r\n")
                 return text if text.startswith(b"-") else bulk(text[: int(last) + 1])
-            case [b"MEMORY", b"USAGE", key, b"SAMPLES", _]:
+            case [b"MEMORY", b"USAGE", key]:
                 return self.sizes.get(key, b":64\r\n")
             case [b"DUMP", key]:
                 return self.dumps.get(key, b"$-1\r\n")

@@ -408,7 +408,6 @@ def test_what_is_not_there_is_said(make: MakeRelay) -> None:
         {"slots": b"\x01\x00" * SLOTS},
         {"wanted_slots": bytes(2 * SLOTS)},
         {"look_bytes": -1},
-        {"measure_samples": 0},
     ],
 )
 def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
@@ -417,11 +416,11 @@ def test_a_configuration_that_cannot_be_is_refused(changes: dict[str, object]) -
 
 
 def test_a_key_is_measured_before_its_dump_and_a_big_one_set_aside(make: MakeRelay) -> None:
-    relay = make(config(look_bytes=1000, measure_samples=7))
+    relay = make(config(look_bytes=1000))
     page = relay.add_keys([b"small", b"big", b"gone", b"bad", b"edge"])
     assert relay.fetch(5) == 5
     asked = commands(relay.take_source())
-    assert asked[0] == [b"MEMORY", b"USAGE", b"small", b"SAMPLES", b"7"]
+    assert asked[0] == [b"MEMORY", b"USAGE", b"small"]
     assert [words[2] for words in asked] == [b"small", b"big", b"gone", b"bad", b"edge"]
     assert (relay.queued_keys, relay.fetching_keys) == (0, 5)
     relay.feed_source(b":72\r\n:1001\r\n$-1\r\n-NOPERM no\r\n:1000\r\n")

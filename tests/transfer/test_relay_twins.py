@@ -86,7 +86,6 @@ def configs(draw: st.DrawFn) -> RelayConfig:
         payload_bytes_max=BIG,
         short_bytes=draw(st.sampled_from([0, 0, 1, SHORT, SHORT])),
         look_bytes=draw(st.sampled_from([0, 1, LOOK, LOOK])),
-        measure_samples=draw(st.sampled_from([1, 5, 100])),
         lanes=lanes,
         slots=draw(st.sampled_from([b"", slots])),
         wanted_slots=draw(st.sampled_from([b"", b"", wanted_slots])),
