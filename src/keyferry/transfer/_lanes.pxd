@@ -1,5 +1,5 @@
 cimport cython
-from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t
 
 from keyferry.transfer._buffer cimport Buffer
 from keyferry.transfer._pages cimport Pages

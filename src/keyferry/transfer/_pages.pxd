@@ -2,7 +2,7 @@ cimport cython
 from libc.stdint cimport int32_t, int64_t, uint32_t
 from libc.stdlib cimport free, malloc
 
-from keyferry.transfer._buffer cimport Buffer, put
+from keyferry.transfer._buffer cimport Buffer
 
 cdef enum:
     OUT_COPIED = 0
