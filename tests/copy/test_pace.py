@@ -139,7 +139,7 @@ def test_a_key_that_is_asked_for_twice_counts_once() -> None:
 def test_what_one_shard_has_asked_for_is_not_given_to_the_next() -> None:
     pace = Pace(1_000, None, 0)
     pace.allowance(1.0, 0, 0, 0)
-    given = []
+    given: list[int] = []
     for _ in range(3):
         keys = pace.allowance(1.02, 0, 0, sum(given))
         pace.spend(keys)

@@ -188,6 +188,45 @@ def test_an_evicted_temporary_key_costs_nothing(ferry: Ferry, way: str) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("kind", ["hash", "list"])
+def test_a_temporary_key_that_is_taken_away_has_not_expired(ferry: Ferry, way: str, kind: str) -> None:
+    """Also where it could have: the key expires one day."""
+    ferry.build(*BUILDERS[kind])
+    done(ferry.target, OLD)
+    old = ferry.on_target()
+
+    def evict(index: int, request: Request) -> None:
+        if names_of(request.target)[:1] in ([b"HLEN"], [b"LLEN"]):
+            done(ferry.onlooker, ("DEL", temporary_name(KEY)))
+
+    outcome = ferry.drive(carry_of(ferry, way, expires_at_ms=4_102_444_800_123), before=evict)
+    assert isinstance(outcome, Refused)
+    assert outcome.code == TORN
+    assert ferry.on_target() == old
+
+
+def test_a_hash_that_lost_its_first_fields_on_the_way_is_not_published(ferry: Ferry) -> None:
+    """No field of it expires, so none may be missing."""
+    ferry.build(*BUILDERS["hash"])
+    done(ferry.target, OLD)
+    old = ferry.on_target()
+    taken = 0
+
+    def take(index: int, request: Request) -> None:
+        nonlocal taken
+        if names_of(request.target)[:1] == [b"HSET"]:
+            taken += 1
+            if taken == 3:
+                done(ferry.onlooker, ("DEL", temporary_name(KEY)))
+
+    outcome = ferry.drive(carry_of(ferry, "pieces"), before=take)
+    assert taken > 3
+    assert isinstance(outcome, Refused)
+    assert outcome.code == TORN
+    assert ferry.on_target() == old
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_a_member_that_got_lost_on_the_way_is_noticed(ferry: Ferry, way: str) -> None:
     ferry.build(*BUILDERS["set"])
     done(ferry.target, OLD)

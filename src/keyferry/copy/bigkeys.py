@@ -6,12 +6,14 @@ its members decides with it. A value that no command reads in pieces (of a modul
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyferry.copy.carriers import Carrier, Carriers
 from keyferry.copy.errands import Errands
+from keyferry.copy.under_way import KeysUnderWay
 from keyferry.payload.read_pieces import READERS
 from keyferry.payload.write_commands import LENGTH_COMMANDS
 from keyferry.transfer.config import Aside
@@ -66,15 +68,15 @@ class BigKeys:
         self,
         errands: Errands,
         carriers: Carriers,
+        under_way: KeysUnderWay,
         limits: BigKeyLimits,
         types: tuple[str, ...],
         actions: BigKeyActions,
     ) -> None:
         """Args: types: Names of the types that are wanted; none is all."""
-        self._errands, self._carriers = errands, carriers
+        self._errands, self._carriers, self._under_way = errands, carriers, under_way
         self._limits, self._types, self._actions = limits, types, actions
         self._waiting: deque[Aside] = deque()
-        self._carrying: set[bytes] = set()
 
     def look(self, aside: Aside, size_bytes: int | None) -> None:
         """Decides about a key by its size and length. ``size_bytes`` None: too big for one RESTORE."""
@@ -125,20 +127,24 @@ class BigKeys:
 
     def carried(self, key: bytes, carrier: Carrier) -> None:
         """The key has ended, in whatever way."""
-        self._carrying.discard(key)
+        self._under_way.end(key)
         self._carriers.give_back(carrier)
         self._next()
 
     def _next(self) -> None:
-        """Begins what can be begun: never one key twice at a time, which SCAN may name twice."""
+        """Begins what can be begun."""
         for _ in range(len(self._waiting)):
             aside = self._waiting.popleft()
-            if aside.key in self._carrying:
-                self._waiting.append(aside)
-                continue
             carrier = self._carriers.take()
             if carrier is None:
                 self._waiting.appendleft(aside)
                 return
-            self._carrying.add(aside.key)
-            self._actions.carry(aside, carrier)
+            if self._under_way.begin(aside.key):
+                self._actions.carry(aside, carrier)
+            else:
+                self._carriers.give_back(carrier)
+                self._under_way.later(functools.partial(self._begin_again, aside))
+
+    def _begin_again(self, aside: Aside) -> None:
+        self._waiting.append(aside)
+        self._next()

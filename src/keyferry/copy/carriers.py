@@ -19,6 +19,7 @@ from keyferry.wire.channel import Channel
 from keyferry.wire.session import ConnectionLost
 
 CARRIERS_MAX = 2
+KEEP_ALIVE_S = 5.0
 
 
 class Carrier:
@@ -33,6 +34,7 @@ class Carrier:
         self._source, self._lanes, self._relay, self._poller = source, lanes, relay, poller
         self._view = view
         self._heard_s: dict[int, float] = {}
+        self._open_lane: int | None = None
         self.errands = Errands(relay)
 
     def lane(self, place: Place) -> int:
@@ -43,10 +45,15 @@ class Carrier:
         return lane
 
     def send_open(self, lane: int, data: bytes) -> None:
-        """Bytes that end in the middle of a command."""
+        """Bytes that end in the middle of a command; the next ``end_open`` or ``send_open`` goes on with it."""
+        self._open_lane = lane
         channel = self._lanes.channels[lane]
         channel.queue(self._relay.take_target(lane))
         channel.queue(data)
+
+    def end_open(self) -> None:
+        """What is sent next ends the command that is open, if one is."""
+        self._open_lane = None
 
     def backlog_bytes(self, lane: int) -> int:
         """What the target's primary has not taken yet."""
@@ -77,24 +84,34 @@ class Carrier:
         for token, data, marks in relay.take_raw():
             self.errands.answer(token, data, marks)
 
-    def send(self) -> None:
+    def send(self, now_s: float) -> None:
         """Sends what can be sent, and says what to be woken for. Raises ConnectionLost."""
         if self._relay.source_out_bytes:
             self._source.queue(self._relay.take_source())
         for lane, channel in enumerate(self._lanes.channels):
             if self._relay.lane_out_bytes(lane):
                 channel.queue(self._relay.take_target(lane))
-        for channel in (self._source, *self._lanes.channels):
+        for lane, channel in enumerate((self._source, *self._lanes.channels), start=SOURCE):
             if channel.out_bytes:
+                before_bytes = channel.out_bytes
                 channel.flush()
+                if channel.out_bytes < before_bytes:
+                    self._heard_s[lane] = now_s
             self._poller.watch(channel.fileno(), channel.wants | select.POLLIN)
 
     def check_silence(self, now_s: float, silence_s_max: float) -> None:
-        """Raises ConnectionLost when a server has owed replies for too long."""
+        """Raises ConnectionLost when a server has owed replies, or taken nothing, for too long.
+
+        A connection that is still is kept alive: servers and what is in between close those that say nothing.
+        """
         for lane, channel in enumerate((self._source, *self._lanes.channels), start=SOURCE):
-            if not self.errands.owed[lane]:
-                self._heard_s[lane] = now_s
-            elif now_s - self._heard_s.setdefault(lane, now_s) > silence_s_max:
+            still_s = now_s - self._heard_s.setdefault(lane, now_s)
+            if not (self.errands.owed[lane] or channel.out_bytes):
+                if lane == self._open_lane:
+                    self._heard_s[lane] = now_s
+                elif still_s > KEEP_ALIVE_S:
+                    self.errands.keep_alive(lane)
+            elif still_s > silence_s_max:
                 side: Side = channel.side
                 raise ConnectionLost(side, f"The {side} has not answered for {silence_s_max:g} s.")
 
@@ -134,9 +151,9 @@ class Carriers:
         for carrier in list(self._all):
             carrier.receive(ready, now_s)
 
-    def send(self) -> None:
+    def send(self, now_s: float) -> None:
         for carrier in self._all:
-            carrier.send()
+            carrier.send(now_s)
 
     def check_silence(self, now_s: float, silence_s_max: float) -> None:
         for carrier in self._all:

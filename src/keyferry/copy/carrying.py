@@ -68,8 +68,10 @@ def over_carrier(carrier: Carrier, lane: int, pace: Pace, later: Later) -> Send:
             return
 
         def came(replies: Replies) -> None:
-            if isinstance(replies.source, bytes):
-                pace.spend_piece(len(replies.source))
+            # Of an open command that goes on without its source (zeros) the bytes that were sent count.
+            size = len(replies.source) if isinstance(replies.source, bytes) else 0
+            if size or request.target_open:
+                pace.spend_piece(size or len(request.target))
             then(replies)
 
         if request.target_open:
@@ -78,6 +80,7 @@ def over_carrier(carrier: Carrier, lane: int, pace: Pace, later: Later) -> Send:
                 Request(source=request.source, source_replies=request.source_replies, raw=request.raw), came
             )
         else:
+            carrier.end_open()
             plain(request, came)
 
     return send

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import dataclass
 
 from keyferry.copy.deployment import Deployment, discover
 from keyferry.copy.identify import clock_offset, identify, with_footer
-from keyferry.copy.info import Keyspace, info_number, keyspace, module_names, parse_info
+from keyferry.copy.info import Keyspace, info_number, info_text, keyspace, module_names, parse_info
 from keyferry.copy.settings import CopySettings
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ServerError, Side
@@ -55,6 +56,8 @@ class Sides:
         """Of the target since it started; None when it does not say."""
         self.source_shards: dict[str, SourceShard] = {}
         self.target_run_ids: dict[str, str] = {}
+        self.met_targets: set[str] = set()
+        """Ids of primaries of the target that may have been written to."""
         self._modules: frozenset[str] = frozenset()
         self._known: dict[Side, tuple[Endpoint, ...]] = {}
         """Primaries of the last look, for when none of the nodes that the user named is there any more."""
@@ -130,6 +133,12 @@ class Sides:
                 evicted.append(evicted_keys(session))
                 limits.append(_bulk_bytes_max(session))
                 modules.append(_modules(session))
+        for idle in self.target.topology.idle:
+            # One that is being given its first slot may have been written to already.
+            if idle.id not in self.met_targets:
+                continue
+            with contextlib.suppress(ServerError), self.session("target", shard=idle.id) as session:
+                self.target_run_ids[idle.id] = node_and_run(session)[1]
         self.target_identity = min(identities, key=lambda identity: (identity.rdb_version, identity.version))
         known = [number for number in evicted if number is not None]
         self.evicted_keys = sum(known) if len(known) == len(evicted) else None
@@ -208,6 +217,15 @@ class Sides:
             for database in databases
             if database in (known.keyspace or {})
         )
+
+
+def node_and_run(session: Session) -> tuple[str, str]:
+    """A cluster node's id and the id of its process; empty where it does not say. Raises ConnectionLost."""
+    name, info = session.pipeline([("CLUSTER", "MYID"), ("INFO", "server")])
+    return (
+        name.decode("ascii", "backslashreplace") if isinstance(name, bytes) else "",
+        info_text(parse_info(info), "server", "run_id") if isinstance(info, bytes) else "",
+    )
 
 
 def _keyspace(session: Session) -> dict[int, Keyspace] | None:

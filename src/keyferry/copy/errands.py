@@ -61,6 +61,10 @@ class Errands:
         else:
             self._relay.target_command(self._next, commands, count, lane)
 
+    def keep_alive(self, lane: int) -> None:
+        """A PING, so that nobody closes a connection that is still; its answer says nothing."""
+        self.send(lane, encode_commands([("PING",)]), 1, lambda data: None)
+
     def answer(self, token: int, data: bytes, marks: tuple[int, ...]) -> None:
         """Hands replies to their continuation. ``marks``: as ``Relay.take_raw`` gives them."""
         self.marks = marks

@@ -19,6 +19,7 @@ from keyferry.copy.settings import CopySettings
 from keyferry.copy.slot_ledger import SlotLedger
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import State
+from keyferry.model.errors import ServerAway
 from keyferry.telemetry.progress import Teller
 
 NOTING_LOOKS_MAX = 5
@@ -42,6 +43,7 @@ class Meeting:
         self._sides, self._watch, self._tell, self._check_stop = sides, watch, tell, check_stop
         self.begun = books.resumed
         """Whether the target may hold keys that this copy wrote."""
+        sides.met_targets.update(books.checkpoint.target_run_ids)
         self._databases: list[int] = []
 
     def first(self) -> list[int]:
@@ -129,6 +131,8 @@ class Meeting:
             self._compare_all(reason)
         elif self._books.slots is not None:
             self._recognise_shards(self._books.slots)
+        else:
+            self._belongs_now()
 
     def _reason_to_compare(self) -> str:
         """Why all keys must be compared; empty when they need not."""
@@ -182,10 +186,29 @@ class Meeting:
         self._belongs_now()
         books.save(force=True)
 
+    def met_target(self, shard: str, run_id: str) -> None:
+        """Notes a primary of the target's cluster before anything is written to it: it may have come since the last look.
+
+        Raises:
+            ServerAway: It is another process than before, so what it has acknowledged may be lost.
+        """
+        known = self._books.checkpoint.target_run_ids
+        if not shard or known.get(shard) == run_id:
+            return
+        if shard in known:
+            raise ServerAway("target", "A primary of the target was started anew.")
+        known[shard] = run_id
+        self._sides.met_targets.add(shard)
+        self._books.save(force=True)
+
     def _belongs_now(self) -> None:
         checkpoint = self._books.checkpoint
         checkpoint.source_run_ids = dict(self._sides.source_run_ids)
-        checkpoint.target_run_ids = dict(self._sides.target_run_ids)
+        owners = {shard.id for shard in self._sides.target.shards}
+        known = owners | checkpoint.target_run_ids.keys()
+        checkpoint.target_run_ids = {
+            shard: run_id for shard, run_id in self._sides.target_run_ids.items() if shard in known
+        }
         checkpoint.evicted_keys = self._sides.evicted_keys
 
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keyferry.copy.bigkeys import BigKeyLimits
 from keyferry.copy.carriers import Carrier, Carriers
-from keyferry.copy.connect import Sides
+from keyferry.copy.connect import Sides, node_and_run
 from keyferry.copy.errands import Errands
 from keyferry.copy.flow import Flow
 from keyferry.copy.lanes import Lanes, Place, slot_table
@@ -20,6 +20,7 @@ from keyferry.copy.poller import Poller
 from keyferry.copy.redirects import Redirects
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.slowpath import Rules, SlowPath, wanted_types
+from keyferry.copy.under_way import KeysUnderWay
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ServerError
 from keyferry.model.keys import RESERVED_PREFIX
@@ -67,6 +68,9 @@ class PassContext:
         ask_expiry: Ask for expiries although INFO says that no key expires.
         is_foreign: By target database and key.
         on_source_moved: Takes slots of keys that a source node sent elsewhere.
+        on_target_met: Takes the id and the run id of a primary of the target before anything is written to it.
+        owner: Of temporary names: this copy, in letters and digits.
+        under_way: Keys that are being built, by target database.
     """
 
     settings: CopySettings
@@ -75,6 +79,9 @@ class PassContext:
     ask_expiry: bool
     is_foreign: Callable[[int, bytes], bool]
     on_source_moved: Callable[[int], None]
+    on_target_met: Callable[[str, str], None]
+    owner: bytes
+    under_way: set[tuple[int, bytes]] = field(default_factory=set)
 
 
 def open_pass(
@@ -126,13 +133,21 @@ class _Opening:
             later,
         )
         carriers = Carriers(lambda: self._connect_carrier(plan, poller))
+        under_way = KeysUnderWay(self._context.under_way, self._target_database, later)
         parts = Parts(
             source=Channel(source),
             lanes=lanes,
             relay=relay,
             errands=errands,
             slow=SlowPath(
-                relay, errands, redirects, carriers, later, self._context.pace, self._rules(plan, limits)
+                relay,
+                errands,
+                redirects,
+                carriers,
+                under_way,
+                later,
+                self._context.pace,
+                self._rules(plan, limits),
             ),
             carriers=carriers,
             flow=Flow(settings.batch, measured=limits.look_bytes > 0, round_trip_ms=_round_trip_ms(source)),
@@ -157,7 +172,14 @@ class _Opening:
         target = self._sides.target
         seed = target.endpoint(target.shards[0].id)
         endpoint = seed.at(*place) if target.cluster else seed
-        return Channel(self._sides.session_at(endpoint, "target", self._target_database))
+        session = self._sides.session_at(endpoint, "target", self._target_database)
+        if target.cluster:
+            try:
+                self._context.on_target_met(*node_and_run(session))
+            except BaseException:
+                session.close()
+                raise
+        return Channel(session)
 
     def _connect_carrier(self, plan: PayloadPlan, poller: Poller) -> Carrier:
         source = Channel(self._sides.session("source", self._task.database, self._task.shard))
@@ -233,6 +255,7 @@ class _Opening:
             clock_offset_ms=sides.source_shards[task.shard].clock_offset_ms,
             is_foreign=lambda key: context.is_foreign(self._target_database, key),
             big_keys=limits,
+            owner=context.owner,
         )
 
 

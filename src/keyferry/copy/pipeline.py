@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from keyferry.copy.carriers import Carriers
+from keyferry.copy.carriers import KEEP_ALIVE_S, Carriers
 from keyferry.copy.errands import SOURCE, Errands
 from keyferry.copy.flow import TARGET_BACKLOG_BYTES_MAX, Flow
 from keyferry.copy.lanes import Lanes
@@ -93,6 +93,8 @@ class Pipeline:
         self._heard_source = self._heard_target = now
         self._heard: dict[int, float] = {}
         """When each lane last answered, or owed nothing; a lane can come at any time."""
+        self._traffic_s: dict[int, float] = {}
+        """When a connection last brought something, by lane or ``SOURCE``."""
         self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
         self._source_ahead_ms = source_ahead_ms
         self._settled_pages = 0
@@ -106,8 +108,9 @@ class Pipeline:
         if self._proof:
             self._proof.begin()
         self._relay.scan(cursor.encode())
-        self._send()
-        self._listen(time.monotonic())
+        now = time.monotonic()
+        self._send(now)
+        self._listen(now)
 
     @property
     def relay(self) -> Relay:
@@ -150,8 +153,8 @@ class Pipeline:
         settled = relay.take_settled()
         if settled is not None:
             self._settle(settled)
-        self._send()
-        self._carriers.send()
+        self._send(now)
+        self._carriers.send(now)
         self._listen(now)
 
     def close(self) -> None:
@@ -172,15 +175,15 @@ class Pipeline:
                 ahead_ms = self._source_ahead_ms
                 clock_ms = 0 if ahead_ms is None else int(time.time() * 1000 + ahead_ms)
                 self._relay.feed_source(self._view[:count], clock_ms)
-                self._heard_source = now
+                self._heard_source = self._traffic_s[SOURCE] = now
         for lane, channel in enumerate(self._lanes.channels):
             if channel.buffered or ready.get(channel.fileno(), 0) & ~select.POLLOUT:
                 count = channel.receive(self._view)
                 if count:
                     self._relay.feed_target(self._view[:count], lane)
-                    self._heard[lane] = self._heard_target = now
+                    self._heard[lane] = self._heard_target = self._traffic_s[lane] = now
 
-    def _send(self) -> None:
+    def _send(self, now: float) -> None:
         relay, source = self._relay, self._source
         if relay.source_out_bytes:
             source.queue(relay.take_source())
@@ -189,9 +192,13 @@ class Pipeline:
         if relay.target_out_bytes:
             self._collect()
         backlog_bytes = 0
-        for channel in self._lanes.channels:
+        for lane, channel in enumerate(self._lanes.channels):
             if channel.out_bytes:
+                before_bytes = channel.out_bytes
                 channel.flush()
+                if channel.out_bytes < before_bytes:
+                    # One that takes a large value slowly is not silent.
+                    self._heard[lane] = now
                 backlog_bytes += channel.out_bytes
         self._backlog_bytes = backlog_bytes
 
@@ -219,16 +226,30 @@ class Pipeline:
             self._poller.watch(channel.fileno(), channel.wants | events)
 
     def check_silence(self, now: float) -> None:
-        """Raises ConnectionLost when a server has owed replies for too long."""
+        """Raises ConnectionLost when a server has owed replies for too long.
+
+        A connection that is still is kept alive: servers and what is in between close those that say nothing, and a
+        big value may travel on connections of its own for long.
+        """
         relay, owed = self._relay, self._errands.owed
         owes = relay.fetching_keys or relay.scan_pending or owed[SOURCE]
         if not owes or self._backlog_bytes:
             self._heard_source = now
+        if not owes:
+            self._keep_alive(SOURCE, now)
         self._raise_if_silent("source", now - self._heard_source)
         for lane in range(len(self._lanes)):
-            if not (relay.lane_storing(lane) or owed[lane]) or (self._proof and self._proof.holds(lane)):
+            owes = relay.lane_storing(lane) or owed[lane]
+            if not owes or (self._proof and self._proof.holds(lane)):
                 self._heard[lane] = now
+            if not owes:
+                self._keep_alive(lane, now)
             self._raise_if_silent("target", now - self._heard.setdefault(lane, now))
+
+    def _keep_alive(self, lane: int, now: float) -> None:
+        if now - self._traffic_s.setdefault(lane, now) > KEEP_ALIVE_S:
+            self._traffic_s[lane] = now
+            self._errands.keep_alive(lane)
 
     def _raise_if_silent(self, side: Side, seconds: float) -> None:
         if seconds > SILENCE_S_MAX:

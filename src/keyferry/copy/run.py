@@ -17,7 +17,7 @@ from keyferry.copy.connect import Sides, evicted_keys
 from keyferry.copy.crew import Crew
 from keyferry.copy.deployment import Deployment
 from keyferry.copy.functions import copy_functions
-from keyferry.copy.leftovers import half_built, remove
+from keyferry.copy.leftovers import sweep
 from keyferry.copy.meeting import Meeting
 from keyferry.copy.passes import PassContext, Task
 from keyferry.copy.pipeline import ExpiryMoved, SettledPages
@@ -39,9 +39,8 @@ __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 2.0
 LOOK_AT_SLOTS_EVERY_S = 1.0
-SWEEP_IDLE_S_MIN = 3.0
-IDLE_TIME_STEP_S = 1.0
-"""OBJECT IDLETIME counts whole seconds, by a clock that is up to one behind."""
+TROUBLES_MIN = 5
+"""So many in a row, with nothing settled, before a copy gives up: one may be long after the other."""
 OPEN_SLOTS_PAUSE_S = 0.5
 PROBED_AT_ONCE = 8
 """With more servers than this each is asked less often: the probes are not to become the load."""
@@ -101,9 +100,10 @@ class _Run:
         self._began_cpu_s = time.process_time()
         self._trouble_s: float | None = None
         """Since when nothing has been settled because a server is away."""
-        self._began_s = time.monotonic()
-        self._broken_s: float | None = None
-        """When the last pipeline broke."""
+        self._owner = copy_name(settings).encode()
+        self._interrupted = False
+        """Whether pipelines have ended before their time."""
+        self._troubles = 0
         self._slots_looked_s = 0.0
         self._ask_expiry = False
 
@@ -119,9 +119,7 @@ class _Run:
         )
         try:
             self._copy()
-            self._sweep()
             functions = self._copy_functions()
-            self._last_look()
         finally:
             books.save(force=True)
             watch.close()
@@ -163,6 +161,10 @@ class _Run:
                 self._run_tasks(self._tasks())
                 self._settle_slots()
                 self._meet_targets_again()
+                if self._is_done():
+                    self._sweep()
+                    self._last_look()
+                    return
             except ExpiryMoved:
                 self._ask_expiry = True
                 self._tell("Keys expire on the source: fetching expiries too, from here on.")
@@ -171,9 +173,9 @@ class _Run:
                     backoff_s = BACKOFF_S
                 self._wait(trouble, backoff_s)
                 backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
-            else:
-                if not self._tasks() and not (self._books.slots and self._books.slots.moved):
-                    return
+
+    def _is_done(self) -> bool:
+        return not self._tasks() and not (self._books.slots and self._books.slots.moved)
 
     def _meet_targets_again(self) -> None:
         """Whether every primary of a target's cluster is the one that we met first.
@@ -206,6 +208,8 @@ class _Run:
             ask_expiry=self._ask_expiry,
             is_foreign=self._state.is_foreign,
             on_source_moved=self._on_source_moved,
+            on_target_met=self._meeting.met_target,
+            owner=self._owner,
         )
         with contextlib.ExitStack() as stack:
             crew = Crew(
@@ -218,7 +222,11 @@ class _Run:
             )
             stack.pop_all()
             with crew:
-                crew.run(tasks)
+                try:
+                    crew.run(tasks)
+                except BaseException:
+                    self._interrupted = True
+                    raise
 
     def _probes(self, stack: contextlib.ExitStack) -> list[Probe]:
         """One for each server, even with the guard off: the display shows latencies, evictions must be noticed."""
@@ -241,7 +249,7 @@ class _Run:
 
     def _on_settled(self, task: Task, pages: SettledPages) -> None:
         self._watch.add(self._books.settle(task, pages), task.shard)
-        self._trouble_s = None
+        self._trouble_s, self._troubles = None, 0
 
     def _on_done(self, task: Task) -> None:
         position = self._books.position(task.shard, task.database)
@@ -278,13 +286,15 @@ class _Run:
         if self._books.slots is None or now - self._slots_looked_s < LOOK_AT_SLOTS_EVERY_S:
             return
         self._slots_looked_s = now
-        views = [
-            parse_nodes(probe.nodes, self._sides.source.endpoint(probe.shard).host)
+        texts = [
+            (probe.nodes, self._sides.source.endpoint(probe.shard).host)
             for probe in self._watch.probes
             if probe.side == "source" and probe.nodes is not None
         ]
-        if views:
-            self._books.slots.observe(merge(views))
+        # What cannot be read here is said by the next look, which has a server to name.
+        with contextlib.suppress(ValueError):
+            if texts:
+                self._books.slots.observe(merge([parse_nodes(text, host) for text, host in texts]))
 
     def _settle_slots(self) -> None:
         """Goes over the slots that have moved, until a look finds that none moved meanwhile."""
@@ -360,12 +370,16 @@ class _Run:
         message = (
             trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
         )
-        self._broken_s = time.monotonic()
+        self._troubles += 1
         if self._trouble_s is None:
-            self._trouble_s = self._broken_s
+            self._trouble_s = time.monotonic()
         self._tell(f"{message} Trying again.")
+        away_s = time.monotonic()
         while True:
-            if time.monotonic() - self._trouble_s > self._settings.retry_s:
+            now, retry_s = time.monotonic(), self._settings.retry_s
+            # Two troubles with a giant in between, which settles nothing for long, are no reason yet.
+            often = self._troubles >= TROUBLES_MIN and now - self._trouble_s > retry_s
+            if often or now - away_s > retry_s:
                 raise ServerError(
                     side,
                     f"{message} It has not come back for {self._settings.retry_s:g} s.",
@@ -393,7 +407,7 @@ class _Run:
 
     def _sweep(self) -> None:
         """Removes what an interrupted carry may have left, of this run or an earlier one."""
-        if not (self._books.resumed or self._broken_s):
+        if not (self._books.resumed or self._settings.restart or self._interrupted):
             return
         self._watch.stage = "tidying up"
         targets = sorted(map(self._settings.selection.target_database, self._databases))
@@ -401,15 +415,10 @@ class _Run:
         for shard in self._sides.target.shards:
             for database in targets:
                 with self._sides.session("target", database, shard.id) as session:
-                    names = half_built(session, self._check_stop)
-                    if names:
-                        left_alone_s = time.monotonic() - (self._broken_s or self._began_s)
-                        self._pause(SWEEP_IDLE_S_MIN - left_alone_s)
-                        removed += remove(session, names, SWEEP_IDLE_S_MIN - IDLE_TIME_STEP_S)
+                    removed += sweep(session, self._owner, self._check_stop)
         if removed:
-            self._tell(
-                f"Removed {removed:,} half-built {'value' if removed == 1 else 'values'} of an interrupted copy."
-            )
+            values = "value" if removed == 1 else "values"
+            self._tell(f"Removed {removed:,} half-built {values} of an interrupted copy.")
 
     def _last_look(self) -> None:
         """Whether the target has evicted keys since the last probe."""

@@ -20,6 +20,7 @@ from keyferry.copy.pace import Pace
 from keyferry.copy.redirects import Redirects, with_asking, without_asking
 from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
 from keyferry.copy.settings import ConflictPolicy
+from keyferry.copy.under_way import KeysUnderWay
 from keyferry.model.errors import Side
 from keyferry.model.methods import Method
 from keyferry.model.selection import TYPES
@@ -50,6 +51,8 @@ CHANGED_MEANWHILE = "changed_meanwhile"
 """The target holds another value under a key that it did not hold when the copy began."""
 REDIRECTING = frozenset(("MOVED", "ASK", "TRYAGAIN"))
 DOUBT_TRIES = 5
+AGAIN_BYTES = 64 << 10
+"""What a key that is dumped once more is taken for; how big it was is forgotten."""
 EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
 
@@ -73,6 +76,7 @@ class Rules:
         target_bulk_bytes_max: The target's proto-max-bulk-len.
         is_foreign: Whether the target held a key before this copy began.
         big_keys: From when on a key travels in pieces.
+        owner: Of temporary names: this copy, in letters and digits.
     """
 
     plan: PayloadPlan
@@ -86,6 +90,7 @@ class Rules:
     clock_offset_ms: int
     is_foreign: Callable[[bytes], bool]
     big_keys: BigKeyLimits
+    owner: bytes
 
 
 class SlowPath:
@@ -97,6 +102,7 @@ class SlowPath:
         errands: Errands,
         redirects: Redirects,
         carriers: Carriers,
+        under_way: KeysUnderWay,
         later: Later,
         pace: Pace,
         rules: Rules,
@@ -104,12 +110,14 @@ class SlowPath:
         self._relay = relay
         self._errands = errands
         self._redirects = redirects
+        self._under_way = under_way
         self._later = later
         self._pace = pace
         self._rules = rules
         self._big = BigKeys(
             errands,
             carriers,
+            under_way,
             rules.big_keys,
             rules.types,
             BigKeyActions(
@@ -255,6 +263,7 @@ class SlowPath:
             target=rules.plan.target,
             drop_field_expiry=rules.drop_field_expiry,
             proto_max_bulk_bytes=rules.target_bulk_bytes_max,
+            owner=rules.owner,
         )
 
     def _carry_in_pieces(self, aside: Aside, carrier: Carrier) -> None:
@@ -275,12 +284,16 @@ class SlowPath:
         drive(carry, over_carrier(carrier, lane, self._pace, self._later), ended)
 
     def _carry_whole(self, aside: Aside, carry: Carry) -> None:
+        if not self._under_way.begin(aside.key):
+            self._under_way.later(lambda: self._carry_whole(aside, carry))
+            return
+
+        def ended(outcome: Outcome) -> None:
+            self._under_way.end(aside.key)
+            self._ended(aside, outcome, in_pieces=False)
+
         lane = self._relay.lane_of(aside.key)
-        drive(
-            carry,
-            over(self._errands, lane, len(aside.payload)),
-            lambda outcome: self._ended(aside, outcome, in_pieces=False),
-        )
+        drive(carry, over(self._errands, lane, len(aside.payload)), ended)
 
     def _ended(self, aside: Aside, outcome: Outcome, *, in_pieces: bool) -> None:
         match outcome:
@@ -293,6 +306,10 @@ class SlowPath:
                 self._refused(aside, side, message, carried=True, in_pieces=in_pieces)
             case Vanished():
                 self._relay.resolve(aside.page, KeyOutcome.VANISHED)
+            case Conflict() if in_pieces and not self._rules.is_foreign(aside.key):
+                # Comparing would take a DUMP of a giant on both sides.
+                self._note(aside, (CHANGED_MEANWHILE,))
+                self._relay.resolve(aside.page, KeyOutcome.SKIPPED)
             case Conflict():
                 self._conflict(aside)
 
@@ -379,6 +396,13 @@ class SlowPath:
                 lane, with_asking(list(commands)), 2 * len(commands), asking, len(aside.payload)
             )
 
+    def _fetch_again(self, aside: Aside) -> None:
+        """After a redirection. Through the flow, which bounds how much is dumped at once; alone where ASK wants it."""
+        if self._redirects.asking(aside) is None:
+            self._relay.again(aside.page, aside.index, AGAIN_BYTES)
+        else:
+            self._fetch_anew(aside)
+
     def _fetch_anew(self, aside: Aside) -> None:
         """The key as it is on the source now, with its expiry, as if it had come aside to be converted."""
         absolute = self._rules.plan.source.version >= (7, 0, 0)
@@ -416,7 +440,7 @@ class SlowPath:
                 return
         else:
             bare = aside._replace(payload=b"")
-            anew = (lambda: self._big.look(bare, None)) if in_pieces else (lambda: self._fetch_anew(bare))
+            anew = (lambda: self._big.look(bare, None)) if in_pieces else (lambda: self._fetch_again(bare))
             again = (lambda: self._remove_half(bare, anew)) if carried else anew
             if self._redirects.from_target(aside, message, again, whole=not carried):
                 return
@@ -443,7 +467,7 @@ class SlowPath:
                 return
             then()
 
-        self._ask_target(aside, [("UNLINK", temporary_name(aside.key))], removed)
+        self._ask_target(aside, [("UNLINK", temporary_name(aside.key, self._rules.owner))], removed)
 
     def _conflict(self, aside: Aside) -> None:
         """The target has the key.

@@ -34,6 +34,7 @@ from keyferry.model.values import (
     ZSetValue,
 )
 from keyferry.payload.exchange import (
+    NO_SUCH_KEY,
     TORN,
     Carried,
     Carry,
@@ -196,16 +197,14 @@ def _publish(exchange: Exchange, kind: bytes, length: int, expires_at_ms: int | 
     look: list[Command] = [(LENGTH_COMMANDS[kind], name), *expiry, ("MULTI",), ("EXISTS", name), ("EXEC",)]
     replies = yield from exchange.tell(*look)
     exchange.raise_error(replies)
-    may_be_gone = expires_at_ms is not None or exchange.fields_expire
-    gone = Vanished() if may_be_gone else Refused("the temporary key is gone from the target: evicted?", TORN)
     if replies[-1] != [1]:
-        raise Stop(gone)
+        raise Stop((yield from _why_gone(exchange, expires_at_ms)))
     built = replies[0]
     if built != length and not (exchange.fields_expire and isinstance(built, int) and built < length):
         raise Stop(Refused(f"{built!r} of {length} elements arrived", TORN))
     if not exchange.destination.replace:
         (renamed,) = replies = yield from exchange.tell(("RENAMENX", name, key))
-        exchange.raise_error(replies, gone)
+        yield from _raise_error(exchange, replies, expires_at_ms)
         if renamed != 1:
             raise Stop(Conflict())
     else:
@@ -213,12 +212,34 @@ def _publish(exchange: Exchange, kind: bytes, length: int, expires_at_ms: int | 
         # but for a string (600 MB: 60 ms), which nothing frees otherwise.
         steps: list[Command] = [("MULTI",), (exchange.unlink, key), ("RENAME", name, key), ("EXEC",)]
         replies = yield from exchange.tell(*steps)
-        exchange.raise_error(replies, gone)
+        yield from _raise_error(exchange, replies, expires_at_ms)
         results = replies[-1]
         if not isinstance(results, list):
             raise Stop(Refused("the transaction that puts the value in its place was aborted"))
-        exchange.raise_error(results, gone)
+        yield from _raise_error(exchange, results, expires_at_ms)
     return Carried(exchange.sent_bytes, tuple(sorted(exchange.notes)))
+
+
+def _raise_error(exchange: Exchange, replies: list[Reply], expires_at_ms: int | None) -> Steps[None]:
+    """Stops at the first error; where the temporary key is missing, with the reason for that."""
+    error = first_error(replies)
+    if error is not None and error.message == NO_SUCH_KEY:
+        raise Stop((yield from _why_gone(exchange, expires_at_ms)))
+    exchange.raise_error(replies)
+
+
+def _why_gone(exchange: Exchange, expires_at_ms: int | None) -> Steps[Outcome]:
+    """Whether the value has rightly expired, or somebody took the temporary key away: then the old value stays."""
+    if expires_at_ms is not None:
+        (now,) = yield from exchange.tell(("TIME",))
+        if isinstance(now, list) and time_ms(now) >= expires_at_ms:
+            return Vanished()
+    if exchange.fields_expire:
+        # Its last field is over on the source as well, then.
+        (there,) = yield from exchange.ask(("EXISTS", exchange.key))
+        if there == 0:
+            return Vanished()
+    return Refused("the temporary key is gone from the target: evicted?", TORN)
 
 
 def _clean_up(exchange: Exchange, outcome: Outcome, *source: Command) -> Steps[Outcome]:

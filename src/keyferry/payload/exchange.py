@@ -83,6 +83,7 @@ class Destination:
         drop_field_expiry: Field expiries that the target cannot hold are left out, instead of the key
             failing.
         proto_max_bulk_bytes: The target's proto-max-bulk-len: the longest string, and the longest argument.
+        owner: Of the temporary name (``names.temporary_name``).
     """
 
     key: bytes
@@ -91,6 +92,7 @@ class Destination:
     target: ServerIdentity
     drop_field_expiry: bool = False
     proto_max_bulk_bytes: int = PROTO_MAX_BULK_BYTES
+    owner: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +187,7 @@ class Exchange:
         self.may_hold_target = may_hold_target
         self.destination = destination
         self.key = destination.key
-        self.name = temporary_name(destination.key)
+        self.name = temporary_name(destination.key, destination.owner)
         self.abilities = Abilities.of(destination.target)
         self.unlink = "UNLINK" if self.abilities.unlink else "DEL"
         self.fields_expire = False
@@ -272,12 +274,10 @@ class Exchange:
                 raise Stop(Refused(reason, TORN))
         return replies.source
 
-    def raise_error(self, replies: list[Reply], gone: Outcome | None = None) -> None:
-        """Stops at the first error of the target; with ``gone`` where the temporary key is missing."""
+    def raise_error(self, replies: list[Reply]) -> None:
+        """Stops at the first error of the target."""
         error = first_error(replies)
         if error is not None:
-            if gone is not None and error.message == NO_SUCH_KEY:
-                raise Stop(gone)
             raise Stop(refused(error, "target"))
 
     def note(self, losses: Iterable[str]) -> None:

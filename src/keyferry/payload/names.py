@@ -24,18 +24,25 @@ def slot(key: bytes) -> int:
     return binascii.crc_hqx(hash_tag(key), 0) % SLOTS
 
 
-def temporary_name(key: bytes) -> bytes:
-    """``keyferry:tmp:<digest>{tag}``: another name for every key, always the same one, in the key's slot.
+def temporary_prefix(owner: bytes) -> bytes:
+    """What the temporary names of one copy begin with."""
+    return TEMPORARY_PREFIX + owner + b":" if owner else TEMPORARY_PREFIX
+
+
+def temporary_name(key: bytes, owner: bytes = b"") -> bytes:
+    """``keyferry:tmp:<owner>:<digest>{tag}``: another name for every key, always the same one, in the key's slot.
 
     A run that finds the name taken knows it as the left-over of an earlier one and removes it. The tag is the
     key's own where it can be one; else (``a}b``, the empty name, ``{}x``, ``}``) a short one of the same
     slot.
+
+    ``owner``: of the copy, letters and digits, so that two copies into one target leave each other's alone.
     """
     tag = hash_tag(key)
     if not tag or b"}" in tag:
         tag = _short_tag(slot(key))
     digest = hashlib.blake2b(key, digest_size=_DIGEST_BYTES).hexdigest().encode()
-    return TEMPORARY_PREFIX + digest + b"{" + tag + b"}"
+    return temporary_prefix(owner) + digest + b"{" + tag + b"}"
 
 
 def _short_tag(wanted: int) -> bytes:

@@ -176,8 +176,8 @@ def read_set(exchange: Exchange, source: Abilities) -> Steps[None]:
 def read_hash(exchange: Exchange, source: Abilities) -> Steps[None]:
     """HSCAN, and HSET; where the source may have field expiries, these too."""
     # A field whose time is over is counted by HLEN and not shown by HSCAN.
-    exchange.fields_expire = source.field_expiry
-    if source.field_expiry and (yield from _field_expiry_in_use(exchange)):
+    exchange.fields_expire = source.field_expiry and (yield from _field_expiry_in_use(exchange))
+    if exchange.fields_expire:
         yield from _read_expiring_hash(exchange)
     else:
         yield from _scan(exchange, "HSCAN", "HSET" if exchange.abilities.hset_many else "HMSET", 2)
