@@ -145,3 +145,10 @@ def test_what_one_shard_has_asked_for_is_not_given_to_the_next() -> None:
         pace.spend(keys)
         given.append(keys)
     assert given == [20, 0, 0]
+
+
+def test_both_limits_together_let_the_first_key_through() -> None:
+    """Nothing is known of the keys' size yet, so one alone may go, less than the portion that a rate wants."""
+    pace = Pace(1_000, 1_000_000, 0)
+    pace.allowance(0.0, 0, 0, 0)
+    assert pace.allowance(0.1, 0, 0, 0) == 1

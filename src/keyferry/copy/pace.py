@@ -173,11 +173,11 @@ class Pace:
         if rates:
             self._keys.spend(owed - self._keys_charged)
             allowed = self._keys.allowance(min(rates), now_s)
+            if allowed < max(1.0, QUANTUM_S * min(rates)):
+                allowed = 0.0
         self._keys_charged = owed
         if self._max_bandwidth is not None:
             allowed = min(allowed, self._by_bytes(now_s, keys_done, payload_bytes, keys_waiting))
-        if rates and allowed < max(1.0, QUANTUM_S * min(rates)):
-            allowed = 0.0
         self._note(allowed < 1 and self.guard.rate is None, now_s)
         return int(max(0.0, allowed))
 
