@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,8 @@ def test_a_server_that_falls_silent_under_a_giant(
     side: str, flushed: Flushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("keyferry.copy.pipeline.SILENCE_S_MAX", 1.0)
+    # Only the giant's own connections can notice.
+    monkeypatch.setattr("keyferry.copy.pipeline.KEEP_ALIVE_S", 60.0)
     servers = {"source": flushed("redis-7.0"), "target": flushed("valkey-9.1")}
     fill_giant(servers["source"], 60_000)
     copying = Copying(tmp_path / "state")
@@ -86,8 +89,12 @@ def test_a_server_that_falls_silent_under_a_giant(
         def stall() -> None:
             wait_until(lambda: half_built(servers["target"]), "the giant's first pieces")
             proxy.stall(True)
-            wait_until(lambda: any("has not answered" in told for told in copying.told), "somebody notices")
-            proxy.stall(False)
+            try:
+                wait_until(
+                    lambda: any("has not answered" in told for told in copying.told), "somebody notices"
+                )
+            finally:
+                proxy.stall(False)
 
         with Beside(stall):
             report = copying.run(ends["source"], ends["target"], max_bandwidth=3_000_000.0)
@@ -120,11 +127,15 @@ def test_a_second_trouble_long_after_the_first(flushed: Flushed, tmp_path: Path)
     assert_equal(source, target)
 
 
-def test_what_is_built_when_keys_begin_to_expire_is_not_left(flushed: Flushed, tmp_path: Path) -> None:
+def test_what_is_built_when_keys_begin_to_expire_is_not_left(
+    flushed: Flushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The pass begins anew, asking for expiries; the key that was half built is gone from the source by then."""
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     fill_giant(source, 40_000)
     fill_strings(source, 4_000)
+    pieces = itertools.count()
+    monkeypatch.setattr("keyferry.copy.pace.Pace.allows_piece", lambda pace, now_s: next(pieces) < 8)
     copying = Copying(tmp_path / "state")
 
     def expire() -> None:
@@ -132,6 +143,7 @@ def test_what_is_built_when_keys_begin_to_expire_is_not_left(flushed: Flushed, t
         fill(source, [("UNLINK", "giant"), ("SET", "late", "x", "PX", 3_600_000)])
 
     with Beside(expire):
-        copying.run(source, target, max_bandwidth=1_000_000.0, max_rate=1_000, batch=100)
+        copying.run(source, target, max_rate=1_000, batch=100)
     assert any("Keys expire" in told for told in copying.told)
+    assert any("half-built" in told for told in copying.told)
     assert half_built(target) == []

@@ -245,6 +245,7 @@ class Pipeline:
             if not owes:
                 self._keep_alive(lane, now)
             self._raise_if_silent("target", now - self._heard.setdefault(lane, now))
+        self._carriers.check_silence(now, SILENCE_S_MAX)
 
     def _keep_alive(self, lane: int, now: float) -> None:
         if now - self._traffic_s.setdefault(lane, now) > KEEP_ALIVE_S:

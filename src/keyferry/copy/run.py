@@ -415,10 +415,14 @@ class _Run:
         for shard in self._sides.target.shards:
             for database in targets:
                 with self._sides.session("target", database, shard.id) as session:
-                    removed += sweep(session, self._owner, self._check_stop)
+                    removed += sweep(session, self._owner, self._tidying)
         if removed:
             values = "value" if removed == 1 else "values"
             self._tell(f"Removed {removed:,} half-built {values} of an interrupted copy.")
+
+    def _tidying(self) -> None:
+        self._check_stop()
+        self._watch.turn()
 
     def _last_look(self) -> None:
         """Whether the target has evicted keys since the last probe."""
