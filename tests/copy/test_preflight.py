@@ -24,7 +24,7 @@ from keyferry.copy.facts import (
     TargetFacts,
 )
 from keyferry.copy.finding import Finding, listed, size
-from keyferry.copy.identify import ClockOffset, identity_of, same_server
+from keyferry.copy.identify import ClockOffset, identity_of
 from keyferry.copy.info import (
     Keyspace,
     command_calls,
@@ -171,10 +171,7 @@ def test_an_old_or_unknown_server_is_said_to_be_untested() -> None:
 
 
 def test_the_same_server_by_run_id_or_address() -> None:
-    assert same_server(REDIS_70, REDIS_70)
-    assert not same_server(REDIS_70, REDIS_82)
     hidden = replace(REDIS_70, run_id="")
-    assert not same_server(hidden, hidden)
     assert only("same server", facts(REDIS_70, REDIS_70)).level == "stop"
     place = {"address": "redis://one:1"}
     assert only("same server", facts(hidden, hidden, of_source=place, of_target=place)).level == "stop"

@@ -1,4 +1,4 @@
-"""Keys too big for one DUMP: which they are, and one after the other in pieces.
+"""Keys too big for one DUMP: which they are, and how they get their turn in pieces.
 
 The relay has asked each key's MEMORY USAGE. What is above the threshold of a second look comes here; the number of
 its members decides with it. A value that no command reads in pieces (of a module) is not dumped unasked.

@@ -87,11 +87,6 @@ def with_footer(identity: ServerIdentity, rdb_version: int) -> ServerIdentity:
     )
 
 
-def same_server(source: ServerIdentity, target: ServerIdentity) -> bool:
-    """Whether both addresses lead to one process. False when either hides its run id."""
-    return bool(source.run_id) and source.run_id == target.run_id
-
-
 def footer_version(session: Session, slots: frozenset[int] = ALL_SLOTS) -> int:
     """The RDB version in the footer of a DUMP of this server; 0 when none could be had.
 

@@ -69,9 +69,6 @@ class Lanes:
             lane = self._by_place[place] = len(self._places) - 1
         return lane
 
-    def has(self, place: Place) -> bool:
-        return place in self._by_place
-
     def place(self, lane: int) -> Place:
         return self._places[lane]
 
