@@ -56,10 +56,18 @@ def _read_all(connection: socket.socket) -> bytes:
     return b"".join(parts)
 
 
+def _wait_for_count(proxy: FaultProxy, count: int) -> None:
+    """Bytes are counted after they are sent: the client may have them a moment before."""
+    deadline = time.monotonic() + 5
+    while proxy.bytes_to_client < count and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
 def test_bytes_pass_both_ways_and_are_counted(proxy: FaultProxy, dial: Callable[[], socket.socket]) -> None:
     connection = dial()
     connection.sendall(PING)
     assert connection.recv(64) == PONG
+    _wait_for_count(proxy, len(PONG))
     assert (proxy.bytes_to_server, proxy.bytes_to_client) == (len(PING), len(PONG))
     assert (proxy.connections, proxy.open_connections) == (1, 1)
 
@@ -68,6 +76,7 @@ def test_large_values_arrive_whole(proxy: FaultProxy, upstream: Server) -> None:
     with _session(proxy) as session:
         assert session.call("SET", "big", BIG) == b"OK"
         assert session.call("GET", "big") == BIG
+    _wait_for_count(proxy, len(BIG) + 1)
     assert proxy.bytes_to_client > len(BIG)
 
 
