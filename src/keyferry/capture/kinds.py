@@ -1,0 +1,16 @@
+"""The feeds that there are, best first."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class FeedKind(StrEnum):
+    """What tells us which keys changed on a server."""
+
+    TRACKING = "tracking"
+    """CLIENT TRACKING ON BCAST over RESP3 (Redis >= 6.0)."""
+    NOTIFICATIONS = "notifications"
+    """Keyspace notifications (notify-keyspace-events)."""
+    SWEEPS = "sweeps"
+    """Comparing everything again and again: names what differs, late, and cannot be fenced."""

@@ -1,0 +1,1 @@
+"""Proving that two servers hold the same, while they live."""
