@@ -49,16 +49,20 @@ class BigKeyActions:
         carry: In pieces; ``BigKeys.carried`` when it has ended, with the same key and carrier.
         gone: The key is not there any more.
         unselected: It is of a type that was not asked for.
+        elsewhere: It was handed over, and is done with here.
         refused: With the source's words.
         fail: With our own.
+        hand_over: Where there is one, it takes the key and its size (0: not known) instead of ``carry``.
     """
 
     dump: Callable[[Aside, int], None]
     carry: Callable[[Aside, Carrier], None]
     gone: Callable[[Aside], None]
     unselected: Callable[[Aside], None]
+    elsewhere: Callable[[Aside], None]
     refused: Callable[[Aside, str], None]
     fail: Callable[[Aside, str], None]
+    hand_over: Callable[[bytes, int], None] | None = None
 
 
 class BigKeys:
@@ -106,6 +110,10 @@ class BigKeys:
 
     def _decide(self, aside: Aside, size_bytes: int | None, members: int) -> None:
         if size_bytes is None or self._limits.in_pieces(size_bytes, members):
+            if self._actions.hand_over:
+                self._actions.hand_over(aside.key, size_bytes or 0)
+                self._actions.elsewhere(aside)
+                return
             self._waiting.append(aside)
             self._next()
         else:

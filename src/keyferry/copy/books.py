@@ -6,8 +6,8 @@ import time
 
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.passes import Task
-from keyferry.copy.pipeline import SettledPages
 from keyferry.copy.settings import CopySettings
+from keyferry.copy.settled import SettledPages
 from keyferry.copy.slot_ledger import SlotLedger
 from keyferry.journal.state import Checkpoint, Position, State
 from keyferry.model.errors import UsageError

@@ -12,9 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 
 from keyferry.copy.passes import PassContext, Task, open_pass
-from keyferry.copy.pipeline import POLL_MS, Pipeline, SettledPages
+from keyferry.copy.pipeline import POLL_MS, Pipeline
 from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
+from keyferry.copy.settled import SettledPages
 from keyferry.copy.watch import Watch
 
 HOUSE_EVERY_S = 0.005
@@ -102,7 +103,7 @@ class Crew:
             pipeline = open_pass(self._context, task, self._poller, self._totals, self._on_settled)
             self._running[pipeline] = task
             self._watch.database = task.database
-            pipeline.begin(task.cursor)
+            pipeline.begin(None if task.keys is not None else task.cursor)
 
     def _end(self, pipeline: Pipeline) -> None:
         task = self._running.pop(pipeline)

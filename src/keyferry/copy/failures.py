@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from keyferry.copy.slowpath import Failure
+from keyferry.copy.settled import Failure
 from keyferry.model.keys import machine_names
 
 

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from keyferry.copy.bigkeys import BigKeyLimits
 from keyferry.copy.carriers import Carrier, Carriers
@@ -15,11 +16,14 @@ from keyferry.copy.flow import Flow
 from keyferry.copy.lanes import Lanes, Place, slot_table
 from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
-from keyferry.copy.pipeline import RECEIVE_BYTES, Parts, Pipeline, SettledPages, Totals
+from keyferry.copy.pipeline import RECEIVE_BYTES, Parts, Pipeline, Totals
 from keyferry.copy.poller import Poller
 from keyferry.copy.redirects import Redirects
+from keyferry.copy.rules import Rules
 from keyferry.copy.settings import CopySettings
-from keyferry.copy.slowpath import Rules, SlowPath, wanted_types
+from keyferry.copy.settled import SettledPages
+from keyferry.copy.slowpath import SlowPath, wanted_types
+from keyferry.copy.supply import BigSupply, GivenKeys, Supply
 from keyferry.copy.under_way import KeysUnderWay
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ServerError
@@ -33,6 +37,9 @@ from keyferry.transfer.relay import IMPLEMENTATION, make_relay
 from keyferry.wire.channel import Channel
 from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
+
+if TYPE_CHECKING:
+    from keyferry.copy.bigsettler import BigSettler
 
 PAYLOAD_BYTES_MAX = 32 << 20
 """A larger payload is not kept: the key travels in pieces."""
@@ -51,6 +58,7 @@ class Task:
         cursor: Where SCAN goes on.
         slots: Only keys of these slots; None is all.
         comparing: Every key is compared with the target's before it is written.
+        keys: Only these, and no SCAN; what the source does not have is deleted on the target under ``replace``.
     """
 
     shard: str
@@ -58,6 +66,22 @@ class Task:
     cursor: str = "0"
     slots: frozenset[int] | None = None
     comparing: bool = False
+    keys: tuple[bytes, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """What a pass is told that also carries keys that change.
+
+    Attributes:
+        supply: Of such keys.
+        bigs: Takes every key that is too big for one DUMP, of SCAN too.
+        on_stream: Is told of every key that holds a stream.
+    """
+
+    supply: Supply
+    bigs: BigSupply
+    on_stream: Callable[[bytes], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +114,7 @@ def open_pass(
     poller: Poller,
     totals: Totals,
     on_settled: Callable[[Task, SettledPages], None],
+    following: Following | None = None,
 ) -> Pipeline:
     """Connects to the shard and to every primary of the target; the pipeline has not begun yet.
 
@@ -98,7 +123,7 @@ def open_pass(
         ServerError: One refuses us.
     """
     with contextlib.ExitStack() as stack:
-        work = _Opening(context, task, stack)
+        work = _Opening(context, task, stack, following)
         pipeline = work.pipeline(poller, totals, lambda pages: on_settled(task, pages))
         stack.pop_all()  # from here on the pipeline closes them
         return pipeline
@@ -107,8 +132,11 @@ def open_pass(
 class _Opening:
     """Puts one pipeline together; what it opened is closed by ``stack`` if that fails."""
 
-    def __init__(self, context: PassContext, task: Task, stack: contextlib.ExitStack) -> None:
+    def __init__(
+        self, context: PassContext, task: Task, stack: contextlib.ExitStack, following: Following | None
+    ) -> None:
         self._context, self._task, self._stack = context, task, stack
+        self._following = following
         self._settings, self._sides = context.settings, context.sides
         self._target_database = self._settings.selection.target_database(task.database)
 
@@ -134,7 +162,13 @@ class _Opening:
         )
         carriers = Carriers(lambda: self._connect_carrier(plan, poller))
         under_way = KeysUnderWay(self._context.under_way, self._target_database, later)
+        rules = self._rules(plan, limits)
+        supply: Supply | None = self._following.supply if self._following else None
+        if task.keys is not None:
+            supply = GivenKeys(task.keys, on_settled)
         parts = Parts(
+            supply=supply,
+            bigs=self._big_settler(carriers, redirects, later, rules),
             source=Channel(source),
             lanes=lanes,
             relay=relay,
@@ -147,7 +181,7 @@ class _Opening:
                 under_way,
                 later,
                 self._context.pace,
-                self._rules(plan, limits),
+                rules,
             ),
             carriers=carriers,
             flow=Flow(settings.batch, measured=limits.look_bytes > 0, round_trip_ms=_round_trip_ms(source)),
@@ -158,6 +192,15 @@ class _Opening:
         return Pipeline(
             parts, batch=settings.batch, source_ahead_ms=ahead_ms, totals=totals, on_settled=on_settled
         )
+
+    def _big_settler(
+        self, carriers: Carriers, redirects: Redirects, later: Later, rules: Rules
+    ) -> BigSettler | None:
+        if self._following is None:
+            return None
+        from keyferry.copy.bigsettler import BigSettler
+
+        return BigSettler(self._following.bigs, carriers, redirects, later, self._context.pace, rules)
 
     def _open_lanes(self, lanes: Lanes) -> bytes:
         """One lane for each primary of the target; gives each slot's lane."""
@@ -201,11 +244,12 @@ class _Opening:
         selection, shard = settings.selection, sides.source_shards[task.shard]
         # What INFO says of expiries can only spare us the question where we may write a key again.
         spare = not context.ask_expiry and not task.comparing and settings.on_conflict in (None, "replace")
+        spare = spare and self._following is None and task.keys is None
         # An empty glob matches the empty name alone, but an empty MATCH is left out of a relay's SCAN.
         single_glob = len(selection.match) == 1 and selection.match[0] and not selection.exclude
         return RelayConfig(
-            actions=EVERY_KEY_ASIDE if task.comparing else plan.actions,
-            wanted=wanted_types(plan, selection.types),
+            actions=self._actions(plan),
+            wanted=b"\x01" * 256 if self._following else wanted_types(plan, selection.types),
             source_version=plan.source.rdb_version,
             target_version=plan.target_version,
             resign_mask=resign_mask(plan.source.rdb_version, plan.target_version),
@@ -226,6 +270,18 @@ class _Opening:
             wanted_slots=b"" if task.slots is None else bytes(slot in task.slots for slot in range(SLOTS)),
             look_bytes=_look_bytes(source, limits),
             payload_bytes_max=min(PAYLOAD_BYTES_MAX, sides.target_bulk_bytes_max),
+        )
+
+    def _actions(self, plan: PayloadPlan) -> bytes:
+        """As the plan says, but for types that somebody wants to know of: IMPOSSIBLE sends a key aside."""
+        if self._task.comparing:
+            return EVERY_KEY_ASIDE
+        if self._following is None:
+            return plan.actions
+        wanted = wanted_types(plan, self._settings.selection.types)
+        return bytes(
+            action if wanted[kind] and plan.type_name(kind) != "stream" else Method.IMPOSSIBLE
+            for kind, action in enumerate(plan.actions)
         )
 
     def _short_bytes(self, source: Session) -> int:
@@ -256,6 +312,8 @@ class _Opening:
             is_foreign=lambda key: context.is_foreign(self._target_database, key),
             big_keys=limits,
             owner=context.owner,
+            on_big=self._following.bigs.hand_over if self._following else None,
+            on_stream=self._following.on_stream if self._following else None,
         )
 
 

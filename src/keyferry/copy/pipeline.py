@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from keyferry.copy.carriers import KEEP_ALIVE_S, Carriers
 from keyferry.copy.errands import SOURCE, Errands
@@ -19,12 +20,17 @@ from keyferry.copy.lanes import Lanes
 from keyferry.copy.pace import Pace
 from keyferry.copy.poller import Poller
 from keyferry.copy.proof import ExpiryMoved, ExpiryProof
-from keyferry.copy.slowpath import Failure, SlowPath
+from keyferry.copy.settled import Failure, SettledPages
+from keyferry.copy.slowpath import SlowPath
+from keyferry.copy.supply import Supply
 from keyferry.model.errors import Side
 from keyferry.transfer.config import ExpiryMode, Settled
 from keyferry.transfer.relay import Relay
 from keyferry.wire.channel import Channel
 from keyferry.wire.session import ConnectionLost
+
+if TYPE_CHECKING:
+    from keyferry.copy.bigsettler import BigSettler
 
 RECEIVE_BYTES = 256 * 1024
 POLL_MS = 5
@@ -37,18 +43,11 @@ UNSETTLED_KEYS_MAX = 200_000
 """Names that are remembered behind a key that takes long; then SCAN waits."""
 HELD_BYTES_MAX = 8 << 20
 """Payloads that wait for a decision; above it no more keys are asked for."""
+TURN_S = 0.2
+"""So long SCAN's keys and the supply's keys have their turns, where both have some."""
 
 Totals = Callable[[], tuple[int, int, int]]
 """Of all pipelines that run beside each other: keys and payload bytes that came, keys that are asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class SettledPages:
-    """What ``on_settled`` gets: acknowledged by the target, whole."""
-
-    settled: Settled
-    failures: list[Failure]
-    notes: Counter[str]
 
 
 @dataclass(slots=True)
@@ -64,6 +63,8 @@ class Parts:
     flow: Flow
     pace: Pace
     poller: Poller
+    supply: Supply | None = None
+    bigs: BigSettler | None = None
 
 
 class Pipeline:
@@ -87,6 +88,10 @@ class Pipeline:
         self._relay, self._errands, self._slow = parts.relay, parts.errands, parts.slow
         self._carriers = parts.carriers
         self._flow, self._pace, self._poller = parts.flow, parts.pace, parts.poller
+        self._supply, self._bigs = parts.supply, parts.bigs
+        self._scanning = False
+        self._supplying = False
+        self._turn_began_s = 0.0
         self._totals, self._on_settled = totals, on_settled
         self._view = memoryview(bytearray(RECEIVE_BYTES))
         now = time.monotonic()
@@ -95,6 +100,7 @@ class Pipeline:
         """When each lane last answered, or owed nothing; a lane can come at any time."""
         self._traffic_s: dict[int, float] = {}
         """When a connection last brought something, by lane or ``SOURCE``."""
+        self._batch = batch
         self._pages_max = max(4, UNSETTLED_KEYS_MAX // batch)
         self._source_ahead_ms = source_ahead_ms
         self._settled_pages = 0
@@ -103,12 +109,15 @@ class Pipeline:
         self._backlog_bytes = 0
         """What the target has not taken yet. What waits for the proof is not part of it: that comes from the source."""
 
-    def begin(self, cursor: str) -> None:
-        """Copies from ``cursor``."""
+    def begin(self, cursor: str | None) -> None:
+        """Copies from ``cursor``; None: only what the supply gives."""
         if self._proof:
             self._proof.begin()
-        self._relay.scan(cursor.encode())
         now = time.monotonic()
+        if cursor is not None:
+            self._scanning = True
+            self._relay.scan(cursor.encode())
+        self._turn_began_s = now
         self._send(now)
         self._listen(now)
 
@@ -118,8 +127,15 @@ class Pipeline:
 
     @property
     def done(self) -> bool:
+        if self._supply is not None and self._supply.open:
+            return False
+        return self.scanned and self._relay.idle and not len(self._errands)
+
+    @property
+    def scanned(self) -> bool:
+        """No SCAN is to be sent any more."""
         relay = self._relay
-        return relay.next_cursor == b"0" and not relay.scan_pending and relay.idle and not len(self._errands)
+        return not self._scanning or (relay.next_cursor == b"0" and not relay.scan_pending)
 
     @property
     def buffered(self) -> bool:
@@ -149,6 +165,8 @@ class Pipeline:
             self._errands.answer(token, data, marks)
         self._carriers.receive(ready, now)
         self._slow.turn(now)
+        if self._bigs:
+            self._bigs.turn(now)
         self._ask(now)
         settled = relay.take_settled()
         if settled is not None:
@@ -260,17 +278,54 @@ class Pipeline:
 
     def _ask(self, now: float) -> None:
         relay = self._relay
-        more = not relay.scan_pending and relay.next_cursor not in (b"", b"0")
-        if (
-            more
-            and relay.newest_page - self._settled_pages < self._pages_max
-            and self._flow.wants_scan(relay)
-        ):
-            relay.scan(relay.next_cursor)
+        room = relay.newest_page - self._settled_pages < self._pages_max and self._flow.wants_scan(relay)
+        if self._supply is None:
+            self._scan(room)
+        else:
+            self._take_turns(self._supply, room, now)
         if relay.queued_keys and self._errands.held_bytes < HELD_BYTES_MAX:
             self._fetch(now)
         if self._proof:
             self._proof.ask()
+
+    def _scan(self, room: bool) -> None:
+        relay = self._relay
+        if room and not relay.scan_pending and relay.next_cursor not in (b"", b"0"):
+            relay.scan(relay.next_cursor)
+
+    def _take_turns(self, supply: Supply, room: bool, now: float) -> None:
+        """Keys of SCAN and of the supply are never under way at once.
+
+        1. SCAN's page asks for key K, and gets its old value; 2. K changes, and the supply names it; 3. its new value
+        arrives on the target first, because the old one had to be converted. Then the old one overwrites it.
+        """
+        if self._supplying:
+            if self.scanned or not self._is_over(now):
+                if room:
+                    self._carry(supply, now)
+            elif self._is_quiet:
+                self._supplying, self._turn_began_s = False, now
+        elif not self.scanned and not (self._is_over(now) and supply.presses(now)):
+            self._scan(room)
+        elif self._is_quiet:
+            self._supplying, self._turn_began_s = True, now
+            self._carry(supply, now)
+
+    def _is_over(self, now: float) -> bool:
+        """Whether the present turn has lasted long enough."""
+        return now - self._turn_began_s > TURN_S
+
+    @property
+    def _is_quiet(self) -> bool:
+        return self._relay.idle and not len(self._errands)
+
+    def _carry(self, supply: Supply, now: float) -> None:
+        relay = self._relay
+        keys = supply.take(self._batch, now)
+        if keys:
+            supply.sent(relay.add_keys(keys), keys)
+        elif not self.scanned and self._is_quiet:
+            self._supplying, self._turn_began_s = False, now
 
     def _fetch(self, now: float) -> None:
         relay, flow = self._relay, self._flow
@@ -292,7 +347,11 @@ class Pipeline:
             its_failures, its_notes = self._slow.take_page(page)
             failures += its_failures
             notes += its_notes
-        self._on_settled(SettledPages(settled, failures, notes))
+        pages = SettledPages(settled, failures, notes)
+        if self._supply is not None and self._supplying:
+            self._supply.carried(pages, time.monotonic())
+        else:
+            self._on_settled(pages)
 
 
-__all__ = ["ExpiryMoved", "Parts", "Pipeline", "SettledPages"]
+__all__ = ["ExpiryMoved", "Parts", "Pipeline"]

@@ -17,6 +17,7 @@ from keyferry.copy.lanes import Lanes, Place, Redirection, redirection
 from keyferry.copy.later import Later
 from keyferry.copy.replies import ServerBusy
 from keyferry.model.announced import AddressMap
+from keyferry.model.errors import Side
 from keyferry.transfer.config import Aside
 from keyferry.transfer.config import Outcome as KeyOutcome
 from keyferry.transfer.relay import Relay
@@ -102,6 +103,17 @@ class Redirects:
             self._later.put(pause_s, again)
         else:
             again()
+        return True
+
+    def learn(self, key: bytes, side: Side, message: str) -> bool:
+        """Whether a refusal of a key that is in no page was a redirection: it is to be tried again a little later."""
+        found = redirection(message)
+        if found is None:
+            return message.startswith("TRYAGAIN")
+        if side == "target" and not found.ask:
+            self._relay.assign(found.slot, self._lane(found, key))
+        elif side == "source" and self._on_source_moved is not None:
+            self._on_source_moved(found.slot)
         return True
 
     def asking(self, aside: Aside) -> int | None:

@@ -20,11 +20,12 @@ from keyferry.copy.functions import copy_functions
 from keyferry.copy.leftovers import sweep
 from keyferry.copy.meeting import Meeting
 from keyferry.copy.passes import PassContext, Task
-from keyferry.copy.pipeline import ExpiryMoved, SettledPages
+from keyferry.copy.pipeline import ExpiryMoved
 from keyferry.copy.plan import CopyPlan, plan_copy
 from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
 from keyferry.copy.settings import CopySettings
+from keyferry.copy.settled import SettledPages
 from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import State, state_name

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-from keyferry.copy.bigkeys import BigKeyActions, BigKeyLimits, BigKeys
+from keyferry.copy.bigkeys import BigKeyActions, BigKeys
 from keyferry.copy.carriers import Carrier, Carriers
 from keyferry.copy.carrying import drive, over, over_carrier
 from keyferry.copy.errands import Errands, parsed, replies_of
@@ -19,7 +18,8 @@ from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
 from keyferry.copy.redirects import Redirects, with_asking, without_asking
 from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
-from keyferry.copy.settings import ConflictPolicy
+from keyferry.copy.rules import Rules
+from keyferry.copy.settled import Failure
 from keyferry.copy.under_way import KeysUnderWay
 from keyferry.model.errors import Side
 from keyferry.model.methods import Method
@@ -57,42 +57,6 @@ EXPIRY_SLACK_MS = 1
 """Two absolute expiries that came through a measured clock offset may differ by its rounding."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """One key that was not carried, and why."""
-
-    key: bytes
-    database: int
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What decides about single keys, for one database of one run.
-
-    Attributes:
-        delete_vanished: A key that is gone on the source goes on the target (``replace`` was chosen).
-        comparing: What is equal already is not written again.
-        target_bulk_bytes_max: The target's proto-max-bulk-len.
-        is_foreign: Whether the target held a key before this copy began.
-        big_keys: From when on a key travels in pieces.
-        owner: Of temporary names: this copy, in letters and digits.
-    """
-
-    plan: PayloadPlan
-    database: int
-    on_conflict: ConflictPolicy
-    delete_vanished: bool
-    drop_field_expiry: bool
-    comparing: bool
-    types: tuple[str, ...]
-    target_bulk_bytes_max: int
-    clock_offset_ms: int
-    is_foreign: Callable[[bytes], bool]
-    big_keys: BigKeyLimits
-    owner: bytes
-
-
 class SlowPath:
     """Decides about asides; asks and writes through the relay's own connections."""
 
@@ -124,9 +88,11 @@ class SlowPath:
                 dump=lambda aside, size_bytes: relay.again(aside.page, aside.index, size_bytes),
                 carry=self._carry_in_pieces,
                 gone=self._vanished,
-                unselected=lambda aside: relay.resolve(aside.page, KeyOutcome.UNSELECTED),
+                unselected=self._unselected,
+                elsewhere=lambda aside: relay.resolve(aside.page, KeyOutcome.UNSELECTED),
                 refused=lambda aside, message: self._refused(aside, "source", message),
                 fail=self._fail,
+                hand_over=rules.on_big,
             ),
         )
         self._failures: dict[int, list[Failure]] = {}
@@ -196,8 +162,10 @@ class SlowPath:
         kind = aside.payload[0]
         action = plan.actions[kind]
         try:
+            if self._rules.on_stream and plan.type_name(kind) == "stream":
+                self._rules.on_stream(aside.key)
             if not self._type_is_wanted(aside.payload):
-                self._relay.resolve(aside.page, KeyOutcome.UNSELECTED)
+                self._unselected(aside)
             elif action == Method.IMPOSSIBLE:
                 self._fail(aside, plan.reason(kind))
             elif action == Method.LOGICAL:
@@ -354,6 +322,13 @@ class SlowPath:
         return min(self._rules.plan.actions[payload[0]], Method.LOGICAL)
 
     # Ends
+
+    def _unselected(self, aside: Aside) -> None:
+        """On the target a selected type may have been under this name: to whoever follows, that is gone."""
+        if self._rules.follows:
+            self._vanished(aside)
+        else:
+            self._relay.resolve(aside.page, KeyOutcome.UNSELECTED)
 
     def _vanished(self, aside: Aside) -> None:
         if not self._rules.delete_vanished:

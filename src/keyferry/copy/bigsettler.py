@@ -1,0 +1,145 @@
+"""Keys too big for one DUMP that change while the target is kept equal: settled by difference, else carried in pieces.
+
+On the connections of the carriers, so that nobody waits for a giant. A key is taken from its supply when a carrier is
+free; how often that may be is the supply's affair.
+"""
+
+from __future__ import annotations
+
+import functools
+
+from keyferry.copy.carriers import Carrier, Carriers
+from keyferry.copy.carrying import Send, drive, over_carrier
+from keyferry.copy.later import Later
+from keyferry.copy.pace import Pace
+from keyferry.copy.redirects import Redirects
+from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
+from keyferry.copy.rules import Rules
+from keyferry.copy.supply import BigEnd, BigSupply, BigTask
+from keyferry.payload.carry import carry_in_pieces
+from keyferry.payload.differ import (
+    Applied,
+    NotByDifference,
+    Same,
+    TooDifferent,
+    Torn,
+    compare_in_pieces,
+)
+from keyferry.payload.exchange import TORN, Carried, Destination, Refused, Vanished
+
+
+class BigSettler:
+    """Of one pipeline."""
+
+    def __init__(
+        self,
+        supply: BigSupply,
+        carriers: Carriers,
+        redirects: Redirects,
+        later: Later,
+        pace: Pace,
+        rules: Rules,
+    ) -> None:
+        self._supply, self._carriers, self._redirects = supply, carriers, redirects
+        self._later, self._pace, self._rules = later, pace, rules
+
+    def turn(self, now_s: float) -> None:
+        """Begins what can be begun.
+
+        Raises:
+            ServerAway: A server that is dialled cannot be reached.
+            ServerBusy, ServerError: As a server's refusal means it.
+        """
+        while self._supply.has_big(now_s):
+            carrier = self._carriers.take()
+            task = self._supply.take_big(now_s) if carrier else None
+            if carrier is None:
+                return
+            if task is None:
+                self._carriers.give_back(carrier)
+                return
+            self._by_difference(task, carrier, now_s)
+
+    def _by_difference(self, task: BigTask, carrier: Carrier, began_s: float) -> None:
+        rules = self._rules
+        steps = compare_in_pieces(
+            self._destination(task.key),
+            rules.plan.source,
+            apply=True,
+            fuzzy=task.fuzzy,
+            clock_offset_ms=rules.clock_offset_ms,
+        )
+        drive(steps, self._over(task.key, carrier), functools.partial(self._differed, task, carrier, began_s))
+
+    def _differed(self, task: BigTask, carrier: Carrier, began_s: float, outcome: object) -> None:
+        match outcome:
+            case TooDifferent() | NotByDifference():
+                self._whole(task, carrier, began_s)
+            case Applied():
+                self._end(task, carrier, BigEnd(settled=True, size_bytes=outcome.bytes), began_s)
+            case Same():
+                self._end(task, carrier, BigEnd(settled=True), began_s)
+            case Torn():
+                self._end(task, carrier, BigEnd(settled=False, torn=True), began_s)
+            case _:
+                self._ended(task, carrier, began_s, outcome)
+
+    def _whole(self, task: BigTask, carrier: Carrier, began_s: float) -> None:
+        rules = self._rules
+        steps = carry_in_pieces(
+            self._destination(task.key),
+            rules.plan.source,
+            clock_offset_ms=rules.clock_offset_ms,
+            may_hold_target=True,
+        )
+        drive(steps, self._over(task.key, carrier), functools.partial(self._ended, task, carrier, began_s))
+
+    def _ended(self, task: BigTask, carrier: Carrier, began_s: float, outcome: object) -> None:
+        match outcome:
+            case Carried(size):
+                end = BigEnd(settled=True, size_bytes=size)
+            case Vanished():
+                end = BigEnd(settled=True, gone=True)
+            case Refused(code=code) if code == TORN:
+                end = BigEnd(settled=False, torn=True)
+            case Refused():
+                end = self._refused(task.key, outcome)
+            case _:
+                raise AssertionError(f"a carry that replaces ended with {outcome!r}")
+        self._end(task, carrier, end, began_s)
+
+    def _refused(self, key: bytes, refused: Refused) -> BigEnd:
+        words = refused.reason
+        message = words if words.startswith(refused.code) else f"{refused.code} {words}"
+        if self._redirects.learn(key, refused.side, message):
+            return BigEnd(settled=False, torn=True)
+        match verdict(message):
+            case Verdict.WAIT:
+                raise ServerBusy(refused.side, message)
+            case Verdict.STOP:
+                raise stopping_error(refused.side, message)
+        return BigEnd(settled=False, refused=refused)
+
+    def _end(self, task: BigTask, carrier: Carrier, end: BigEnd, began_s: float) -> None:
+        now_s = self._later.now_s
+        self._carriers.give_back(carrier)
+        self._supply.ended_big(
+            task.key,
+            BigEnd(end.settled, end.torn, end.gone, end.refused, end.size_bytes, now_s - began_s),
+            now_s,
+        )
+
+    def _over(self, key: bytes, carrier: Carrier) -> Send:
+        return over_carrier(carrier, carrier.lane(self._redirects.place_of(key)), self._pace, self._later)
+
+    def _destination(self, key: bytes) -> Destination:
+        rules = self._rules
+        return Destination(
+            key=key,
+            expires_at_ms=None,
+            replace=True,
+            target=rules.plan.target,
+            drop_field_expiry=rules.drop_field_expiry,
+            proto_max_bulk_bytes=rules.target_bulk_bytes_max,
+            owner=rules.owner,
+        )
