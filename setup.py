@@ -13,6 +13,7 @@ if MODE not in ("auto", "require", "off"):
     raise SystemExit(f"KEYFERRY_BUILD_EXT is {MODE!r}: use auto, require or off")
 
 MODULES = [
+    "keyferry.capture._pushes",
     "keyferry.payload._bulks",
     "keyferry.payload._crc64",
     "keyferry.transfer._asking",
