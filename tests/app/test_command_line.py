@@ -27,10 +27,10 @@ def test_version_says_which_data_path_runs(tmp_path: Path) -> None:
 def test_without_a_command_it_helps(tmp_path: Path) -> None:
     ended = keyferry(cwd=tmp_path)
     assert ended.status == 0
-    assert all(f"  {name} " in ended.out for name in ("copy", "check", "demo"))
+    assert all(f"  {name} " in ended.out for name in ("copy", "sync", "verify", "check", "demo"))
 
 
-@pytest.mark.parametrize("name", ["copy", "check", "demo"])
+@pytest.mark.parametrize("name", ["copy", "sync", "verify", "check", "demo"])
 def test_help_documents_every_exit_code(name: str, tmp_path: Path) -> None:
     ended = keyferry(name, "--help", cwd=tmp_path)
     assert ended.status == 0
@@ -67,6 +67,29 @@ def test_every_exit_code_of_the_model_is_documented() -> None:
             "--report no/such/dir/r.json cannot be",
         ),
         (["copy", NOWHERE, NOWHERE, "--failures", "no/such/dir/f"], "--failures no/such/dir/f cannot be"),
+        (["sync", NOWHERE], "Missing argument 'TARGET'"),
+        (["sync", NOWHERE, NOWHERE, "--on-conflict", "skip"], "--on-conflict skip is not for sync"),
+        (["sync", NOWHERE, NOWHERE, "--on-conflict", "fail"], "--on-conflict fail is not for sync"),
+        (["sync", NOWHERE, NOWHERE, "--feed", "psync"], "'psync' is not one of"),
+        (
+            ["sync", NOWHERE, NOWHERE, "--feed", "sweeps", "--enable-notifications"],
+            "--enable-notifications and --feed sweeps are given together",
+        ),
+        (["sync", NOWHERE, NOWHERE, "--name", " "], "must not be empty"),
+        (["sync", NOWHERE, NOWHERE, "--lag-target", "0"], "0"),
+        (["sync", NOWHERE, NOWHERE, "--dirty-max", "0"], "'0' is not a positive number"),
+        (["sync", NOWHERE, NOWHERE, "--dirty-max", "0.5"], "'0.5' is less than one key"),
+        (["sync", NOWHERE, NOWHERE, "--report", "no/such/dir/r"], "--report no/such/dir/r cannot be"),
+        (["verify", NOWHERE], "Missing argument 'TARGET'"),
+        (["verify", NOWHERE, NOWHERE, "--on-conflict", "replace"], "No such option"),
+        (["verify", NOWHERE, NOWHERE, "--rounds", "-1"], "-1"),
+        (["verify", NOWHERE, NOWHERE, "--sample", "0"], "'0' is not a positive number"),
+        (["verify", NOWHERE, NOWHERE, "--expiry-tolerance-ms", "-1"], "-1"),
+        (
+            ["verify", NOWHERE, NOWHERE, "--differences", "no/such/dir/d"],
+            "--differences no/such/dir/d cannot be written",
+        ),
+        (["verify", NOWHERE, NOWHERE, "--differences", "/"], "'/' is a directory"),
         (["demo", "--keys", "0"], "0"),
     ],
 )
@@ -79,7 +102,7 @@ def test_bad_usage_is_one_sentence_and_exit_2(arguments: list[str], sentence: st
     assert len(ended.err.splitlines()) <= 2
 
 
-@pytest.mark.parametrize("name", ["copy", "check"])
+@pytest.mark.parametrize("name", ["copy", "sync", "check"])
 def test_a_dead_server_is_exit_3_and_names_the_side(name: str, tmp_path: Path) -> None:
     ended = keyferry(name, NOWHERE, NOWHERE, cwd=tmp_path)
     assert ended.status == 3

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from keyferry.app.display import LINE_S, PlainDisplay, frame, line
+from keyferry.app.display import CopyView, frame, line
+from keyferry.app.pictures import LINE_S
+from keyferry.app.screen import PlainScreen
 from keyferry.app.words import duration, share, size
 from keyferry.telemetry.progress import Progress
 
@@ -87,9 +89,9 @@ def test_the_plain_line() -> None:
 
 def test_plain_lines_come_every_few_seconds_only(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 100.0
-    monkeypatch.setattr("keyferry.app.display.time.monotonic", lambda: now)
+    monkeypatch.setattr("keyferry.app.screen.time.monotonic", lambda: now)
     stream = io.StringIO()
-    display = PlainDisplay(Console(file=stream, width=1000), "title")
+    display = PlainScreen(Console(file=stream, width=1000), "title", CopyView())
     with display:
         for _ in range(30):
             now += LINE_S / 10

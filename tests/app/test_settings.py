@@ -9,20 +9,36 @@ import click
 import pytest
 
 from keyferry.app.commands import copy as copy_command
-from keyferry.app.settings import copy_settings
+from keyferry.app.commands import sync as sync_command
+from keyferry.app.commands import verify as verify_command
+from keyferry.app.settings import copy_settings, sync_settings, verify_settings
+from keyferry.capture.kinds import FeedKind
 from keyferry.copy.settings import CopySettings
+from keyferry.follow.settings import SyncSettings
 from keyferry.model.announced import AddressMap
 from keyferry.model.errors import UsageError
+from keyferry.verify.settings import VerifySettings
 
 
 def parsed(
     *arguments: str, source: str = "redis://s", target: str = "redis://t", **environment: str
 ) -> CopySettings:
-    context = copy_command.make_context("copy", [source, target, *arguments])
-    options: dict[str, Any] = {
-        name: value for name, value in context.params.items() if name not in ("source", "target")
-    }
-    return copy_settings(source, target, options, environment)
+    return copy_settings(source, target, options_of(copy_command, source, target, *arguments), environment)
+
+
+def options_of(command: click.Command, source: str, target: str, *arguments: str) -> dict[str, Any]:
+    context = command.make_context("command", [source, target, *arguments])
+    return {name: value for name, value in context.params.items() if name not in ("source", "target")}
+
+
+def parsed_sync(*arguments: str) -> SyncSettings:
+    options = options_of(sync_command, "redis://s", "redis://t", *arguments)
+    return sync_settings("redis://s", "redis://t", options, {})
+
+
+def parsed_verify(*arguments: str) -> VerifySettings:
+    options = options_of(verify_command, "redis://s", "redis://t", *arguments)
+    return verify_settings("redis://s", "redis://t", options, {})
 
 
 def test_defaults_are_those_of_the_settings() -> None:
@@ -169,3 +185,59 @@ def test_the_guard_of_big_keys_can_be_turned_off() -> None:
 def test_values_that_cannot_be_understood(arguments: list[str]) -> None:
     with pytest.raises(click.BadParameter):
         parsed(*arguments)
+
+
+def test_the_defaults_of_sync_and_verify_are_those_of_the_settings() -> None:
+    assert parsed_sync() == SyncSettings(copy=parsed())
+    assert parsed_verify() == VerifySettings(copy=parsed())
+
+
+def test_every_option_of_sync_arrives() -> None:
+    assert parsed_sync(
+        *("--name", "n", "--feed", "notifications", "--enable-notifications", "--until-synced"),
+        *("--lag-target", "0.25", "--keep-extra", "--accept-shrunk-source", "--dirty-max", "2M"),
+        *("--on-conflict", "replace", "--functions", "--restart"),
+    ) == SyncSettings(
+        copy=parsed("--on-conflict", "replace", "--functions", "--restart"),
+        name="n",
+        feed=FeedKind.NOTIFICATIONS,
+        enable_notifications=True,
+        until_synced=True,
+        lag_target_s=0.25,
+        keep_extra=True,
+        accept_shrunk_source=True,
+        dirty_max=2_000_000,
+    )
+
+
+def test_every_option_of_verify_arrives() -> None:
+    assert parsed_verify(
+        *("--sample", "10K", "--expiry-tolerance-ms", "0", "--rounds", "0", "--repair", "--delete-extra"),
+        *("--differences", "d", "--max-rate", "5K", "--big-key-members", "9", "--match", "a*", "--restart"),
+    ) == VerifySettings(
+        copy=parsed("--max-rate", "5K", "--big-key-members", "9", "--match", "a*", "--restart"),
+        sample=10_000,
+        expiry_tolerance_ms=0,
+        rounds=0,
+        repair=True,
+        delete_extra=True,
+        differences_file=Path("d"),
+    )
+
+
+@pytest.mark.parametrize("kind", FeedKind)
+def test_each_feed_may_be_named(kind: FeedKind) -> None:
+    assert parsed_sync("--feed", kind.value).feed is kind
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--on-conflict", "skip"], "would differ for ever"),
+        (["--on-conflict", "fail"], "would differ for ever"),
+        (["--enable-notifications", "--feed", "tracking"], "given together"),
+    ],
+)
+def test_what_a_sync_cannot_keep_is_refused(arguments: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        parsed_sync(*arguments)

@@ -45,7 +45,7 @@ def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) 
         report = run_check(source, target, request)
     except KeyferryError as error:
         if options["as_json"]:
-            emit_json(error_dict(error, None))
+            emit_json(error_dict(error))
         raise
     if options["as_json"]:
         emit_json(report.as_dict())

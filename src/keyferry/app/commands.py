@@ -1,4 +1,5 @@
-"""The command tree: what there is to type. What it does stands in copying.py, checking.py and demo.py."""
+"""The command tree: what there is to type. What it does stands in copying.py, syncing.py,
+verifying.py, checking.py and demo.py."""
 
 from __future__ import annotations
 
@@ -11,13 +12,13 @@ from keyferry import __version__
 from keyferry.app import options
 
 EXIT_CODES = (
-    (0, "all done; check: nothing stops a copy"),
-    (1, "done, but some keys failed; demo: the servers differ"),
+    (0, "all done; check: nothing stops a copy; verify: equal"),
+    (1, "done, but some keys failed; verify, demo: the servers differ"),
     (2, "bad usage or input"),
     (3, "a server cannot be reached, refuses us, or is lost for good"),
     (4, "refused by a safety check"),
     (70, "a mistake in Keyferry itself"),
-    (130, "interrupted by Ctrl-C or SIGTERM; the same copy command goes on"),
+    (130, "interrupted by Ctrl-C or SIGTERM; the same command goes on"),
 )
 
 _EPILOG = "\b\nExit codes:\n" + "\n".join(f"{code:>5}  {meaning}" for code, meaning in EXIT_CODES)
@@ -72,6 +73,47 @@ def copy(source: str, target: str, **given: Any) -> int:
     from keyferry.app.copying import copy_command
 
     return copy_command(source, target, given)
+
+
+@cli.command(epilog=_EPILOG, short_help="Copy, and keep the target equal while the source changes.")
+@options.endpoints
+@options.following
+@options.selection
+@options.treatment
+@options.results
+@options.pace
+@options.access
+def sync(source: str, target: str, **given: Any) -> int:
+    """Copy every key of SOURCE to TARGET, then carry what changes there, until stopped.
+
+    The addresses are as for "keyferry copy". Nothing is ever written to SOURCE; --enable-notifications changes one
+    parameter of it.
+
+    Ctrl-C ends it within 3 seconds. The same command goes on: it compares both servers, and carries what changed
+    meanwhile.
+    """
+    from keyferry.app.syncing import sync_command
+
+    return sync_command(source, target, given)
+
+
+@cli.command(epilog=_EPILOG, short_help="Compare two servers, live traffic or not.")
+@options.endpoints
+@options.comparing
+@options.selection
+@options.outcome
+@options.state
+@options.pace
+@options.access
+def verify(source: str, target: str, **given: Any) -> int:
+    """Compare the keys of SOURCE and TARGET in both directions: names, types, values, expiries.
+
+    The addresses are as for "keyferry copy". Give the same choice of keys and databases as to the copy or sync.
+    Without --repair and --delete-extra nothing is written to either server.
+    """
+    from keyferry.app.verifying import verify_command
+
+    return verify_command(source, target, given)
 
 
 @cli.command(epilog=_EPILOG, short_help="Look whether a copy would work; write nothing.")

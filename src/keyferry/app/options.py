@@ -10,12 +10,14 @@ from typing import Any, TypeVar
 
 import click
 
+from keyferry.capture.kinds import FeedKind
 from keyferry.model.announced import Place, parse_pair
 from keyferry.model.errors import Side, UsageError
 from keyferry.model.selection import TYPES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_OUTPUT_FILE = click.Path(dir_okay=False, writable=True, path_type=Path)
 _MULTIPLIERS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9}
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMG]?)B?", re.IGNORECASE)
 _MODULE_TYPE = re.compile(r"[A-Za-z0-9_-]{9}")
@@ -34,6 +36,21 @@ def amount(text: str) -> float:
 def byte_count(text: str) -> int:
     """As ``amount``, in whole bytes; 0 is allowed."""
     return 0 if text.strip() == "0" else int(amount(text))
+
+
+def key_count(text: str) -> int:
+    """As ``amount``, in whole keys, at least 1."""
+    keys = int(amount(text))
+    if keys < 1:
+        raise click.BadParameter(f"{text!r} is less than one key.")
+    return keys
+
+
+def sync_name(text: str) -> str:
+    """Any name that is not blank."""
+    if not text.strip():
+        raise click.BadParameter("A name must not be empty.")
+    return text
 
 
 def address_pair(text: str) -> tuple[Place, Place]:
@@ -251,44 +268,155 @@ def treatment(command: F) -> F:
     return command
 
 
-def results(command: F) -> F:
-    """What is written about the run, and what is kept of an unfinished one."""
-    file = click.Path(dir_okay=False, writable=True, path_type=Path)
+def following(command: F) -> F:
+    """How changes of the source are followed."""
     for option in reversed(
         (
             click.option(
-                "--dry-run",
+                "--name",
+                type=sync_name,
+                metavar="NAME",
+                help="Tells this sync from another one between the same servers. "
+                "Default: made of both addresses and the choice of keys.",
+            ),
+            click.option(
+                "--feed",
+                type=click.Choice([kind.value for kind in FeedKind]),
+                metavar="|".join(FeedKind),
+                help="Learn of changes this way, or stop. Default: the best one that the source allows.",
+            ),
+            click.option(
+                "--enable-notifications",
                 is_flag=True,
-                help="Say what would be copied, how, and how long it would take; write nothing.",
-            ),
-            json_option,
-            click.option(
-                "--report",
-                type=file,
-                metavar="FILE",
-                help="Write the same JSON to FILE.",
+                help="Set the source's notify-keyspace-events when that feed is used, and put it back at the end.",
             ),
             click.option(
-                "--failures",
-                type=file,
-                metavar="FILE",
-                help="Write one JSON line per failed key to FILE, with the reason.",
-            ),
-            click.option(
-                "--state-dir",
-                type=click.Path(file_okay=False, path_type=Path),
-                metavar="DIRECTORY",
-                help="Where the checkpoint of an unfinished copy is kept. Default: .keyferry",
-            ),
-            click.option(
-                "--restart",
+                "--until-synced",
                 is_flag=True,
-                help="Forget an earlier, unfinished run of this copy and begin anew.",
+                help="End once the copy is done, the lag is below --lag-target, and a verification leaves no suspect.",
+            ),
+            click.option(
+                "--lag-target",
+                type=click.FloatRange(min=0, min_open=True),
+                metavar="SECONDS",
+                help="For --until-synced: age of the oldest change that is not on the target yet. Default: 1.",
+            ),
+            click.option(
+                "--keep-extra",
+                is_flag=True,
+                help="Keep keys that only the target has; else --on-conflict replace deletes them.",
+            ),
+            click.option(
+                "--accept-shrunk-source",
+                is_flag=True,
+                help="Go on with a source that came back empty or much smaller; else sync stops and asks.",
+            ),
+            click.option(
+                "--dirty-max",
+                type=key_count,
+                metavar="N",
+                help="With more changed keys than this waiting (of one source server), forget them and compare all "
+                "keys instead. Bounds the memory. Default: 5000000.",
             ),
         )
     ):
         command = option(command)
     return command
+
+
+def comparing(command: F) -> F:
+    """How two servers are compared, and what is done about differences."""
+    for option in reversed(
+        (
+            click.option(
+                "--sample",
+                type=key_count,
+                metavar="N",
+                help="Compare about N keys, chosen by their names. Default: all.",
+            ),
+            click.option(
+                "--expiry-tolerance-ms",
+                type=click.IntRange(min=0),
+                metavar="MS",
+                help="Expiries that are no further apart count as equal. Default: 1000.",
+            ),
+            click.option(
+                "--rounds",
+                type=click.IntRange(min=0),
+                metavar="N",
+                help="How often a key that differs is looked at again before it counts; 0 believes the first look. "
+                "Default: 6.",
+            ),
+            click.option(
+                "--repair",
+                is_flag=True,
+                help="Make keys that differ equal on TARGET; the source wins.",
+            ),
+            click.option(
+                "--delete-extra",
+                is_flag=True,
+                help="Delete keys that only TARGET has, with or without --repair.",
+            ),
+            click.option(
+                "--differences",
+                type=_OUTPUT_FILE,
+                metavar="FILE",
+                help="Write one JSON line per key that differs to FILE, with what differs in it.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def results(command: F) -> F:
+    """What is written about the run, and what is kept of an unfinished one."""
+    return _dry_run(outcome(_failures(state(command))))
+
+
+def outcome(command: F) -> F:
+    """The end, for machines."""
+    return json_option(
+        click.option(
+            "--report",
+            type=_OUTPUT_FILE,
+            metavar="FILE",
+            help="Write the same JSON to FILE.",
+        )(command)
+    )
+
+
+def state(command: F) -> F:
+    """What is kept of an unfinished run."""
+    return click.option(
+        "--state-dir",
+        type=click.Path(file_okay=False, path_type=Path),
+        metavar="DIRECTORY",
+        help="Where the checkpoint of an unfinished run is kept. Default: .keyferry",
+    )(
+        click.option(
+            "--restart",
+            is_flag=True,
+            help="Forget an earlier, unfinished run of this command and begin anew.",
+        )(command)
+    )
+
+
+def _dry_run(command: F) -> F:
+    return click.option(
+        "--dry-run",
+        is_flag=True,
+        help="Say what would be copied, how, and how long it would take; write nothing.",
+    )(command)
+
+
+def _failures(command: F) -> F:
+    return click.option(
+        "--failures",
+        type=_OUTPUT_FILE,
+        metavar="FILE",
+        help="Write one JSON line per failed key to FILE, with the reason.",
+    )(command)
 
 
 def json_option(command: F) -> F:

@@ -12,14 +12,13 @@ from typing import IO, Any, TextIO
 from rich.console import Console, RenderableType
 
 from keyferry.model.errors import KeyferryError, UsageError
-from keyferry.telemetry.progress import Progress
 
 WIDE = 10_000
 """Columns where no terminal folds the lines: what is one line stays one for grep."""
 
 
 class CalmConsole(Console):
-    """Goes on in silence when its reader has gone: `2>&1 | head` must not end a copy, nor change its status."""
+    """Goes on in silence when its reader has gone: `2>&1 | head` must not end a run, nor change its status."""
 
     def on_broken_pipe(self) -> None:
         self.quiet = True
@@ -52,25 +51,13 @@ def _forget(stream: IO[str]) -> None:
     os.close(nowhere)
 
 
-def error_dict(error: KeyferryError, last: Progress | None) -> dict[str, Any]:
-    """A run that did not come to its end: why, and how far it was when it was last looked at."""
-    data: dict[str, Any] = {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
-    if last is not None:
-        data |= {
-            "scanned": last.copied + last.skipped + last.vanished + last.failed,
-            "copied": last.copied,
-            "skipped": last.skipped,
-            "vanished": last.vanished,
-            "failed": last.failed,
-            "bytes": last.bytes_done,
-            "seconds": round(last.elapsed_s, 3),
-            "total_scanned": last.keys_done,
-        }
-    return data
+def error_dict(error: KeyferryError) -> dict[str, Any]:
+    """Why a run did not come to its end."""
+    return {"error": error.message, "hint": error.hint, "exit_code": int(error.exit_code)}
 
 
 def check_writable(option: str, file: Path | None) -> None:
-    """Says so before the copy, not after it, when a file to be written cannot be.
+    """Says so before the run, not after it, when a file to be written cannot be.
 
     Raises:
         UsageError: Its directory is missing or not ours to write.

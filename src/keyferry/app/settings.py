@@ -1,4 +1,4 @@
-"""From what the command line says to what a copy is asked to do. No I/O but the password files."""
+"""From what the command line says to what a copy, a sync or a comparison is asked to do. No I/O but the password files."""
 
 from __future__ import annotations
 
@@ -7,11 +7,48 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from keyferry.capture.kinds import FeedKind
 from keyferry.copy.settings import CopySettings
+from keyferry.follow.settings import SyncSettings
 from keyferry.model.address import Endpoint, TlsSettings, names_database, parse_endpoint
 from keyferry.model.announced import AddressMap
 from keyferry.model.errors import Side, UsageError
 from keyferry.model.selection import Selection
+from keyferry.verify.settings import VerifySettings
+
+_COPY_OPTIONS = {
+    "on_conflict": "on_conflict",
+    "batch": "batch",
+    "max_rate": "max_rate",
+    "max_bandwidth": "max_bandwidth",
+    "max_latency_ms": "max_latency",
+    "keep_eviction_hints": "keep_eviction_hints",
+    "drop_field_expiry": "drop_field_expiry",
+    "functions": "functions",
+    "state_dir": "state_dir",
+    "restart": "restart",
+    "failures_file": "failures",
+    "big_key_bytes": "big_key_bytes",
+    "big_key_members": "big_key_members",
+}
+"""Names of settings and of the options that they come from."""
+_SYNC_OPTIONS = {
+    "name": "name",
+    "enable_notifications": "enable_notifications",
+    "until_synced": "until_synced",
+    "lag_target_s": "lag_target",
+    "keep_extra": "keep_extra",
+    "accept_shrunk_source": "accept_shrunk_source",
+    "dirty_max": "dirty_max",
+}
+_VERIFY_OPTIONS = {
+    "sample": "sample",
+    "expiry_tolerance_ms": "expiry_tolerance_ms",
+    "rounds": "rounds",
+    "repair": "repair",
+    "delete_extra": "delete_extra",
+    "differences_file": "differences",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,31 +116,48 @@ def copy_settings(
     """
     source = endpoint("source", source_url, SideOptions.of("source", options), environment)
     target = endpoint("target", target_url, SideOptions.of("target", options), environment)
-    given = {
-        "batch": options["batch"],
-        "max_rate": options["max_rate"],
-        "max_bandwidth": options["max_bandwidth"],
-        "max_latency_ms": options["max_latency"],
-        "big_key_bytes": options["big_key_bytes"],
-        "big_key_members": options["big_key_members"],
-        "state_dir": options["state_dir"],
-    }
     return replace(
         CopySettings(
             source=source,
             target=target,
             selection=selection(source, target, names_database(target_url), options),
-            on_conflict=options["on_conflict"],
-            keep_eviction_hints=options["keep_eviction_hints"],
-            drop_field_expiry=options["drop_field_expiry"],
-            functions=options["functions"],
-            restart=options["restart"],
-            failures_file=options["failures"],
             source_map=address_map("source", options),
             target_map=address_map("target", options),
         ),
-        **{name: value for name, value in given.items() if value is not None},
+        **_given(_COPY_OPTIONS, options),
     )
+
+
+def sync_settings(
+    source_url: str, target_url: str, options: Mapping[str, Any], environment: Mapping[str, str]
+) -> SyncSettings:
+    """What ``keyferry sync`` was asked to do. Arguments and errors as of ``copy_settings``."""
+    copy = copy_settings(source_url, target_url, options, environment)
+    if copy.on_conflict in ("skip", "fail"):
+        raise UsageError(
+            f"--on-conflict {copy.on_conflict} is not for sync: a key that is left as it is would differ for ever.",
+            "Use --on-conflict replace, and --exclude the keys that the target is to have for itself.",
+        )
+    feed = options["feed"]
+    if options["enable_notifications"] and feed not in (None, FeedKind.NOTIFICATIONS):
+        raise UsageError(
+            f"--enable-notifications and --feed {feed} are given together.", "Leave one of them out."
+        )
+    settings = SyncSettings(copy=copy, feed=None if feed is None else FeedKind(feed))
+    return replace(settings, **_given(_SYNC_OPTIONS, options))
+
+
+def verify_settings(
+    source_url: str, target_url: str, options: Mapping[str, Any], environment: Mapping[str, str]
+) -> VerifySettings:
+    """What ``keyferry verify`` was asked to do. Arguments and errors as of ``copy_settings``."""
+    copy = copy_settings(source_url, target_url, options, environment)
+    return replace(VerifySettings(copy=copy), **_given(_VERIFY_OPTIONS, options))
+
+
+def _given(names: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by their names, of the options that the command has and that were given."""
+    return {name: options[option] for name, option in names.items() if options.get(option) is not None}
 
 
 def address_map(side: Side, options: Mapping[str, Any]) -> AddressMap:

@@ -63,7 +63,7 @@ def of_copy(report: CopyReport, failures_file: Path | None) -> Text:
         done = f"{counted(total.copied, 'key')} in {duration(report.total_seconds)}"
         rows.append(("all runs", f"{done}, this one included"))
     title = f"Copied {counted(run.copied, 'key')} in {duration(report.seconds)} ({rate}{size(run.bytes)})."
-    return _lines(title, "bold yellow" if total.failed else "bold green", rows)
+    return lines(title, "bold yellow" if total.failed else "bold green", rows)
 
 
 def of_plan(plan: CopyPlan) -> Text:
@@ -76,7 +76,7 @@ def of_plan(plan: CopyPlan) -> Text:
         ("time", "not known" if seconds is None else f"about {duration(seconds)}"),
         *((name, _method_words(methods)) for name, methods in plan.methods.items()),
     ]
-    return _lines(f"Would copy about {counted(plan.keys, 'key')}. Nothing was written.", "bold", rows)
+    return lines(f"Would copy about {counted(plan.keys, 'key')}. Nothing was written.", "bold", rows)
 
 
 def _carried(methods: list[int]) -> list[str]:
@@ -95,7 +95,8 @@ def _place(source: int, target: int) -> str:
     return f"{source}" if source == target else f"{source} into {target}"
 
 
-def _lines(title: str, style: str, rows: Iterable[tuple[str, str]]) -> Text:
+def lines(title: str, style: str, rows: Iterable[tuple[str, str]]) -> Text:
+    """A title, and a line for each row that says something."""
     text = Text.assemble((title, style))
     for name, what in rows:
         if what:

@@ -33,6 +33,11 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def moment(seconds: float) -> str:
+    """As ``duration``, but 12 ms where that would be a share of a second."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else duration(seconds)
+
+
 def latency(milliseconds: float | None) -> str:
     if milliseconds is None:
         return "-"

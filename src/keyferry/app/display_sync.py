@@ -1,0 +1,149 @@
+"""What a running sync looks like: a copy first, then numbers that should stay small."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from keyferry.app.pictures import (
+    LINE_S,
+    bar,
+    columns,
+    guard,
+    heading,
+    joined,
+    latencies,
+    one_line,
+    servers,
+    time_left,
+    warned,
+)
+from keyferry.app.words import count, counted, duration, moment, share, size
+from keyferry.model.keys import escape
+from keyferry.telemetry.following import HotKey, SyncProgress
+
+QUIET_S = 10.0
+"""Between two plain lines while nothing changes."""
+NAME_SHOWN = 40
+_PASSES = ("copying", "comparing", "verifying")
+
+
+class SyncView:
+    """A line for each stage, every few seconds while it gets on, and seldom while nothing happens."""
+
+    def frame(self, title: str, progress: SyncProgress) -> RenderableType:
+        return frame(title, progress)
+
+    def line(self, progress: SyncProgress) -> str:
+        return line(progress)
+
+    def pause_s(self, said: SyncProgress | None, progress: SyncProgress) -> float:
+        if said is None or said.stage != progress.stage:
+            return 0.0
+        return LINE_S if _moved(said, progress) else QUIET_S
+
+
+def frame(title: str, progress: SyncProgress) -> RenderableType:
+    """One picture of a running sync, 80 columns wide. Only the hottest keys come and go, at its end."""
+    numbers = columns(
+        (
+            (
+                "dirty",
+                Text(counted(progress.dirty_keys, "key"), style="bold"),
+                "changes",
+                f"{count(progress.changes_per_second)}/s",
+            ),
+            (
+                "lag",
+                Text(moment(progress.lag_s), style="bold"),
+                "settled",
+                f"{count(progress.settled_per_second)}/s, {count(progress.settled_keys)} in all",
+            ),
+            ("cutover", _cutover(progress), "latency", latencies(progress)),
+            ("failed", warned(count(progress.failed), progress.failed), "guard", guard(progress)),
+            (
+                "foreign",
+                warned(count(progress.foreign_keys), progress.foreign_keys),
+                "time",
+                duration(progress.elapsed_s),
+            ),
+            ("feed", _feed(progress), "stage", Text(_stage(progress), style="cyan")),
+        )
+    )
+    hottest = (one_line(Text(_hot(key), style="dim")) for key in progress.hottest)
+    return Group(heading(title), *_pass_rows(progress), numbers, *hottest)
+
+
+def line(progress: SyncProgress) -> str:
+    """The same in one line of plain text."""
+    return joined(
+        (
+            f"{_stage(progress)}: {_keys(progress)}" if _in_pass(progress) else _stage(progress),
+            time_left(progress) if _in_pass(progress) else "",
+            f"feed {_feed(progress)}" if progress.feed else "",
+            f"{count(progress.changes_per_second)} changes/s",
+            f"{count(progress.dirty_keys)} dirty",
+            f"lag {moment(progress.lag_s)}",
+            f"{count(progress.settled_per_second)} settled/s",
+            f"cutover {_cutover(progress)}",
+            servers(progress),
+            f"{count(progress.failed)} failed",
+            f"{count(progress.foreign_keys)} foreign",
+            *map(_hot, progress.hottest[:1]),
+        )
+    )
+
+
+def _pass_rows(progress: SyncProgress) -> tuple[RenderableType, RenderableType]:
+    """The pass over all keys; as high without one, so that nothing jumps."""
+    if not _in_pass(progress):
+        return one_line(Text(_without_pass(progress), style="green")), Text("")
+    return bar(progress), one_line(Text(_keys(progress)))
+
+
+def _without_pass(progress: SyncProgress) -> str:
+    return "every key was gone over, changes are followed" if progress.stage == "following" else ""
+
+
+def _keys(progress: SyncProgress) -> str:
+    percent = share(progress.keys_done, progress.keys_total)
+    of = f"{count(progress.keys_done)} of {count(progress.keys_total)} keys"
+    return f"{of}{'' if percent is None else f' ({percent} %)'}, {count(progress.keys_per_second)} keys/s"
+
+
+def _in_pass(progress: SyncProgress) -> bool:
+    return progress.stage in _PASSES
+
+
+def _stage(progress: SyncProgress) -> str:
+    return f"{progress.stage}, {progress.shards} shards" if progress.shards > 1 else progress.stage
+
+
+def _feed(progress: SyncProgress) -> str:
+    return f"{progress.feed}, generation {progress.generation}" if progress.feed else "-"
+
+
+def _cutover(progress: SyncProgress) -> str:
+    """What writers would wait now."""
+    return "not known yet" if progress.cutover_s is None else f"would wait {moment(progress.cutover_s)}"
+
+
+def _hot(key: HotKey) -> str:
+    name = escape(key.key)
+    shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
+    pause = f", carried every {moment(key.pause_s)} at most" if key.pause_s else ""
+    return f"hot {shown} (db {key.database}): {key.per_second:,.1f}/s, {size(key.size_bytes)}{pause}"
+
+
+def _moved(said: SyncProgress, progress: SyncProgress) -> bool:
+    return _in_pass(progress) or _tally(said) != _tally(progress)
+
+
+def _tally(progress: SyncProgress) -> tuple[int, ...]:
+    return (
+        progress.generation,
+        progress.dirty_keys,
+        progress.settled_keys,
+        progress.failed,
+        progress.foreign_keys,
+    )
