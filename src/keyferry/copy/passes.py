@@ -18,6 +18,7 @@ from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
 from keyferry.copy.pipeline import RECEIVE_BYTES, Parts, Pipeline, Totals
 from keyferry.copy.poller import Poller
+from keyferry.copy.predecessors import writer_name
 from keyferry.copy.redirects import Redirects
 from keyferry.copy.rules import Rules
 from keyferry.copy.settings import CopySettings
@@ -216,12 +217,13 @@ class _Opening:
         seed = target.endpoint(target.shards[0].id)
         endpoint = seed.at(*place) if target.cluster else seed
         session = self._sides.session_at(endpoint, "target", self._target_database)
-        if target.cluster:
-            try:
+        try:
+            session.call("CLIENT", "SETNAME", writer_name(self._context.owner))
+            if target.cluster:
                 self._context.on_target_met(*node_and_run(session))
-            except BaseException:
-                session.close()
-                raise
+        except BaseException:
+            session.close()
+            raise
         return Channel(session)
 
     def _connect_carrier(self, plan: PayloadPlan, poller: Poller) -> Carrier:

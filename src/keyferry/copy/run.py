@@ -22,6 +22,7 @@ from keyferry.copy.meeting import Meeting
 from keyferry.copy.passes import PassContext, Task
 from keyferry.copy.pipeline import ExpiryMoved
 from keyferry.copy.plan import CopyPlan, plan_copy
+from keyferry.copy.predecessors import end_writers
 from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
 from keyferry.copy.settings import CopySettings
@@ -111,6 +112,8 @@ class _Run:
     def run(self) -> CopyReport:
         books, watch = self._books, self._watch
         self._databases = self._meeting.first()
+        if books.resumed:
+            end_writers(self._sides, self._owner)
         self._began_cpu_s = time.process_time()
         watch.begin(
             self._sides.total_keys(self._databases),
@@ -390,6 +393,7 @@ class _Run:
             backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
             try:
                 self._sides.open()
+                end_writers(self._sides, self._owner)
             except ServerAway as error:
                 side, message = error.side, error.message
             else:

@@ -13,15 +13,17 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from keyferry.model.errors import RefusedError, UsageError
 
 FORMAT = 2
+
+Body = TypeVar("Body")
 
 
 @dataclass(slots=True)
@@ -70,22 +72,24 @@ class Checkpoint:
 class State:
     """The checkpoint file of one copy, held by one process at a time."""
 
-    def __init__(self, directory: Path, name: str, *, restart: bool = False) -> None:
+    def __init__(self, directory: Path, name: str, *, restart: bool = False, kind: str = "copy") -> None:
         """Opens or makes it.
 
         Args:
             name: Tells this copy from others: made of both locations and the selection.
             restart: Discards what an earlier run left, unread.
+            kind: Of run; the files' names begin with it.
 
         Raises:
             RefusedError: Another process works on it.
             UsageError: The directory or the file cannot be used.
         """
-        self.path = directory / f"copy-{name}.sqlite"
-        self._lock_path = directory / f"copy-{name}.lock"
+        self.kind = kind
+        self.path = directory / f"{kind}-{name}.sqlite"
+        self._lock_path = directory / f"{kind}-{name}.lock"
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _lock(self._lock_path)
+            self._lock = _lock(self._lock_path, kind)
         except OSError as error:
             raise UsageError(
                 f"The state directory {directory} cannot be used: {error.strerror}.",
@@ -129,7 +133,14 @@ class State:
         return database
 
     def load(self) -> Checkpoint | None:
-        """What an earlier, unfinished run left; None when there is none.
+        """What an earlier, unfinished run left; None when there is none. Raises as ``load_as``."""
+        return self.load_as(FORMAT, _checkpoint)
+
+    def load_as(self, format_number: int, make: Callable[[dict[str, Any]], Body]) -> Body | None:
+        """The same for another kind of run.
+
+        Args:
+            make: Makes it from what ``save_as`` was given; a TypeError, KeyError or ValueError means damaged.
 
         Raises:
             UsageError: It was written by another version of Keyferry, or is damaged.
@@ -138,14 +149,12 @@ class State:
             row = self._database.execute("SELECT format, body FROM checkpoint").fetchone()
             if row is None:
                 return None
-            if row[0] != FORMAT:
+            if row[0] != format_number:
                 raise UsageError(
                     f"The checkpoint {self.path} was written by another version of Keyferry.",
                     "Finish with that version, or discard it with --restart.",
                 )
-            body = json.loads(row[1])
-            body["positions"] = {name: Position(**position) for name, position in body["positions"].items()}
-            return Checkpoint(**body)
+            return make(json.loads(row[1]))
         except (sqlite3.DatabaseError, ValueError, TypeError, KeyError) as error:
             raise UsageError(
                 f"The checkpoint {self.path} is damaged: {error}.", "Discard it with --restart."
@@ -153,9 +162,15 @@ class State:
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Replaces what was saved before. Raises UsageError when the file cannot be written."""
-        body = json.dumps(asdict(checkpoint), separators=(",", ":"))
+        self.save_as(FORMAT, asdict(checkpoint))
+
+    def save_as(self, format_number: int, body: dict[str, Any]) -> None:
+        """The same for another kind of run."""
+        text = json.dumps(body, separators=(",", ":"))
         with self._usable():
-            self._database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (FORMAT, body))
+            self._database.execute(
+                "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (format_number, text)
+            )
 
     def add_foreign(self, database: int, keys: Iterable[bytes]) -> None:
         """Remembers keys that the target held before this copy began. Raises as ``save``."""
@@ -219,7 +234,7 @@ class State:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, kind: str) -> int:
     """A descriptor that holds the lock and has our process id written into it."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -230,7 +245,7 @@ def _lock(path: Path) -> int:
             os.close(descriptor)
             who = f" (process {holder})" if holder else ""
             raise RefusedError(
-                f"Another run of this copy is alive{who}.",
+                f"Another run of this {kind} is alive{who}.",
                 "Wait for it or stop it; two at once would undo each other.",
             ) from None
         same = False
@@ -247,6 +262,11 @@ def _lock(path: Path) -> int:
 def state_name(*parts: str) -> str:
     """A file name's part that is the same for the same copy and holds nothing readable."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+
+
+def _checkpoint(body: dict[str, Any]) -> Checkpoint:
+    positions = {name: Position(**position) for name, position in body.pop("positions").items()}
+    return Checkpoint(**body, positions=positions)
 
 
 def _digest(database: int, key: bytes) -> bytes:

@@ -1,0 +1,224 @@
+"""Keys that changed and have not been settled since: named by a feed, taken by a pipeline, named again meanwhile.
+
+Pure: the clock comes in as an argument, in seconds. One object for each database of a source server.
+
+    waiting   named; may be taken
+    flying    taken: the mark is off, the read on the authority comes after that (PROTOCOL, rule 1)
+    resting   settled a moment ago: a key that changes all the time is carried at most every so often
+    big       too big for one DUMP: waits, flies and rests by itself, the longer the longer it takes
+
+A key is in one of these at most. Named while it flies or rests it is dirty again by itself, from that moment on:
+  1. the mark is taken off, the value read: old; 2. the key changes and is named; 3. old arrives on the target;
+  4. the key was not forgotten: it is read once more.
+
+What it costs: a dict entry and the name, which all places share (tests measure it).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+from keyferry.capture.dirty_bigs import DirtyBigs, Hot
+
+REST_S = 0.2
+"""Between two settlings of one key."""
+GATHER_S = 0.02
+"""So long a handful of keys waits for more: a page of a few keys costs nearly what one of many does."""
+GATHER_KEYS = 200
+PRESS_S = 0.3
+PRESS_KEYS = 5_000
+HOT_KEYS_MAX = 4096
+HOT_WINDOW_S = 2.0
+HOT_PER_S = 1.0
+"""A key that is settled less often is not hot."""
+
+
+class DirtyKeys:
+    """Args: keys_max: More dirty keys than this are an overflow: they are forgotten, and all keys must be compared."""
+
+    def __init__(self, keys_max: int) -> None:
+        self._keys_max = keys_max
+        self._waiting: dict[bytes, float] = {}
+        self._rested: dict[bytes, float] = {}
+        """Those that were named while they flew or rested: older than what waits, so they go first."""
+        self._flying: dict[bytes, float] = {}
+        self._again: dict[bytes, float] = {}
+        self._resting: set[bytes] = set()
+        self._rests: deque[tuple[float, list[bytes]]] = deque()
+        self.bigs = DirtyBigs()
+        self._heat: dict[bytes, int] = {}
+        self._heat_s = 0.0
+        self._hottest: list[tuple[bytes, float]] = []
+        self.named = 0
+        """Namings so far."""
+        self.settled = 0
+        """Settlings so far."""
+        self.overflowed = False
+        """Keys were forgotten; whoever has everything compared takes it back."""
+        self.hurried = False
+        """Nothing rests and nothing is gathered: writers wait."""
+
+    def __len__(self) -> int:
+        """Dirty keys: named and not settled since."""
+        return len(self._waiting) + len(self._rested) + len(self._flying) + len(self._again) + self.bigs.dirty
+
+    @property
+    def flying(self) -> int:
+        return len(self._flying)
+
+    def __contains__(self, key: bytes) -> bool:
+        """Whether the key is dirty, or was settled a moment ago: what happens to it on the target is our work."""
+        return (
+            key in self._flying
+            or key in self._resting
+            or key in self._waiting
+            or key in self._rested
+            or key in self.bigs
+        )
+
+    def is_dirty(self, key: bytes) -> bool:
+        """Whether it was named and is not settled since."""
+        if key in self.bigs:
+            return self.bigs.is_dirty(key)
+        return key in self._waiting or key in self._flying or key in self._rested or key in self._again
+
+    @property
+    def names(self) -> int:
+        """Names that are held, dirty or not."""
+        return (
+            len(self._waiting) + len(self._rested) + len(self._flying) + len(self._resting) + len(self.bigs)
+        )
+
+    def oldest_s(self) -> float | None:
+        """Since when the oldest dirty key has been dirty; None without one."""
+        firsts = [next(iter(named.values())) for named in self._dicts() if named]
+        big_s = self.bigs.oldest_s()
+        return min(firsts if big_s is None else [*firsts, big_s], default=None)
+
+    def _dicts(self) -> tuple[dict[bytes, float], ...]:
+        return self._waiting, self._rested, self._flying, self._again
+
+    # Naming
+
+    def mark(self, keys: Iterable[bytes], now_s: float) -> None:
+        """These keys changed before ``now_s``."""
+        waiting, flying, resting, bigs = self._waiting, self._flying, self._resting, self.bigs
+        rested, again = self._rested, self._again
+        count = 0
+        for key in keys:
+            count += 1
+            if key in waiting:
+                continue
+            if key in flying or key in resting:
+                if key not in again:
+                    again[key] = now_s
+            elif bigs and key in bigs:
+                bigs.mark(key, now_s)
+            elif key not in rested:
+                waiting[key] = now_s
+        self.named += count
+        if len(waiting) > self._keys_max:
+            self._overflow()
+
+    def _overflow(self) -> None:
+        self._waiting.clear()
+        self._rested.clear()
+        self.overflowed = True
+
+    # Carrying
+
+    @property
+    def open(self) -> bool:
+        return True
+
+    def presses(self, now_s: float) -> bool:
+        """Whether they should go before other work: they are many, or old."""
+        oldest_s = self.oldest_s()
+        return oldest_s is not None and (now_s - oldest_s > PRESS_S or len(self._waiting) > PRESS_KEYS)
+
+    def take(self, limit: int, now_s: float) -> list[bytes]:
+        """Takes the marks off at most ``limit`` keys, the oldest first; they fly until ``arrived``."""
+        self._rise(now_s)
+        ready = len(self._waiting) + len(self._rested)
+        if not ready:
+            return []
+        if ready < GATHER_KEYS and not self.hurried:
+            oldest_s = min(next(iter(named.values())) for named in (self._waiting, self._rested) if named)
+            if now_s - oldest_s < GATHER_S:
+                return []
+        taken: list[bytes] = []
+        for named in (self._rested, self._waiting):
+            keys = list(islice(named, limit - len(taken)))
+            for key in keys:
+                self._flying[key] = named.pop(key)
+            taken += keys
+        return taken
+
+    def arrived(self, keys: Iterable[bytes], now_s: float) -> None:
+        """The target holds what the source held when these were read, after ``take``; those handed over do not count."""
+        flying = self._flying
+        landed = [key for key in keys if flying.pop(key, None) is not None]
+        self.settled += len(landed)
+        if self.hurried:
+            self._name_again(landed)
+        else:
+            self._resting.update(landed)
+            self._rests.append((now_s + REST_S, landed))
+
+    def returned(self) -> None:
+        """The pipeline broke: whatever flew may have arrived, or not."""
+        for key in list(self._flying):
+            self._again.pop(key, None)
+            self._rested[key] = self._flying.pop(key)
+        self.bigs.returned()
+
+    def _rise(self, now_s: float) -> None:
+        """Those that have rested."""
+        while self._rests and (self.hurried or self._rests[0][0] <= now_s):
+            keys = self._rests.popleft()[1]
+            self._resting.difference_update(keys)
+            self._name_again(keys)
+        if now_s - self._heat_s > HOT_WINDOW_S:
+            self._cool(now_s)
+
+    def _name_again(self, keys: list[bytes]) -> None:
+        again, heat = self._again, self._heat
+        if not again:
+            return
+        for key in keys:
+            since_s = again.pop(key, None)
+            if since_s is not None:
+                self._rested[key] = since_s
+                if key in heat or len(heat) < HOT_KEYS_MAX:
+                    heat[key] = heat.get(key, 0) + 1
+
+    def _cool(self, now_s: float) -> None:
+        """Once in a while the counts of hot keys begin anew."""
+        span_s = min(now_s - self._heat_s, 10 * HOT_WINDOW_S)
+        best = heapq.nlargest(3, self._heat.items(), key=lambda item: item[1])
+        self._hottest = [(key, count / span_s) for key, count in best]
+        self._heat.clear()
+        self._heat_s = now_s
+
+    def hottest(self) -> list[Hot]:
+        """Keys that are settled most often, big ones first; at most three."""
+        small = [Hot(key, rate, 0, REST_S) for key, rate in self._hottest if rate > HOT_PER_S]
+        return (self.bigs.hottest() + small)[:3]
+
+    # Big keys
+
+    def hand_over(self, key: bytes, size_bytes: int, now_s: float) -> None:
+        """A key that flies, or that SCAN named, turned out to be too big for one DUMP. ``size_bytes`` 0: not known."""
+        marks = [self._flying.pop(key, now_s), self._waiting.pop(key, now_s), self._rested.pop(key, now_s)]
+        self._again.pop(key, None)
+        self.bigs.add(key, size_bytes, min(marks), now_s)
+
+    def failed(self, key: bytes) -> None:
+        """A key that flies cannot be carried; it is dirty no more, unless it was named meanwhile."""
+        self._flying.pop(key, None)
+        since_s = self._again.pop(key, None)
+        if since_s is not None:
+            self._rested[key] = since_s

@@ -1,0 +1,153 @@
+"""Dirty keys that are too big for one DUMP: settled one by one, each at most every so often.
+
+The longer a settling takes, the longer the key rests after it: one that changes all the time may cost the servers a
+tenth of their time, not all of it. Pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REST_S_MIN = 0.2
+REST_SHARE = 10.0
+"""It rests so many times as long as its last settling took."""
+REST_S_MAX = 60.0
+TORN_S = 0.3
+FUZZY_AFTER = 2
+"""Torn so often in a row, it is settled member by member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hot:
+    """A key that is settled again and again; ``size_bytes`` 0 where it is not known."""
+
+    key: bytes
+    per_second: float
+    size_bytes: int
+    pause_s: float
+
+
+@dataclass(slots=True)
+class _Big:
+    since_s: float | None
+    """Named since, and not taken; ``flying_s`` of what was taken."""
+    due_s: float
+    size_bytes: int
+    flying_s: float | None = None
+    torn: int = 0
+    settled: int = 0
+    rest_s: float = REST_S_MIN
+
+
+class DirtyBigs:
+    """Of one database of a source server."""
+
+    def __init__(self) -> None:
+        self._all: dict[bytes, _Big] = {}
+        self.settled = 0
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def __contains__(self, key: bytes) -> bool:
+        return key in self._all
+
+    @property
+    def dirty(self) -> int:
+        return sum(big.since_s is not None or big.flying_s is not None for big in self._all.values())
+
+    def is_dirty(self, key: bytes) -> bool:
+        big = self._all[key]
+        return big.since_s is not None or big.flying_s is not None
+
+    def oldest_s(self) -> float | None:
+        marks = [
+            mark for big in self._all.values() for mark in (big.since_s, big.flying_s) if mark is not None
+        ]
+        return min(marks, default=None)
+
+    def add(self, key: bytes, size_bytes: int, since_s: float, now_s: float) -> None:
+        """A key turned out to be big, dirty since then."""
+        big = self._all.get(key)
+        if big is None:
+            self._all[key] = _Big(since_s, now_s, size_bytes)
+        else:
+            big.size_bytes = size_bytes or big.size_bytes
+            self.mark(key, since_s)
+
+    def mark(self, key: bytes, now_s: float) -> None:
+        """It changed, one that is here."""
+        big = self._all[key]
+        if big.since_s is None:
+            big.since_s = now_s
+
+    def has(self, now_s: float, *, hurried: bool = False) -> bool:
+        """Whether ``take`` has one now."""
+        return self._due(now_s, hurried) is not None
+
+    def _due(self, now_s: float, hurried: bool) -> bytes | None:
+        best: tuple[float, bytes] | None = None
+        for key, big in self._all.items():
+            if big.since_s is not None and big.flying_s is None and (hurried or big.due_s <= now_s):
+                best = min(best, (big.since_s, key)) if best else (big.since_s, key)
+        return best[1] if best else None
+
+    def take(self, now_s: float, *, hurried: bool = False) -> tuple[bytes, bool] | None:
+        """Takes the mark off the oldest that is due; it flies until ``ended``. The flag: settle it member by member."""
+        key = self._due(now_s, hurried)
+        if key is None:
+            return None
+        big = self._all[key]
+        big.flying_s, big.since_s = big.since_s, None
+        return key, big.torn >= FUZZY_AFTER
+
+    def ended(self, key: bytes, now_s: float, *, seconds: float, size_bytes: int = 0) -> None:
+        """The target holds what the source held; a key that was not named meanwhile is forgotten when it has rested."""
+        big = self._all[key]
+        big.flying_s, big.torn = None, 0
+        big.settled += 1
+        self.settled += 1
+        big.size_bytes = max(big.size_bytes, size_bytes)
+        big.rest_s = min(REST_S_MAX, max(REST_S_MIN, REST_SHARE * seconds))
+        big.due_s = now_s + big.rest_s
+
+    def torn(self, key: bytes, now_s: float) -> None:
+        """It changed while it was read: dirty still, since then."""
+        big = self._all[key]
+        big.since_s, big.flying_s = big.flying_s, None
+        big.torn += 1
+        big.due_s = now_s + TORN_S
+
+    def failed(self, key: bytes) -> None:
+        """It cannot be carried."""
+        self._all.pop(key, None)
+
+    def returned(self) -> None:
+        """The pipeline broke: whatever flew may have arrived, or not."""
+        for big in self._all.values():
+            if big.flying_s is not None:
+                big.since_s, big.flying_s = big.flying_s, None
+
+    def forget_rested(self, now_s: float) -> None:
+        """Those that have rested and were not named: the next naming is an ordinary one."""
+        rested = [
+            key
+            for key, big in self._all.items()
+            if big.since_s is None and big.flying_s is None and big.due_s + big.rest_s <= now_s
+        ]
+        for key in rested:
+            del self._all[key]
+
+    def clear_marks(self) -> None:
+        """All keys are to be compared."""
+        for big in self._all.values():
+            big.since_s = None
+
+    def hottest(self) -> list[Hot]:
+        """Those that were settled more than once while they were here, the largest first."""
+        hot = [
+            Hot(key, 1.0 / big.rest_s, big.size_bytes, big.rest_s)
+            for key, big in self._all.items()
+            if big.settled > 1
+        ]
+        return sorted(hot, key=lambda one: -one.size_bytes)

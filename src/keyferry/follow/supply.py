@@ -1,0 +1,98 @@
+"""Between the dirty keys of one database and the pipeline that carries them."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from keyferry.capture.dirty import DirtyKeys
+from keyferry.copy.settled import SettledPages
+from keyferry.copy.supply import BigEnd, BigTask
+from keyferry.telemetry.report import Counts
+from keyferry.transfer.config import Outcome
+
+FAILURES_MAX = 10_000
+"""Keys whose failure is remembered by name; more are only counted."""
+
+
+class DirtySupply:
+    """A ``Supply`` and a ``BigSupply`` (copy.supply) of dirty keys. Survives the pipelines that it feeds."""
+
+    def __init__(self, dirty: DirtyKeys) -> None:
+        self.dirty = dirty
+        self.failures: dict[bytes, str] = {}
+        """Keys that cannot be carried, with the reason, until they can."""
+        self.counts = Counts()
+        self.notes: Counter[str] = Counter()
+        self.deleted = 0
+        self._pages: dict[int, list[bytes]] = {}
+
+    @property
+    def open(self) -> bool:
+        return True
+
+    def presses(self, now_s: float) -> bool:
+        return self.dirty.presses(now_s)
+
+    def take(self, limit: int, now_s: float) -> list[bytes]:
+        return self.dirty.take(limit, now_s)
+
+    def sent(self, page: int, keys: list[bytes]) -> None:
+        self._pages[page] = keys
+
+    def carried(self, pages: SettledPages, now_s: float) -> None:
+        for failure in pages.failures:
+            self._failed(failure.key, failure.reason)
+        for number in pages.settled.pages:
+            keys = self._pages.pop(number)
+            if self.failures:
+                self._healed(keys, {failure.key for failure in pages.failures})
+            self.dirty.arrived(keys, now_s)
+        outcomes = pages.settled.outcomes
+        self.counts.copied += outcomes[Outcome.COPIED]
+        self.counts.vanished += outcomes[Outcome.VANISHED]
+        self.counts.bytes += pages.settled.payload_bytes
+        self.deleted += outcomes[Outcome.VANISHED]
+        self.notes.update(pages.notes)
+
+    def _failed(self, key: bytes, reason: str) -> None:
+        self.dirty.failed(key)
+        if len(self.failures) < FAILURES_MAX:
+            self.failures[key] = reason
+
+    def _healed(self, keys: list[bytes], failed: set[bytes]) -> None:
+        for key in keys:
+            if key not in failed:
+                self.failures.pop(key, None)
+
+    def broke(self) -> None:
+        """The pipeline is gone; what was under way is dirty still."""
+        self._pages.clear()
+        self.dirty.returned()
+
+    # Big keys
+
+    def hand_over(self, key: bytes, size_bytes: int) -> None:
+        self.dirty.hand_over(key, size_bytes, time.monotonic())
+
+    def has_big(self, now_s: float) -> bool:
+        return bool(self.dirty.bigs) and self.dirty.bigs.has(now_s, hurried=self.dirty.hurried)
+
+    def take_big(self, now_s: float) -> BigTask | None:
+        taken = self.dirty.bigs.take(now_s, hurried=self.dirty.hurried)
+        return BigTask(*taken) if taken else None
+
+    def ended_big(self, key: bytes, end: BigEnd, now_s: float) -> None:
+        bigs = self.dirty.bigs
+        if end.settled:
+            bigs.ended(key, now_s, seconds=end.seconds, size_bytes=end.size_bytes)
+            self.failures.pop(key, None)
+            self.deleted += end.gone
+            self.counts.copied += not end.gone
+            self.counts.bytes += end.size_bytes
+        elif end.torn:
+            bigs.torn(key, now_s)
+        else:
+            bigs.failed(key)
+            if len(self.failures) < FAILURES_MAX:
+                self.failures[key] = end.refused.reason if end.refused else "refused"
