@@ -358,6 +358,11 @@ def comparing(command: F) -> F:
                 help="Delete keys that only TARGET has, with or without --repair.",
             ),
             click.option(
+                "--drop-field-expiry",
+                is_flag=True,
+                help="Do not compare the expiry of hash fields where TARGET has none, as a copy with this option.",
+            ),
+            click.option(
                 "--differences",
                 type=_OUTPUT_FILE,
                 metavar="FILE",
