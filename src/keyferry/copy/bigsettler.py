@@ -17,14 +17,8 @@ from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
 from keyferry.copy.rules import Rules
 from keyferry.copy.supply import BigEnd, BigSupply, BigTask
 from keyferry.payload.carry import carry_in_pieces
-from keyferry.payload.differ import (
-    Applied,
-    NotByDifference,
-    Same,
-    TooDifferent,
-    Torn,
-    compare_in_pieces,
-)
+from keyferry.payload.differ import compare_in_pieces
+from keyferry.payload.differ_found import Applied, NotByDifference, Same, TooDifferent, Torn
 from keyferry.payload.exchange import TORN, Carried, Destination, Refused, Vanished
 
 

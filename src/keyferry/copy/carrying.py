@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 
 from keyferry.copy.carriers import Carrier
 from keyferry.copy.errands import SOURCE, Errands, replies_of
 from keyferry.copy.later import Later
 from keyferry.copy.pace import Pace
-from keyferry.payload.exchange import Carry, Outcome, Replies, Request
+from keyferry.payload.exchange import Replies, Request, Result
 
 PIECE_PAUSE_S = 0.005
 """Between two looks whether the next piece may be asked for."""
@@ -18,7 +18,7 @@ OPEN_BACKLOG_BYTES_MAX = 2 << 20
 Send = Callable[[Request, Callable[[Replies], None]], None]
 
 
-def drive(carry: Carry, send: Send, ended: Callable[[Outcome], None]) -> None:
+def drive(carry: Generator[Request, Replies, Result], send: Send, ended: Callable[[Result], None]) -> None:
     """Asks and answers until the carry says how it ended."""
 
     def step(replies: Replies | None) -> None:

@@ -47,10 +47,17 @@ class Sides:
     target_identity: ServerIdentity
     """Of the oldest of its servers: what it reads, all read."""
 
-    def __init__(self, settings: CopySettings, on_wait: OnWait = no_wait_ends) -> None:
-        """Args: on_wait: Called a few times a second while a server lets us wait; ends that by raising."""
+    def __init__(
+        self, settings: CopySettings, on_wait: OnWait = no_wait_ends, *, writes: bool = True
+    ) -> None:
+        """
+        Args:
+            on_wait: Called a few times a second while a server lets us wait; ends that by raising.
+            writes: False never writes to the target, not even the short-lived key that shows its payload version.
+        """
         self._settings = settings
         self._on_wait = on_wait
+        self._writes = writes
         self.target_bulk_bytes_max = PROTO_MAX_BULK_BYTES
         self.evicted_keys: int | None = None
         """Of the target since it started; None when it does not say."""
@@ -79,7 +86,8 @@ class Sides:
     def session_at(self, endpoint: Endpoint, side: Side, database: int | None = None) -> Session:
         """A new connection to one server. Raises as ``session``."""
         session = Session(endpoint, side, db=database, on_wait=self._on_wait)
-        if side == "source" and not self.source.cluster:
+        reads_only = side == "source" or not self._writes
+        if reads_only and not (self.source if side == "source" else self.target).cluster:
             # Since 7.2: our reads leave idle times and frequencies as they are. What cannot, says no: no harm.
             # Not in a cluster: Redis 7.4 to 8.2 dies of it when the key's slot is being migrated (lookupKey has no
             # executing client in getNodeByQuery; redis/redis pull request 14415).
@@ -128,7 +136,7 @@ class Sides:
         self.target_run_ids = {}
         for shard in self.target.shards:
             with self.session("target", shard=shard.id) as session:
-                identities.append(identify(session, shard.slots))
+                identities.append(identify(session, shard.slots, writes=self._writes))
                 self.target_run_ids[shard.id] = identities[-1].run_id
                 evicted.append(evicted_keys(session))
                 limits.append(_bulk_bytes_max(session))

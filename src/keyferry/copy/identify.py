@@ -38,14 +38,14 @@ class ClockOffset:
     uncertainty_ms: float
 
 
-def identify(session: Session, slots: frozenset[int] = ALL_SLOTS) -> ServerIdentity:
+def identify(session: Session, slots: frozenset[int] = ALL_SLOTS, *, writes: bool = True) -> ServerIdentity:
     """Who answers on this connection.
 
-    ``slots``: those of the node, for the probe key on a target.
+    ``slots``: those of the node, for the probe key on a target. ``writes``: whether there may be one.
 
     The payload version is read from the footer of a DUMP: on the source of a small existing key of the
-    connection's database, on the target of a short-lived key under the reserved prefix. Where neither can
-    be had, the version table decides.
+    connection's database, on a target that may be written to of a short-lived key under the reserved prefix. Where
+    neither can be had, the version table decides.
 
     Raises:
         ServerAway: It asks us to come again, or the connection broke.
@@ -59,7 +59,7 @@ def identify(session: Session, slots: frozenset[int] = ALL_SLOTS) -> ServerIdent
         if isinstance(reply, bytes)
         else identity_of_hello(session.call("HELLO"))
     )
-    return with_footer(found, footer_version(session, slots))
+    return with_footer(found, footer_version(session, slots, writes=writes))
 
 
 def identity_of(info: Info) -> ServerIdentity:
@@ -87,12 +87,9 @@ def with_footer(identity: ServerIdentity, rdb_version: int) -> ServerIdentity:
     )
 
 
-def footer_version(session: Session, slots: frozenset[int] = ALL_SLOTS) -> int:
-    """The RDB version in the footer of a DUMP of this server; 0 when none could be had.
-
-    ``slots``: those of the node, for the probe key on a target.
-    """
-    if session.side == "target":
+def footer_version(session: Session, slots: frozenset[int] = ALL_SLOTS, *, writes: bool = True) -> int:
+    """The RDB version in the footer of a DUMP of this server; 0 when none could be had. Arguments as of ``identify``."""
+    if session.side == "target" and writes:
         return _footer_of_probe(session, slots)
     for _ in range(PROBE_TRIES):
         key = session.call("RANDOMKEY")

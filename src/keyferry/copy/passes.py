@@ -6,9 +6,9 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from keyferry.copy.bigkeys import BigKeyLimits
+from keyferry.copy.bigsettler import BigSettler
 from keyferry.copy.carriers import Carrier, Carriers
 from keyferry.copy.connect import Sides, node_and_run
 from keyferry.copy.errands import Errands
@@ -38,9 +38,6 @@ from keyferry.transfer.relay import IMPLEMENTATION, make_relay
 from keyferry.wire.channel import Channel
 from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
-
-if TYPE_CHECKING:
-    from keyferry.copy.bigsettler import BigSettler
 
 PAYLOAD_BYTES_MAX = 32 << 20
 """A larger payload is not kept: the key travels in pieces."""
@@ -199,8 +196,6 @@ class _Opening:
     ) -> BigSettler | None:
         if self._following is None:
             return None
-        from keyferry.copy.bigsettler import BigSettler
-
         return BigSettler(self._following.bigs, carriers, redirects, later, self._context.pace, rules)
 
     def _open_lanes(self, lanes: Lanes) -> bytes:

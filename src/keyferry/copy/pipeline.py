@@ -11,8 +11,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from keyferry.copy.bigsettler import BigSettler
 from keyferry.copy.carriers import KEEP_ALIVE_S, Carriers
 from keyferry.copy.errands import SOURCE, Errands
 from keyferry.copy.flow import TARGET_BACKLOG_BYTES_MAX, Flow
@@ -28,9 +28,6 @@ from keyferry.transfer.config import ExpiryMode, Settled
 from keyferry.transfer.relay import Relay
 from keyferry.wire.channel import Channel
 from keyferry.wire.session import ConnectionLost
-
-if TYPE_CHECKING:
-    from keyferry.copy.bigsettler import BigSettler
 
 RECEIVE_BYTES = 256 * 1024
 POLL_MS = 5
