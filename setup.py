@@ -17,6 +17,7 @@ MODULES = [
     "keyferry.payload._bulks",
     "keyferry.payload._crc64",
     "keyferry.transfer._asking",
+    "keyferry.transfer._comparing",
     "keyferry.transfer._lanes",
     "keyferry.transfer._pages",
     "keyferry.transfer._relay",
