@@ -1,4 +1,4 @@
-"""The checkpoint of one copy: where it is, how much it did, what was foreign, and who is working on it.
+"""The checkpoint of one copy, or comparison: where it is, how much it did, what was foreign, and who is working on it.
 
 One SQLite file and one lock file per copy in the state directory. Every write is one transaction, so a kill at any
 moment leaves the last whole one. With WAL and synchronous=NORMAL a power cut may lose the newest transactions, never
@@ -22,6 +22,7 @@ from typing import Any, Literal, TypeVar
 from keyferry.model.errors import RefusedError, UsageError
 
 FORMAT = 2
+_NAMES = {"verify": "comparison"}
 
 Body = TypeVar("Body")
 
@@ -52,6 +53,7 @@ class Checkpoint:
         failures_file, failures_bytes: Where failed keys are listed, and how much of it the counts know of.
         comparing: The keys are gone over by comparison, because a server was another process than before.
         seconds: Of all runs.
+        more: What only a comparison keeps.
     """
 
     source_run_ids: dict[str, str] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class Checkpoint:
     failures_bytes: int = 0
     comparing: bool = False
     seconds: float = 0.0
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 class State:
@@ -125,6 +128,9 @@ class State:
             database.execute(
                 "CREATE TABLE IF NOT EXISTS foreign_keys (digest BLOB PRIMARY KEY) WITHOUT ROWID"
             )
+            database.execute(
+                "CREATE TABLE IF NOT EXISTS noted_keys (place INTEGER, key BLOB, PRIMARY KEY (place, key)) WITHOUT ROWID"
+            )
         except sqlite3.DatabaseError as error:
             database.close()
             raise UsageError(
@@ -160,17 +166,19 @@ class State:
                 f"The checkpoint {self.path} is damaged: {error}.", "Discard it with --restart."
             ) from None
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Replaces what was saved before. Raises UsageError when the file cannot be written."""
-        self.save_as(FORMAT, asdict(checkpoint))
+    def save(self, checkpoint: Checkpoint, *, forget_noted: bool = False) -> None:
+        """Replaces what was saved before. Raises UsageError when the file cannot be written.
 
-    def save_as(self, format_number: int, body: dict[str, Any]) -> None:
-        """The same for another kind of run."""
-        text = json.dumps(body, separators=(",", ":"))
+        Args:
+            forget_noted: The noted keys have been looked at, and this checkpoint knows what came of them.
+        """
+        body = json.dumps(asdict(checkpoint), separators=(",", ":"))
         with self._usable():
-            self._database.execute(
-                "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (format_number, text)
-            )
+            self._database.execute("BEGIN")
+            self._database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (FORMAT, body))
+            if forget_noted:
+                self._database.execute("DELETE FROM noted_keys")
+            self._database.execute("COMMIT")
 
     def add_foreign(self, database: int, keys: Iterable[bytes]) -> None:
         """Remembers keys that the target held before this copy began. Raises as ``save``."""
@@ -192,11 +200,24 @@ class State:
             ).fetchone()
         return row is not None
 
+    def note_keys(self, keys: Iterable[tuple[int, bytes]]) -> None:
+        """Remembers keys by name, with a database, that are still to be looked at. Raises as ``save``."""
+        with self._usable():
+            self._database.execute("BEGIN")
+            self._database.executemany("INSERT OR IGNORE INTO noted_keys VALUES (?, ?)", keys)
+            self._database.execute("COMMIT")
+
+    def noted_keys(self) -> list[tuple[int, bytes]]:
+        """What was noted and not forgotten. Raises as ``is_foreign``."""
+        with self._usable():
+            return list(self._database.execute("SELECT place, key FROM noted_keys"))
+
     def discard(self) -> None:
         """Forgets everything: the copy is finished, or begins anew. Raises as ``save``."""
         with self._usable():
             self._database.execute("DELETE FROM checkpoint")
             self._database.execute("DELETE FROM foreign_keys")
+            self._database.execute("DELETE FROM noted_keys")
 
     @contextlib.contextmanager
     def _usable(self) -> Iterator[None]:
