@@ -13,7 +13,7 @@ whole; an element is answered whole; LRANGE walks to the middle of a list, node 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 from keyferry.payload import bulks
 from keyferry.payload.exchange import Batch, Changed, Exchange, Request, Steps, Stop
@@ -29,7 +29,7 @@ from keyferry.payload.pages import (
 from keyferry.payload.read_stream import read_stream
 from keyferry.payload.replies import all_bytes, integer_of, items_of, unexpected
 from keyferry.payload.write_commands import Abilities, hash_commands
-from keyferry.wire.resp import Argument, encode_command
+from keyferry.wire.resp import Argument, Reply, encode_command
 
 STRING_PIECE_BYTES = 512 << 10
 STRING_WHOLE_BYTES_MAX = 16 << 20
@@ -235,7 +235,11 @@ def _field_expiry_in_use(exchange: Exchange) -> Steps[bool]:
     A source that does not tell may have some.
     """
     replies = yield Request(encode_command("INFO", "keyspace"), 1)
-    info = replies.source[0]
+    return counts_expiring_fields(cast("list[Reply]", replies.source)[0])
+
+
+def counts_expiring_fields(info: Reply) -> bool:
+    """The same from the reply to INFO keyspace, of any server that has field expiry."""
     if not isinstance(info, bytes):
         return True
     counters = (part.partition(b"=") for line in info.split() for part in line.split(b","))
