@@ -180,6 +180,14 @@ class State:
                 self._database.execute("DELETE FROM noted_keys")
             self._database.execute("COMMIT")
 
+    def save_as(self, format_number: int, body: dict[str, Any]) -> None:
+        """The same for another kind of run; ``load_as`` gives it back. Raises as ``save``."""
+        text = json.dumps(body, separators=(",", ":"))
+        with self._usable():
+            self._database.execute(
+                "INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (format_number, text)
+            )
+
     def add_foreign(self, database: int, keys: Iterable[bytes]) -> None:
         """Remembers keys that the target held before this copy began. Raises as ``save``."""
         with self._usable():
