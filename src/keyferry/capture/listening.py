@@ -8,6 +8,7 @@ import time
 from typing import Protocol
 
 from keyferry.capture.fences import Fences
+from keyferry.capture.silence import SILENT, Silence
 from keyferry.model.errors import ServerError
 from keyferry.wire.channel import Channel
 from keyferry.wire.resp import Argument, ProtocolError, Reply, ReplyError, encode_command
@@ -16,10 +17,7 @@ from keyferry.wire.session import ConnectionLost, Session
 RECEIVE_BYTES_MAX = 1 << 20
 """At most so much is taken by one call, so that the loop stays responsive."""
 PING_EVERY_S = 2.0
-SILENCE_S_MAX = 10.0
-"""A server that is asked and says nothing for so long is gone."""
 CONFIRM_S_MAX = 10.0
-PAUSE_S_MAX = 1.0
 RETRY_S = 0.1
 
 _PIECE_BYTES = 256 * 1024
@@ -49,8 +47,8 @@ class Listener:
         self._channel = Channel(session)
         self._view = memoryview(bytearray(_PIECE_BYTES))
         self._replies: list[Reply] = []
-        self._heard_s = self._turned_s = time.monotonic()
-        self._silent_s = 0.0
+        self._silence = Silence()
+        self._heard_s = time.monotonic()
         self._not_before_s = 0.0
 
     def fileno(self) -> int:
@@ -99,7 +97,7 @@ class Listener:
         """
         if self._take_bytes():
             self._heard_s = now_s
-            self._silent_s = 0.0
+            self._silence.end()
         if self._replies:
             replies, self._replies = self._replies, []
             for reply in replies:
@@ -113,11 +111,8 @@ class Listener:
         Raises:
             ConnectionLost: It broke, or it has been silent for ``SILENCE_S_MAX``.
         """
-        # Time in which nobody looked (a busy loop, a laptop asleep) is not the server's silence.
-        self._silent_s += min(now_s - self._turned_s, PAUSE_S_MAX)
-        self._turned_s = now_s
-        if self.fences.waiting and self._silent_s >= SILENCE_S_MAX:
-            raise self._lost(f"it has been silent for {self._silent_s:.0f} s")
+        if self._silence.too_long(now_s, self.fences.waiting):
+            raise self._lost(SILENT)
         self._ping(now_s)
         self._channel.flush()
 
