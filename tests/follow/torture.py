@@ -64,6 +64,8 @@ class Plan:
         fill_keys: How many keys are there before the tool starts.
         tool: The program and its first arguments; the addresses and options follow.
         options: Further options of the tool. ``without``: what writers leave out.
+        arrives_within_s: How long after the last write both sides must be equal; ``never_after_s``: how long that is
+            waited for.
     """
 
     source: str = "redis-7.0"
@@ -81,6 +83,7 @@ class Plan:
     options: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
     arrives_within_s: float = ARRIVES_WITHIN_S
+    never_after_s: float = NEVER_AFTER_S
 
 
 DEFAULT = Plan()
@@ -276,7 +279,7 @@ def _heal(world: World, log: _Log) -> None:
 
 def _settle(plan: Plan, world: World, written: Written, log: _Log) -> None:
     """Compares until both sides are equal, or it has been too long; then counts the ledgers."""
-    outcome, stopped_s = log.outcome, log.seconds
+    outcome, stopped_s = log.outcome, log.seconds - (time.time() - written.ended_at_s)
     source, target = world.source.deployment, world.target.deployment
     late_from_s = None
     while True:
@@ -290,7 +293,7 @@ def _settle(plan: Plan, world: World, written: Written, log: _Log) -> None:
         if begun_s >= plan.arrives_within_s and late_from_s is None:
             late_from_s = begun_s
             log.problem(f"{begun_s:.1f} s after the last write {differing} keys differ: {_named(found)}")
-        if begun_s > NEVER_AFTER_S or not world.tool.look():
+        if begun_s > plan.never_after_s or not world.tool.look():
             log.problem(f"{differing} keys never arrived: {_named(found)}")
             break
     outcome.keys = sum(one.keys_source for one in found)

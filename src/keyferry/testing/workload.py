@@ -176,6 +176,7 @@ class Writer:
             "writer": self._settings.writer,
             "seed": self._settings.seed,
             "seconds": round(seconds, 3),
+            "ended_at_s": time.time(),
             "acknowledged": dict(sorted(tally.acknowledged.items())),
             "acknowledged_total": tally.acknowledged.total(),
             "refused": dict(sorted(tally.refused.items())),

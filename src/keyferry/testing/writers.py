@@ -27,12 +27,14 @@ class Written:
     Attributes:
         acknowledged: How many of each command; ``refused`` with an error, ``unknown`` lost with their connection.
         ledgers: Of keys in database 0; ``ledger.audit`` counts them.
+        ended_at_s: When the last reply had arrived, as ``time.time`` says it.
     """
 
     acknowledged: Counter[str]
     refused: Counter[str]
     unknown: int
     ledgers: tuple[Ledger, ...]
+    ended_at_s: float = 0.0
 
 
 class Writers:
@@ -129,4 +131,5 @@ def _added(written: Written, report: Path) -> Written:
         written.refused + Counter(done["refused"]),
         written.unknown + done["unknown"],
         (*written.ledgers, Ledger.of_json(done["ledger"])),
+        max(written.ended_at_s, done["ended_at_s"]),
     )

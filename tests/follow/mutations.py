@@ -1,0 +1,102 @@
+"""Does the attack notice when a part of the protocol is taken out?
+
+    python -m tests.follow.mutations [NAME ...]
+
+Each mutation is applied to a copy of the sources, the attack runs against it until it fails, at most with every
+seed of ``SEEDS``; a mutation that no seed notices has survived, and makes the exit status 1. The copy without
+any mutation must pass, first.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))  # as pytest does it, for the module's one name
+
+from torture import Outcome, Plan, run
+
+ROOT = Path(__file__).parents[2]
+SEEDS = (1, 2, 3, 4)
+BASE = Plan(seconds=20.0, quiet_s=6.0, fill_keys=3_000, keys=300, rate=2_500.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """What is taken out.
+
+    Attributes:
+        patches: File below src/keyferry, text that is there exactly once, text that takes its place.
+        plan: What the attack does differently from ``BASE``, so that it comes by.
+        pure: The pure data path runs, because the patched module has a compiled twin.
+    """
+
+    name: str
+    patches: Sequence[tuple[str, str, str]]
+    plan: dict[str, Any] = field(default_factory=dict)
+    pure: bool = False
+
+
+MUTATIONS: tuple[Mutation, ...] = ()
+
+
+def mutated(mutation: Mutation, directory: Path) -> Path:
+    """The sources with the mutation, as a path for PYTHONPATH.
+
+    Raises:
+        ValueError: A text is not there exactly once: the table is out of date.
+    """
+    sources = directory / mutation.name / "src"
+    shutil.copytree(ROOT / "src", sources, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.egg-info"))
+    for name, old, new in mutation.patches:
+        path = sources / "keyferry" / name
+        text = path.read_text()
+        if text.count(old) != 1:
+            raise ValueError(f"{mutation.name}: {name} holds {old!r} {text.count(old)} times.")
+        path.write_text(text.replace(old, new))
+    return sources
+
+
+def attacked(mutation: Mutation, sources: Path, seed: int) -> Outcome:
+    environment = [f"PYTHONPATH={sources}", *(["KEYFERRY_IMPL=pure"] if mutation.pure else [])]
+    tool = ("env", *environment, sys.executable, "-m", "keyferry", "sync")
+    return run(replace(BASE, seed=seed, tool=tool, **mutation.plan))
+
+
+def noticed(mutation: Mutation, directory: Path) -> str:
+    """What was noticed, by which seed; empty when nothing was."""
+    sources = mutated(mutation, directory)
+    for seed in SEEDS:
+        outcome = attacked(mutation, sources, seed)
+        if not outcome.passed:
+            shutil.rmtree(outcome.directory)
+            return f"seed {seed}: {outcome.problems[0][:160]}"
+    return ""
+
+
+def main() -> int:
+    wanted = sys.argv[1:]
+    chosen = [mutation for mutation in MUTATIONS if not wanted or mutation.name in wanted]
+    survived = []
+    with tempfile.TemporaryDirectory(prefix="keyferry-mutations-") as directory:
+        baseline = noticed(Mutation("none", ()), Path(directory))
+        print(f"{'none':<28} {baseline or 'passes'}", flush=True)
+        if baseline:
+            return 1
+        for mutation in chosen:
+            begun = time.monotonic()
+            found = noticed(mutation, Path(directory))
+            survived += [mutation.name] if not found else []
+            print(f"{mutation.name:<28} {found or 'SURVIVED'} ({time.monotonic() - begun:.0f} s)", flush=True)
+    print(f"{len(chosen) - len(survived)} of {len(chosen)} noticed")
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
