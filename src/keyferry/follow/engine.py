@@ -1,0 +1,241 @@
+"""The loop that follows: feeds are heard first, then pipelines carry what changed, comparisons look, probes measure.
+
+One thread, one poll(). Feeds live longer than everything else here: when a server is away, pipelines, passes, watchers
+and probes are closed and made anew, while ``pump`` goes on hearing the feeds, so that no gap opens.
+"""
+
+from __future__ import annotations
+
+import select
+import time
+from collections.abc import Callable
+
+from keyferry.capture.feed import Feed, Heard
+from keyferry.capture.watcher import Watcher
+from keyferry.copy.connect import Sides
+from keyferry.copy.pace import Pace
+from keyferry.copy.passes import Following, PassContext, Task, open_pass
+from keyferry.copy.pipeline import POLL_MS, Pipeline
+from keyferry.copy.poller import Poller
+from keyferry.copy.probe import Probe
+from keyferry.copy.settled import SettledPages
+from keyferry.follow.comparisons import Comparisons, Job
+from keyferry.follow.source import Followed
+from keyferry.model.errors import ServerAway
+from keyferry.verify.passes import CompareContext
+
+HOUSE_EVERY_S = 0.005
+SLEPT_S = 0.0002
+WAITING_MS = 20.0
+PUMP_MS = 50.0
+
+
+class Engine:
+    """Everything that has a socket, for one run.
+
+    Args:
+        on_scanned: Called for pages of the first copy that are settled.
+        on_gap: Called with the shard whose feed says that anything may have changed.
+        on_target: Takes what the target's feeds name: shard, Heard.
+        comparing: Makes the context of a comparison.
+    """
+
+    def __init__(
+        self,
+        sides: Sides,
+        pace: Pace,
+        sources: dict[str, Followed],
+        comparisons: Comparisons,
+        *,
+        on_scanned: Callable[[Task, SettledPages], None],
+        on_gap: Callable[[str, str], None],
+        on_target: Callable[[str, Heard], None],
+        comparing: Callable[[Job], CompareContext],
+    ) -> None:
+        self._sides, self._pace, self._sources = sides, pace, sources
+        self.comparisons = comparisons
+        self._on_scanned, self._on_gap, self._on_target = on_scanned, on_gap, on_target
+        self._comparing = comparing
+        self.poller = Poller()
+        self.pipelines: dict[tuple[str, int], Pipeline] = {}
+        self._tasks: dict[Pipeline, Task] = {}
+        self.probes: list[Probe] = []
+        self.target_feeds: dict[str, Feed] = {}
+        self._ended = (0, 0)
+        self._polled_s = time.monotonic()
+        self._house_s = 0.0
+        self.open = False
+
+    # Opening and closing
+
+    def open_pipeline(self, context: PassContext, task: Task, following: Following) -> None:
+        """Begins to carry one database of one shard. Args: task: its cursor "" has nothing left to be scanned."""
+        pipeline = open_pass(context, task, self.poller, self.totals, self._on_scanned, following)
+        self.pipelines[task.shard, task.database] = pipeline
+        self._tasks[pipeline] = task
+        pipeline.begin(task.cursor or None)
+
+    def close_workers(self) -> None:
+        """All but the feeds. What was under way is dirty still."""
+        for pipeline in self.pipelines.values():
+            keys, size = self._ended
+            self._ended = keys + pipeline.relay.fetched_keys, size + pipeline.relay.fetched_bytes
+            pipeline.close()
+        self.pipelines.clear()
+        self._tasks.clear()
+        self.comparisons.close()
+        for probe in self.probes:
+            self.poller.forget(probe.fileno())
+            probe.close()
+        self.probes = []
+        for feed in self.target_feeds.values():
+            self.poller.forget(feed.fileno())
+            feed.close()
+        self.target_feeds.clear()
+        for source in self._sources.values():
+            source.broke()
+        self.open = False
+
+    def close(self) -> None:
+        self.close_workers()
+        for source in self._sources.values():
+            self.detach(source)
+
+    def detach(self, source: Followed) -> None:
+        """Ends the feed of a shard, and the watch over what it does not name."""
+        for its in (source.feed, source.watcher):
+            if its is not None:
+                self.poller.forget(its.fileno())
+        source.detach()
+
+    # Turning
+
+    def turn(self, *, carrying: bool = True) -> None:
+        """One turn of everything. Args: carrying: False: nothing is written (pause).
+
+        Raises:
+            ConnectionLost, ServerAway, ServerBusy: A server is to be met anew.
+            ServerError: One refuses for good.
+            ProtocolError: A peer does not speak RESP.
+        """
+        ready = self._wait()
+        now = time.monotonic()
+        house = now >= self._house_s
+        self._hear(ready, now, house=house)
+        for pipeline in list(self.pipelines.values()) if carrying else []:
+            if house or pipeline.buffered or pipeline.concerns(ready):
+                pipeline.turn(ready, now)
+        self.comparisons.turn(ready, now, self._comparing, house=house, startable=self._is_scanned)
+        if house:
+            self._house_s = now + HOUSE_EVERY_S
+            self._keep_house(ready, now)
+
+    def _is_scanned(self, job: Job) -> bool:
+        """A first copy goes on where it is; what it has carried already is compared after it."""
+        return all(
+            pipeline.scanned
+            for (shard, database), pipeline in self.pipelines.items()
+            if database == job.database and (shard == job.shard or job.kind == "extras")
+        )
+
+    @property
+    def scanning(self) -> bool:
+        return not all(pipeline.scanned for pipeline in self.pipelines.values())
+
+    def pump(self, timeout_ms: float = PUMP_MS) -> None:
+        """Hears the feeds, and does nothing else; never raises for a feed that is lost, it is gone then."""
+        ready = self.poller.wait(timeout_ms)
+        self._hear(ready, time.monotonic(), house=True, raises=False)
+
+    def _hear(self, ready: dict[int, int], now: float, *, house: bool, raises: bool = True) -> None:
+        for source in self._sources.values():
+            try:
+                if source.feed is not None:
+                    self._listen(source, source.feed, ready, now, house=house)
+                if source.watcher is not None:
+                    self._look(source.watcher, ready, now, house=house)
+            except ServerAway:
+                self.detach(source)
+                if raises:
+                    raise
+        for shard, feed in self.target_feeds.items():
+            if feed.fileno() in ready or feed.buffered:
+                self._on_target(shard, feed.receive(now))
+            if house:
+                feed.turn(now)
+                self.poller.watch(feed.fileno(), feed.events)
+
+    def _listen(
+        self, source: Followed, feed: Feed, ready: dict[int, int], now: float, *, house: bool
+    ) -> None:
+        if feed.buffered or ready.get(feed.fileno(), 0) & ~select.POLLOUT:
+            heard = feed.receive(now)
+            source.hear(heard, now)
+            if heard.everything:
+                self._on_gap(source.shard, "Everything on the source was flushed, or may have been")
+            if source.overflowed:
+                source.forgive_overflow()
+                self._on_gap(source.shard, "More keys changed than are remembered (--dirty-max)")
+        if house:
+            feed.turn(now)
+            self.poller.watch(feed.fileno(), feed.events)
+
+    def _look(self, watcher: Watcher, ready: dict[int, int], now: float, *, house: bool) -> None:
+        if watcher.buffered or ready.get(watcher.fileno(), 0) & ~select.POLLOUT:
+            watcher.read(now)
+        if house:
+            watcher.turn(now)
+            self.poller.watch(watcher.fileno(), watcher.events)
+
+    def _wait(self) -> dict[int, int]:
+        """Polls; hands the probes what came, with the earliest time at which it can have come (as copy.crew)."""
+        buffered = any(pipeline.buffered for pipeline in self.pipelines.values())
+        buffered = buffered or any(source.feed and source.feed.buffered for source in self._sources.values())
+        before = time.monotonic()
+        ready = self.poller.wait(0 if buffered else POLL_MS)
+        after = time.monotonic()
+        came = after if after - before > SLEPT_S else self._polled_s
+        self._polled_s = after
+        for probe in self.probes:
+            if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
+                probe.read(came)
+        return ready
+
+    def totals(self) -> tuple[int, int, int]:
+        """Keys and bytes that came, keys asked for: of pipelines and comparisons together."""
+        keys, size = self._ended
+        asked = 0
+        for pipeline in self.pipelines.values():
+            relay = pipeline.relay
+            keys, size = keys + relay.fetched_keys, size + relay.fetched_bytes
+            asked += relay.fetching_keys
+        compared = self.comparisons.asked()
+        return keys + compared[0], size + compared[1], asked + compared[2]
+
+    def _keep_house(self, ready: dict[int, int], now: float) -> None:
+        guard = self._pace.guard
+        for probe in self.probes:
+            probe.turn(now)
+            self.poller.watch(probe.fileno(), probe.events)
+            for sample in probe.take_samples():
+                guard.sample(sample)
+            if (waiting_ms := probe.waiting_ms(now)) > WAITING_MS:
+                guard.sample(waiting_ms)
+        for pipeline in self.pipelines.values():
+            pipeline.check_silence(now)
+
+    # Fences
+
+    def fenced(self, shards: dict[str, int]) -> bool:
+        """Whether the fences that ``fence`` began have passed; False also when a feed is gone."""
+        for shard, number in shards.items():
+            feed = self._sources[shard].feed
+            if feed is None or not feed.passed(number):
+                return False
+        return True
+
+    def fence(self) -> dict[str, int]:
+        """Begins one on every source feed; empty where there are no feeds."""
+        return {
+            shard: source.feed.fence() for shard, source in self._sources.items() if source.feed is not None
+        }

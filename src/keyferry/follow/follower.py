@@ -1,0 +1,734 @@
+"""Source and target under one hand: opens what follows, begins new generations, watches what no feed names."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from keyferry.capture.choice import choose
+from keyferry.capture.feed import open_feed
+from keyferry.capture.heard import Heard
+from keyferry.capture.kinds import FeedKind
+from keyferry.capture.probe import probe
+from keyferry.capture.watcher import Watcher
+from keyferry.copy.connect import Sides, node_and_run
+from keyferry.copy.functions import copy_functions
+from keyferry.copy.leftovers import sweep
+from keyferry.copy.pace import Pace
+from keyferry.copy.passes import Following, PassContext, Task
+from keyferry.copy.predecessors import end_writers
+from keyferry.copy.probe import Probe
+from keyferry.copy.replies import ServerBusy
+from keyferry.copy.settled import SettledPages
+from keyferry.copy.slot_ledger import SlotLedger
+from keyferry.follow.comparisons import Comparisons, Job
+from keyferry.follow.engine import Engine
+from keyferry.follow.foreign import ForeignWrites
+from keyferry.follow.ground import Ground
+from keyferry.follow.notify import Notifying
+from keyferry.follow.settings import SyncSettings
+from keyferry.follow.source import Followed
+from keyferry.follow.watch import FollowWatch
+from keyferry.journal.state import State
+from keyferry.model.errors import ServerAway, ServerError, Side
+from keyferry.model.keys import escape
+from keyferry.model.topology import merge, parse_nodes
+from keyferry.payload.names import slot
+from keyferry.telemetry.comparing import Difference
+from keyferry.telemetry.following import Stage, SyncObserver, SyncReport
+from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.report import Counts
+from keyferry.transfer.config import Outcome
+from keyferry.verify.big import BigLooks
+from keyferry.verify.look import Looker, LookSettings
+from keyferry.verify.passes import CompareContext
+from keyferry.verify.rounds import Rounds, look_again
+from keyferry.verify.routes import Routes
+
+PROBED_AT_ONCE = 8
+LOOK_AT_SLOTS_EVERY_S = 0.5
+CHORES_EVERY_S = 0.1
+EXPIRY_TOLERANCE_MS = 100
+"""A comparison of ours; a verification for people has its own."""
+JUDGED_AT_ONCE = 2000
+FOREIGN_ROUNDS = 1
+SWEEP_PAUSE_S = 2.0
+COUNT_MS = 20.0
+
+
+class Follower:
+    """Of one run.
+
+    Args:
+        check_stop: Ends the run by raising, when it is to be ended.
+    """
+
+    def __init__(
+        self,
+        settings: SyncSettings,
+        state: State,
+        owner: bytes,
+        observe: SyncObserver,
+        tell: Teller,
+        check_stop: Callable[[], None],
+    ) -> None:
+        self._settings, self._state, self._tell, self._check_stop = settings, state, tell, check_stop
+        self.owner = owner
+        # Into an empty target, too, everything is replaced: what is there is ours, and older.
+        self._copy = replace(settings.copy, on_conflict="replace")
+        self.sides = Sides(self._copy, self._while_waiting)
+        self.ground = Ground(settings, state, self.sides, tell)
+        self._pace = Pace(self._copy.max_rate, self._copy.max_bandwidth, self._copy.max_latency_ms)
+        self._sources: dict[str, Followed] = {}
+        self.comparisons = Comparisons(self._has_room)
+        self.engine = Engine(
+            self.sides,
+            self._pace,
+            self._sources,
+            self.comparisons,
+            on_scanned=self._on_scanned,
+            on_gap=self._on_gap,
+            on_target=self._on_target,
+            comparing=self._comparing,
+        )
+        self.watch = FollowWatch(self._pace, self._sources, observe, lambda: self.engine.probes)
+        self._foreign = ForeignWrites(self._copy.selection, self._sources, lambda: self.ground.databases)
+        self._notifying = Notifying(self.ground, tell)
+        self.kind: FeedKind | None = None
+        self.collect: set[tuple[int, bytes]] | None = None
+        """Gets what a verification doubts."""
+        self._verifying = False
+        self._copied = Counts()
+        self._notes: dict[str, int] = {}
+        self._failed_scans: dict[tuple[int, bytes], str] = {}
+        self._under_way: set[tuple[int, bytes]] = set()
+        self._slots: SlotLedger | None = None
+        self._going_over: frozenset[int] = frozenset()
+        self._slots_looked_s = self._chores_s = self._swept_s = 0.0
+        self._functions_due = False
+        self._extras_due = False
+        self._attached_once = False
+        self._looker: tuple[Routes, Looker] | None = None
+        self._told_blind = False
+
+    # Beginning
+
+    def choose_feed(self) -> None:
+        """Finds the best feed that every server of the source allows, and says what it means.
+
+        Raises:
+            RefusedError: The one that was asked for is not available.
+        """
+        found = []
+        for shard in self.sides.source.shards:
+            with self.sides.session("source", shard=shard.id) as session:
+                found.append(probe(session, self._settings.enable_notifications))
+        choice = choose(found, self._settings.feed)
+        self.kind = choice.kind
+        for sentence in choice.sentences:
+            self._tell(sentence)
+        self._tell(f"Changes are followed by {choice.kind.value}.")
+        self.watch.feed = choice.kind.value
+
+    def begin_scans(self) -> None:
+        """A first copy: every database of every shard is scanned."""
+        for shard in self.sides.source.shards:
+            for database in self.ground.databases:
+                self.ground.begin_scan(shard.id, database)
+        self._extras_due = True
+        self._functions_due = self._copy.functions
+
+    def compare_later(self) -> None:
+        """An earlier run has carried something: all of it is compared when the feeds are attached."""
+        self._functions_due = self._copy.functions
+        if self.ground.source_changes():
+            for shard in self.sides.source.shards:
+                self.ground.end_scans(shard.id)
+        self._compare_all_once_open = True
+
+    _compare_all_once_open = False
+
+    # Opening and closing
+
+    def open(self) -> None:
+        """Attaches the feeds that are missing, then opens everything else.
+
+        Raises:
+            ServerAway: A server cannot be reached now, or is another process than a moment ago.
+        """
+        sides, engine = self.sides, self.engine
+        if sides.source.cluster and self._slots is None:
+            self._slots = SlotLedger(sides.source.topology)
+        self._know_shards()
+        fresh = self._attach()
+        if self.kind is FeedKind.TRACKING or self.kind is FeedKind.NOTIFICATIONS:
+            self._attach_target()
+        context = self._pass_context()
+        for source in self._sources.values():
+            for database in self.ground.databases:
+                supply = source.add_database(database)
+                on_stream = functools.partial(source.add_stream, database)
+                following = Following(supply, supply, on_stream)
+                cursor = self.ground.position(source.shard, database)
+                engine.open_pipeline(context, Task(source.shard, database, cursor), following)
+        engine.probes = self._open_probes()
+        self._check_processes()
+        engine.open = True
+        if self._compare_all_once_open:
+            self._compare_all_once_open = False
+            self.compare_everything("comparing")
+        elif fresh and self._attached_once:
+            for shard in fresh:
+                self._on_gap(shard, "The feed was interrupted")
+        self._attached_once = True
+
+    def _know_shards(self) -> None:
+        """Followers of new shards; those of shards that are gone end: what they had is found by slot."""
+        present = {shard.id for shard in self.sides.source.shards}
+        selection = self._copy.selection
+        for shard in present - self._sources.keys():
+            self._sources[shard] = Followed(shard, self._settings.dirty_max, selection.key_filter())
+        for shard in self._sources.keys() - present:
+            self.engine.detach(self._sources.pop(shard))
+        self.comparisons.drop(lambda job: job.kind == "keys" and job.shard not in present)
+        targets = {shard.id for shard in self.sides.target.shards}
+        self.comparisons.drop(lambda job: job.kind == "extras" and job.shard not in targets)
+
+    def _attach(self) -> list[str]:
+        """Feeds of the shards that have none; which these are."""
+        kind, attached = self.kind, []
+        databases = None if self._copy.selection.databases is None else self.ground.databases
+        for source in self._sources.values():
+            if source.attached:
+                continue
+            session = self.sides.session("source", shard=source.shard)
+            if kind is FeedKind.NOTIFICATIONS:
+                self._notifying.enable(session, source.shard, self._settings.enable_notifications)
+            if kind is None or kind is FeedKind.SWEEPS:
+                session.close()
+            else:
+                source.feed = open_feed(kind, session, databases)
+                self.engine.poller.watch(source.feed.fileno(), source.feed.events)
+            try:
+                source.watcher = self._open_watcher(source)
+            except BaseException:
+                self.engine.detach(source)
+                raise
+            attached.append(source.shard)
+        return attached
+
+    def _open_watcher(self, source: Followed) -> Watcher:
+        notifications = self.kind is FeedKind.NOTIFICATIONS
+        watcher = Watcher(self.sides.session("source", shard=source.shard), notifications=notifications)
+        self.engine.poller.watch(watcher.fileno(), watcher.events)
+        now = time.monotonic()
+        for database, keys in source.streams.items():
+            watcher.add_streams(database, keys)
+            if database in source.supplies:
+                source.mark(database, keys, now)
+        return watcher
+
+    def _attach_target(self) -> None:
+        """Only to notice writes of others; a target that allows no feed is followed all the same."""
+        for shard in self.sides.target.shards:
+            session = self.sides.session("target", shard=shard.id)
+            try:
+                feed = open_feed(FeedKind.TRACKING, session)
+            except ServerAway:
+                raise
+            except ServerError as error:
+                if not self._told_blind:
+                    self._told_blind = True
+                    self._tell(f"Writes of others to the target will not be noticed: {error.message}")
+                continue
+            self.engine.target_feeds[shard.id] = feed
+            self.engine.poller.watch(feed.fileno(), feed.events)
+
+    def _pass_context(self) -> PassContext:
+        return PassContext(
+            settings=self._copy,
+            sides=self.sides,
+            pace=self._pace,
+            ask_expiry=True,
+            is_foreign=self._state.is_foreign,
+            on_source_moved=self._on_slot_moved,
+            on_target_met=self.ground.met_target,
+            owner=self.owner,
+            under_way=self._under_way,
+        )
+
+    def _open_probes(self) -> list[Probe]:
+        sides: tuple[Side, Side] = ("source", "target")
+        servers = [
+            (side, shard.id)
+            for side in sides
+            for shard in (self.sides.source if side == "source" else self.sides.target).shards
+        ]
+        every_s = (0.01 if self._copy.max_latency_ms else 0.2) * max(1.0, len(servers) / PROBED_AT_ONCE)
+        found: list[Probe] = []
+        with contextlib.ExitStack() as stack:
+            for side, shard in servers:
+                session = self.sides.session(side, shard=shard)
+                stack.callback(session.close)
+                asks_nodes = side == "source" and self.sides.source.cluster
+                found.append(Probe(session, every_s, shard=shard, cluster=asks_nodes))
+            stack.pop_all()
+        return found
+
+    def _check_processes(self) -> None:
+        """Between the look at the servers and the last connection to them one may have been started anew, empty."""
+        for source in self._sources.values():
+            with self.sides.session("source", shard=source.shard) as session:
+                run_id = node_and_run(session)[1]
+            if run_id != self.sides.source_run_ids.get(source.shard):
+                raise ServerAway("source", "The source was started anew.")
+
+    def close_workers(self) -> None:
+        self.engine.close_workers()
+        if self._looker is not None:
+            self._looker[0].close()
+            self._looker = None
+
+    def close(self) -> None:
+        """Everything; what was set on the source is put back, if it can be reached."""
+        self.close_workers()
+        self.engine.close()
+        self._notifying.restore(self.sides)
+        self.ground.save(force=True)
+
+    def pump(self) -> None:
+        """Hears the feeds while everything else waits."""
+        self.engine.pump()
+        self.watch.turn()
+
+    def _while_waiting(self) -> None:
+        self._check_stop()
+        self.engine.pump(0)
+
+    def meet_again(self) -> None:
+        """After trouble: who is there, is it who was there, what does that make void.
+
+        Raises:
+            ServerAway: A server is still away.
+            RefusedError: A source that was started anew has lost most of its keys.
+        """
+        sides, ground = self.sides, self.ground
+        sides.open()
+        end_writers(sides, self.owner)
+        changed = ground.source_changes()
+        for shard in changed:
+            if shard in self._sources:
+                self.engine.detach(self._sources[shard])
+            ground.end_scans(shard)
+        if self._slots is not None:
+            self._slots.observe(sides.source.topology)
+        target_changed = ground.target_changed()
+        ground.met()
+        self.watch.evictions(sides.evicted_keys)
+        if target_changed:
+            self._generation("The target is another process than before")
+            self._compare_all_once_open = True
+        elif changed and not sides.source.cluster:
+            self._compare_all_once_open = True
+        if changed:
+            self._tell("The source is another process than before: comparing everything.")
+        ground.save(force=True)
+
+    # Turning
+
+    def turn(self) -> None:
+        """One turn of the loop, and the chores that are due. Raises as ``Engine.turn``."""
+        self._check_stop()
+        self.engine.turn()
+        now = time.monotonic()
+        if now - self._chores_s >= CHORES_EVERY_S:
+            self._chores_s = now
+            self._chores(now)
+
+    def turn_for(self, seconds: float) -> None:
+        """Turns for a while."""
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self.turn()
+
+    def _chores(self, now: float) -> None:
+        self._show()
+        for shard, source in list(self._sources.items()):
+            if source.watcher is not None:
+                self._take_seen(shard, source.watcher, now)
+        if self._slots is not None and now - self._slots_looked_s >= LOOK_AT_SLOTS_EVERY_S:
+            self._slots_looked_s = now
+            self._look_at_slots(self._slots)
+        if not self.engine.scanning:
+            self._after_scans(now)
+        self._look_at_foreign(now)
+        self.ground.save()
+
+    def _after_scans(self, now: float) -> None:
+        if self._extras_due:
+            self._extras_due = False
+            jobs = [
+                Job("extras", shard.id, database)
+                for shard in self.sides.target.shards
+                for database in self.ground.databases
+            ]
+            self.comparisons.request(jobs, self.sides.total_keys(self.ground.databases))
+        if self._functions_due:
+            self._functions_due = False
+            self._copy_functions()
+        if self.kind is FeedKind.SWEEPS and self.comparisons.idle:
+            self._swept_s = self._swept_s or now
+            if now - self._swept_s >= SWEEP_PAUSE_S:
+                self._swept_s = 0.0
+                self.compare_everything("following")
+
+    def _show(self) -> None:
+        watch = self.watch
+        if self.engine.scanning:
+            watch.enter("copying")
+            watch.keys_total = self.sides.total_keys(self.ground.databases)
+            watch.keys_done = self._copied.scanned
+        else:
+            if self._verifying and self.comparisons.idle:
+                self._verifying = False
+            if not self.comparisons.idle:
+                watch.enter("verifying" if self._verifying else "comparing")
+            elif self.collect is None:
+                watch.enter("following")
+            watch.keys_total, watch.keys_done = self.comparisons.keys_total, self.comparisons.keys_done
+        watch.foreign_keys, watch.failed = self._foreign.found, self.failed
+        watch.turn()
+
+    def _take_seen(self, shard: str, watcher: Watcher, now: float) -> None:
+        seen = watcher.take()
+        if seen.keys:
+            self.ground.count_keys({shard: sum(seen.keys.get(db, 0) for db in self.ground.databases)})
+            if self._copy.selection.databases is None:
+                self._meet_databases(set(seen.keys) | self._sources[shard].databases_met)
+        if seen.swapped:
+            self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")
+        elif seen.flushed and self.kind is not FeedKind.TRACKING:
+            self._on_gap(shard, "The source was flushed")
+        if seen.functions and self._copy.functions:
+            self._functions_due = True
+        for database, key in seen.streams:
+            if database in self._sources[shard].supplies:
+                self._sources[shard].mark(database, [key], now)
+
+    def _meet_databases(self, databases: set[int]) -> None:
+        """Databases that were empty when the sync began."""
+        new = sorted(databases - set(self.ground.databases))
+        if not new:
+            return
+        self.ground.add_databases(new)
+        names = ", ".join(map(str, new))
+        self._tell(f"The source uses database {names} now: following it, too.")
+        self._compare_all_once_open = True
+        raise ServerBusy("source", "a new database is to be followed")
+
+    def _copy_functions(self) -> None:
+        with self.sides.session("source") as source:
+            for shard in self.sides.target.shards:
+                with self.sides.session("target", shard=shard.id) as target:
+                    carried = copy_functions(
+                        source, target, replace=True, target_version=self.sides.plan.target_version
+                    )
+        self._tell(f"Carried {carried} function {'library' if carried == 1 else 'libraries'}.")
+
+    # Generations
+
+    def _on_gap(self, shard: str, reason: str) -> None:
+        """Something may have escaped the feed of a shard: everything of it is compared."""
+        self._generation(reason)
+        self.comparisons.request(self._jobs([shard]), 2 * self.sides.total_keys(self.ground.databases, shard))
+
+    def _generation(self, reason: str) -> None:
+        self.watch.generation += 1
+        self._tell(f"{reason}: generation {self.watch.generation} begins, everything is compared.")
+
+    def compare_everything(self, stage: Stage) -> None:
+        """Every key of both servers, from the beginning."""
+        self._verifying = stage == "verifying"
+        shards = [shard.id for shard in self.sides.source.shards]
+        self.comparisons.request(self._jobs(shards), 2 * self.sides.total_keys(self.ground.databases))
+
+    def _jobs(self, shards: Iterable[str], slots: frozenset[int] | None = None) -> list[Job]:
+        databases = self.ground.databases
+        keys = [Job("keys", shard, database, slots) for shard in shards for database in databases]
+        extras = [
+            Job("extras", shard.id, database, slots)
+            for shard in self.sides.target.shards
+            for database in databases
+        ]
+        return keys + extras
+
+    def _comparing(self, job: Job) -> CompareContext:
+        extras = job.kind == "extras"
+        return CompareContext(
+            sides=self.sides,
+            settings=self._copy,
+            pace=self._pace,
+            poller=self.engine.poller,
+            totals=self.engine.totals,
+            expiry_tolerance_ms=EXPIRY_TOLERANCE_MS,
+            chooses=None,
+            on_suspects=self._on_extras if extras else self._on_suspects,
+            on_big=self._on_suspects,
+            on_streams=self._on_streams,
+            on_moved=self._on_slot_moved,
+        )
+
+    def _has_room(self) -> bool:
+        """Whether what comparisons find can be remembered."""
+        return all(source.names < self._settings.dirty_max // 2 for source in self._sources.values())
+
+    def _on_suspects(self, database: int, keys: list[bytes]) -> None:
+        if self.collect is not None:
+            self.collect.update((database, key) for key in keys)
+        self.mark(database, keys)
+
+    def _on_extras(self, database: int, keys: list[bytes]) -> None:
+        if self._settings.keep_extra:
+            target = self._copy.selection.target_database(database)
+            keys = [key for key in keys if not self._state.is_foreign(target, key)]
+        self._on_suspects(database, keys)
+
+    def mark(self, database: int, keys: list[bytes]) -> None:
+        """These are dirty, for whatever reason."""
+        now = time.monotonic()
+        if not self.sides.source.cluster:
+            self._sources[self.sides.source.shards[0].id].mark(database, keys, now)
+            return
+        for key in keys:
+            owner = self.sides.source.topology.owner(slot(key))
+            if owner is None or owner.id not in self._sources:
+                self._on_slot_moved(slot(key))
+            else:
+                self._sources[owner.id].mark(database, [key], now)
+
+    def _on_streams(self, database: int, keys: list[bytes]) -> None:
+        for source in self._sources.values():
+            for key in keys:
+                if len(self._sources) == 1 or self._is_of(source.shard, key):
+                    source.add_stream(database, key)
+
+    def _is_of(self, shard: str, key: bytes) -> bool:
+        owner = self.sides.source.topology.owner(slot(key))
+        return owner is not None and owner.id == shard
+
+    def _on_scanned(self, task: Task, pages: SettledPages) -> None:
+        """Pages of the first copy."""
+        outcomes = pages.settled.outcomes
+        self._copied.add(
+            Counts(
+                scanned=sum(outcomes[:4]),
+                copied=outcomes[Outcome.COPIED],
+                vanished=outcomes[Outcome.VANISHED],
+                failed=outcomes[Outcome.FAILED],
+                bytes=pages.settled.payload_bytes,
+                methods=list(pages.settled.methods),
+            )
+        )
+        for failure in pages.failures:
+            self._sources[task.shard].supplies[task.database].failures[failure.key] = failure.reason
+        for note, number in pages.notes.items():
+            self._notes[note] = self._notes.get(note, 0) + number
+        self.ground.scanned_to(task.shard, task.database, pages.settled.cursor)
+
+    # Slots of the source that move
+
+    def _on_slot_moved(self, moved: int) -> None:
+        if self._slots is not None:
+            self._slots.redirected(moved)
+
+    def _look_at_slots(self, ledger: SlotLedger) -> None:
+        """What the probes were told of who owns what; moved slots are compared at their owners."""
+        texts = [
+            (its.nodes, self.sides.source.endpoint(its.shard).host)
+            for its in self.engine.probes
+            if its.side == "source" and its.nodes is not None
+        ]
+        if not texts:
+            return
+        try:
+            topology = merge([parse_nodes(text, host) for text, host in texts])
+        except ValueError:
+            return  # said by the next look at the servers, which has one to name
+        ledger.observe(topology)
+        if {shard.id for shard in topology.shards} - self._sources.keys():
+            raise ServerAway("source", "The source's cluster has another primary now.")
+        if self._going_over:
+            if not self.comparisons.is_busy(slots=True):
+                ledger.finished(self._going_over)
+                self._going_over = frozenset()
+            return
+        ready = ledger.ready(topology)
+        if not ready or self.engine.scanning:
+            return
+        topology = self.sides.discover("source").topology
+        ledger.observe(topology)
+        ready = ledger.ready(topology)
+        if not ready or not ready.keys() <= self._sources.keys():
+            return
+        self._going_over = frozenset().union(*ready.values())
+        ledger.begin(self._going_over)
+        self._tell(f"{len(self._going_over):,} slots of the source moved: comparing them.")
+        jobs = [Job("keys", shard, 0, slots) for shard, slots in ready.items()]
+        jobs += [Job("extras", shard.id, 0, self._going_over) for shard in self.sides.target.shards]
+        self.comparisons.request(jobs, 0)
+
+    # Writes of others on the target
+
+    def _on_target(self, shard: str, heard: Heard) -> None:
+        self._foreign.hear(heard, time.monotonic())
+
+    def _look_at_foreign(self, now: float) -> None:
+        if self._foreign.too_many and not self.engine.scanning:
+            self._foreign.too_many = False
+            self._generation("Somebody else has changed much on the target, or flushed it")
+            self.compare_everything("comparing")
+        if self._nested or self.engine.scanning or not self.comparisons.idle:
+            return
+        places = self._foreign.due(now)
+        if not places:
+            return
+        for difference in self.judge(places, rounds=FOREIGN_ROUNDS):
+            place = (difference.database, difference.key)
+            if self._foreign.is_ours(place):
+                continue
+            if self._foreign.add(place):
+                self._tell(
+                    f"Somebody else has written to the target: {escape(difference.key)[:80]} "
+                    f"(database {difference.database}). The source's value is put back."
+                )
+            self.mark(*place[:1], [difference.key])
+
+    _nested = False
+
+    def judge(self, places: list[tuple[int, bytes]], *, rounds: int | None = None) -> list[Difference]:
+        """Looks at keys again and again, while all goes on; those that differ for good.
+
+        Raises:
+            ServerAway, ServerBusy: A server cannot answer now.
+        """
+        routes, looker = self._looking()
+        found: list[Difference] = []
+        self._nested = True
+        try:
+            for begin in range(0, len(places), JUDGED_AT_ONCE):
+                part = places[begin : begin + JUDGED_AT_ONCE]
+                bigs = BigLooks(self.sides, routes, self._look_settings, self._copy.selection.target_database)
+                how = Rounds(pause=self.turn_for, big=bigs.look)
+                if rounds is not None:
+                    how = replace(how, rounds=rounds)
+                judgements = look_again(looker, part, EXPIRY_TOLERANCE_MS, how)
+                found += [one.difference for one in judgements if one.difference is not None]
+        finally:
+            self._nested = False
+        return found
+
+    def _looking(self) -> tuple[Routes, Looker]:
+        if self._looker is None:
+            routes = Routes(self.sides)
+            settings = self._look_settings
+            self._looker = routes, Looker(self.sides, routes, settings, self._copy.selection.target_database)
+        return self._looker
+
+    @property
+    def _look_settings(self) -> LookSettings:
+        return LookSettings(EXPIRY_TOLERANCE_MS, self._copy.big_key_bytes, self._copy.drop_field_expiry)
+
+    def count_extras(self) -> int:
+        """Keys of the target that the source does not have; with ``keep_extra`` they are noted as foreign."""
+        found = 0
+        keep = self._settings.keep_extra
+        selection = self._copy.selection
+
+        def take(database: int, keys: list[bytes]) -> None:
+            nonlocal found
+            found += len(keys)
+            if keep:
+                self._state.add_foreign(selection.target_database(database), keys)
+
+        counting = Comparisons(lambda: True)
+        jobs = [
+            Job("extras", shard.id, database)
+            for shard in self.sides.target.shards
+            for database in self.ground.databases
+        ]
+        counting.request(jobs, 0)
+        try:
+            while not counting.idle:
+                self._check_stop()
+                ready = self.engine.poller.wait(COUNT_MS)
+                counting.turn(
+                    ready,
+                    time.monotonic(),
+                    lambda job: replace(self._comparing(job), on_suspects=take, totals=counting.asked),
+                    house=True,
+                    startable=lambda job: True,
+                )
+                self.watch.keys_done = counting.keys_done
+                self.watch.turn()
+        finally:
+            counting.close()
+        return found
+
+    # Ends
+
+    def is_level(self, now: float) -> bool:
+        """Nothing is to be copied or compared any more, and the lag is below what was asked for."""
+        return (
+            not self.engine.scanning
+            and self.comparisons.idle
+            and not self._extras_due
+            and not (self._slots is not None and self._slots.moved)
+            and self.watch.lag_s(now) < self._settings.lag_target_s
+        )
+
+    def lag_s(self) -> float:
+        return self.watch.lag_s(time.monotonic())
+
+    @property
+    def failed(self) -> int:
+        """Keys that could not be carried, and have not been since."""
+        return sum(
+            len(supply.failures) for source in self._sources.values() for supply in source.supplies.values()
+        )
+
+    def tidy(self) -> None:
+        """Removes what interrupted carries may have left."""
+        if not (self.ground.resumed or self.watch.generation > 1):
+            return
+        selection = self._copy.selection
+        targets = sorted(map(selection.target_database, self.ground.databases))
+        for shard in self.sides.target.shards:
+            for database in targets:
+                with self.sides.session("target", database, shard.id) as session:
+                    sweep(session, self.owner, self._check_stop)
+
+    def report(self) -> SyncReport:
+        supplies = [supply for source in self._sources.values() for supply in source.supplies.values()]
+        notes = dict(self._notes)
+        for supply in supplies:
+            for note, number in supply.notes.items():
+                notes[note] = notes.get(note, 0) + number
+        return SyncReport(
+            copied=self._copied,
+            feed=self.kind.value if self.kind else "",
+            generations=self.watch.generation,
+            changes=self.watch.changes,
+            settled=self.watch.settled,
+            deleted=sum(supply.deleted for supply in supplies),
+            failed=self.failed,
+            foreign_keys=self._foreign.found,
+            lag_s=self.lag_s(),
+            lag_max_s=self.watch.lag_max_s,
+            seconds=self.ground.seconds,
+            throttled_seconds=self._pace.throttled_s,
+            resumed=self.ground.resumed,
+            notes=notes,
+        )

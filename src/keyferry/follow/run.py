@@ -1,0 +1,231 @@
+"""A whole sync: attach the feeds, copy what is there, follow what changes, survive what breaks, prove it.
+
+    look -> feeds -> copy (or, after an earlier run, compare) -> follow ... -> verify -> synced
+
+The feeds are attached before anything is read, and heard all the time. Whatever might have escaped them (a lost
+connection, another process, a flush, SWAPDB, too many dirty keys) begins a new generation: the feed is attached
+first, then everything is compared, and what differs becomes dirty.
+"""
+
+from __future__ import annotations
+
+import time
+
+from keyferry.copy.predecessors import end_writers
+from keyferry.copy.replies import ServerBusy
+from keyferry.copy.run import BACKOFF_S, BACKOFF_S_MAX
+from keyferry.copy.stop import StopFlag
+from keyferry.follow.follower import Follower
+from keyferry.follow.settings import SyncSettings
+from keyferry.follow.verifying import Verification
+from keyferry.journal.state import State, state_name
+from keyferry.model.address import Endpoint
+from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, UsageError
+from keyferry.telemetry.following import SyncObserver, SyncReport
+from keyferry.telemetry.progress import Teller
+
+VERIFY_AGAIN_S = 2.0
+VERIFY_AGAIN_S_MAX = 60.0
+TROUBLES_HEAL_S = 5.0
+"""After so long without trouble the next one is a new one."""
+
+
+def sync_name(settings: SyncSettings) -> str:
+    """Tells this sync from every other: its name, or the two locations and the selection."""
+    if settings.name is not None:
+        return state_name("name", settings.name)
+    copy = settings.copy
+    return state_name(_place(copy.source), _place(copy.target), copy.selection.fingerprint())
+
+
+def _place(endpoint: Endpoint) -> str:
+    return ",".join(sorted(endpoint.location.split(","))) if endpoint.cluster else endpoint.location
+
+
+def run_sync(settings: SyncSettings, *, observe: SyncObserver, tell: Teller, stop: StopFlag) -> SyncReport:
+    """Makes the target equal to the source, and keeps it so.
+
+    Args:
+        observe: Gets a snapshot at most ten times a second.
+        tell: Gets a sentence for each thing worth one.
+        stop: Ends the run cleanly when requested.
+
+    Returns:
+        Only with ``until_synced``; else it goes on until it is stopped.
+
+    Raises:
+        UsageError: The settings, the state directory or the checkpoint cannot be used.
+        RefusedError: A safety check says no.
+        ServerError: A server cannot be reached, refuses us, or is lost for good.
+        InterruptedRun: ``stop`` was requested; the checkpoint is written.
+    """
+    if settings.copy.on_conflict in ("skip", "fail"):
+        raise UsageError(
+            f"A sync cannot keep --on-conflict {settings.copy.on_conflict}: the target follows the source.",
+            "Use --on-conflict replace, with --keep-extra to keep what only the target has; or copy.",
+        )
+    name = sync_name(settings)
+    with State(settings.copy.state_dir, name, restart=settings.copy.restart, kind="sync") as state:
+        run = _Run(settings, state, name, observe, tell, stop)
+        return run.run()
+
+
+class _Run:
+    """The lifetime of one ``run_sync``."""
+
+    def __init__(
+        self,
+        settings: SyncSettings,
+        state: State,
+        name: str,
+        observe: SyncObserver,
+        tell: Teller,
+        stop: StopFlag,
+    ) -> None:
+        self._settings, self._tell, self._stop = settings, tell, stop
+        self._state = state
+        self._follower = Follower(settings, state, name.encode(), observe, tell, self._check_stop)
+        self._began_cpu_s = time.process_time()
+        self._verification = Verification(self._follower, settings)
+        self._verify_at_s = 0.0
+        self._verify_pause_s = VERIFY_AGAIN_S
+        self._troubled_s = 0.0
+        self._backoff_s = BACKOFF_S
+
+    def run(self) -> SyncReport:
+        follower = self._follower
+        try:
+            self._begin()
+            while True:
+                try:
+                    follower.open()
+                    if self._follow():
+                        return self._report()
+                except (ServerAway, ServerBusy) as trouble:
+                    self._recover(trouble)
+        finally:
+            follower.close()
+
+    def _begin(self) -> None:
+        """Looks, and says what is going to happen before anything is written."""
+        follower = self._follower
+        foreign = follower.ground.first()
+        follower.choose_feed()
+        if follower.ground.resumed:
+            end_writers(follower.sides, follower.owner)
+            follower.compare_later()
+        else:
+            if foreign:
+                self._say_extras()
+            follower.begin_scans()
+        follower.ground.begun = True
+        follower.ground.met()
+        follower.ground.save(force=True)
+        follower.watch.evictions(follower.sides.evicted_keys)
+
+    def _say_extras(self) -> None:
+        """Keys of the target that the source does not have: how many go, or are kept."""
+        self._follower.watch.enter("comparing")
+        extras = self._follower.count_extras()
+        if self._settings.keep_extra:
+            self._tell(f"The target holds {extras:,} keys that the source does not have: they are kept.")
+        else:
+            self._tell(
+                f"The target holds {extras:,} keys that the source does not have: they are going to be deleted. "
+                "(--keep-extra keeps them.)"
+            )
+
+    def _follow(self) -> bool:
+        """Until it is stopped, or synced: True."""
+        follower = self._follower
+        opened_s = time.monotonic()
+        while True:
+            follower.turn()
+            now = time.monotonic()
+            if self._backoff_s > BACKOFF_S and now - opened_s > TROUBLES_HEAL_S:
+                self._backoff_s, self._troubled_s = BACKOFF_S, 0.0
+            level = self._settings.until_synced and now >= self._verify_at_s and follower.is_level(now)
+            if level and self._verify():
+                return True
+
+    def _verify(self) -> bool:
+        """Whether nothing is left to wait for."""
+        follower = self._follower
+        left = self._verification.run()
+        if not left:
+            return True
+        if follower.failed and left <= follower.failed:
+            self._tell(f"{left:,} keys cannot be carried, all others are equal.")
+            return True
+        self._tell(
+            f"The verification found {left:,} keys that still differ; settling them and looking again."
+        )
+        self._verify_at_s = time.monotonic() + self._verify_pause_s
+        self._verify_pause_s = min(VERIFY_AGAIN_S_MAX, 2 * self._verify_pause_s)
+        return False
+
+    def _recover(self, trouble: ServerAway | ServerBusy) -> None:
+        """Waits until both servers can be met again; the feeds that are left are heard meanwhile.
+
+        Raises:
+            ServerError: One has not come back in time, or refuses us now.
+        """
+        follower = self._follower
+        side = trouble.side
+        message = (
+            trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
+        )
+        follower.close_workers()
+        self._tell(f"{message} Trying again.")
+        follower.watch.enter("waiting for a server")
+        now = time.monotonic()
+        self._troubled_s = self._troubled_s or now
+        retry_s = self._settings.copy.retry_s
+        away_s = now
+        while True:
+            now = time.monotonic()
+            if now - away_s > retry_s:
+                raise ServerError(
+                    side,
+                    f"{message} It has not come back for {retry_s:g} s.",
+                    "Give the same command again when it is back: it compares both servers and goes on.",
+                )
+            self._pause(self._backoff_s)
+            self._backoff_s = min(BACKOFF_S_MAX, 2 * self._backoff_s)
+            try:
+                follower.meet_again()
+            except ServerAway as error:
+                side, message = error.side, error.message
+            else:
+                return
+
+    def _pause(self, seconds: float) -> None:
+        until_s = time.monotonic() + seconds
+        while time.monotonic() < until_s:
+            self._check_stop()
+            self._follower.pump()
+
+    def _check_stop(self) -> None:
+        if not self._stop.requested:
+            return
+        ground = self._follower.ground
+        if not ground.begun:
+            raise InterruptedRun("Interrupted before the sync began; nothing was written.")
+        ground.save(force=True)
+        raise InterruptedRun(
+            "Interrupted.", "Give the same command again to go on: it compares what was carried before."
+        )
+
+    def _report(self) -> SyncReport:
+        follower = self._follower
+        follower.tidy()
+        report = follower.report()
+        report.synced = not follower.failed
+        report.verified = self._verification.compared
+        report.cpu_seconds = time.process_time() - self._began_cpu_s
+        follower.ground.save(force=True)
+        follower.watch.turn(force=True)
+        return report
+
+
+__all__ = ["run_sync", "sync_name"]

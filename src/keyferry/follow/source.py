@@ -1,0 +1,107 @@
+"""One primary of the source as it is followed: its feed, what changed there, and where each database's scan is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from keyferry.capture.dirty import DirtyKeys
+from keyferry.capture.feed import Feed, Heard
+from keyferry.capture.watcher import Watcher
+from keyferry.follow.supply import DirtySupply
+
+
+class Followed:
+    """Lives as long as the run; its feed, and the pipelines that it supplies, come and go.
+
+    Args:
+        passes: Which keys are selected; None: all but the reserved ones.
+    """
+
+    def __init__(self, shard: str, dirty_max: int, passes: Callable[[bytes], bool] | None) -> None:
+        self.shard = shard
+        self._dirty_max, self._passes = dirty_max, passes
+        self.feed: Feed | None = None
+        self.watcher: Watcher | None = None
+        """Of what feeds do not name. It comes and goes with the feed."""
+        self.streams: dict[int, set[bytes]] = {}
+        """Keys that hold, or held, streams, by database."""
+        self.supplies: dict[int, DirtySupply] = {}
+        self.changes = 0
+        """Namings by the feed so far."""
+        self.databases_met: set[int] = set()
+        """Databases that the feed has named and that are not followed."""
+
+    def add_database(self, database: int) -> DirtySupply:
+        if database not in self.supplies:
+            self.supplies[database] = DirtySupply(DirtyKeys(self._dirty_max))
+        return self.supplies[database]
+
+    def hear(self, heard: Heard, now_s: float) -> None:
+        """Marks what the feed has named; a name without a database is dirty in every one that is moved."""
+        for database, names in heard.keys:
+            keys = names if self._passes is None else [key for key in names if self._passes(key)]
+            self.changes += len(keys)
+            if database is None:
+                for supply in self.supplies.values():
+                    supply.dirty.mark(keys, now_s)
+            elif database in self.supplies:
+                self.supplies[database].dirty.mark(keys, now_s)
+            else:
+                self.databases_met.add(database)
+
+    def mark(self, database: int, keys: Iterable[bytes], now_s: float) -> None:
+        """Keys that a comparison or a look found different."""
+        self.supplies[database].dirty.mark(keys, now_s)
+
+    def broke(self) -> None:
+        """The pipelines are gone."""
+        for supply in self.supplies.values():
+            supply.broke()
+
+    @property
+    def dirty_keys(self) -> int:
+        return sum(len(supply.dirty) for supply in self.supplies.values())
+
+    @property
+    def names(self) -> int:
+        return sum(supply.dirty.names for supply in self.supplies.values())
+
+    @property
+    def settled(self) -> int:
+        return sum(supply.dirty.settled + supply.dirty.bigs.settled for supply in self.supplies.values())
+
+    def oldest_s(self) -> float | None:
+        found = [supply.dirty.oldest_s() for supply in self.supplies.values()]
+        return min((since_s for since_s in found if since_s is not None), default=None)
+
+    @property
+    def overflowed(self) -> bool:
+        return any(supply.dirty.overflowed for supply in self.supplies.values())
+
+    def forgive_overflow(self) -> None:
+        """Everything is going to be compared."""
+        for supply in self.supplies.values():
+            supply.dirty.overflowed = False
+
+    def hurry(self, on: bool) -> None:
+        for supply in self.supplies.values():
+            supply.dirty.hurried = on
+
+    def add_stream(self, database: int, key: bytes) -> None:
+        """The key holds a stream: its groups are watched."""
+        known = self.streams.setdefault(database, set())
+        if key not in known:
+            known.add(key)
+            if self.watcher is not None:
+                self.watcher.add_streams(database, [key])
+
+    @property
+    def attached(self) -> bool:
+        return self.watcher is not None
+
+    def detach(self) -> None:
+        """From here on something may be missed."""
+        for its in (self.feed, self.watcher):
+            if its is not None:
+                its.close()
+        self.feed = self.watcher = None
