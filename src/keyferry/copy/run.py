@@ -50,10 +50,10 @@ PROBED_AT_ONCE = 8
 
 def copy_name(settings: CopySettings) -> str:
     """Tells this copy from every other: the two locations and the selection."""
-    return state_name(_place(settings.source), _place(settings.target), settings.selection.fingerprint())
+    return state_name(place_name(settings.source), place_name(settings.target), settings.selection.fingerprint())
 
 
-def _place(endpoint: Endpoint) -> str:
+def place_name(endpoint: Endpoint) -> str:
     """The same for the same nodes, in whatever order they are named."""
     return ",".join(sorted(endpoint.location.split(","))) if endpoint.cluster else endpoint.location
 

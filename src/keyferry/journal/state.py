@@ -166,11 +166,18 @@ class State:
                 f"The checkpoint {self.path} is damaged: {error}.", "Discard it with --restart."
             ) from None
 
-    def save(self, checkpoint: Checkpoint, *, forget_noted: bool = False) -> None:
+    def save(
+        self,
+        checkpoint: Checkpoint,
+        *,
+        forget_noted: bool = False,
+        foreign: Iterable[tuple[int, bytes]] = (),
+    ) -> None:
         """Replaces what was saved before. Raises UsageError when the file cannot be written.
 
         Args:
             forget_noted: The noted keys have been looked at, and this checkpoint knows what came of them.
+            foreign: As ``add_foreign``, in the same transaction.
         """
         body = json.dumps(asdict(checkpoint), separators=(",", ":"))
         with self._usable():
