@@ -54,7 +54,7 @@ class Tool:
 
     def start(self) -> None:
         self.starts += 1
-        environment = {
+        environment = {"KEYFERRY_DEBUG": "1"} | {
             name: value for name, value in os.environ.items() if not name.startswith("KEYFERRY_SOURCE_")
         }
         with self._file("out").open("wb") as out, self._file("err").open("wb") as err:
