@@ -27,8 +27,8 @@ from keyferry.wire.session import Session
 CHANNEL = "keyferry:feed"
 """Nobody publishes there."""
 CLIENT_NAME = "keyferry-feed"
-RIGHTS = "+hello +subscribe +client|tracking +ping &keyferry:feed"
-"""The ACL rules that this feed needs."""
+RIGHTS = "+subscribe +client|tracking +ping &keyferry:feed"
+"""The ACL rules that this feed needs; HELLO needs none."""
 
 
 class TrackingFeed:
