@@ -105,8 +105,10 @@ class Passing:
             key_pass.close()
 
     def _totals(self) -> tuple[int, int, int]:
-        keys, size, asked = zip(*(one.asked for one in self._running), strict=True)
-        return sum(keys), sum(size), sum(asked)
+        keys = size = asked = 0
+        for one in self._running:
+            keys, size, asked = keys + one.asked[0], size + one.asked[1], asked + one.asked[2]
+        return keys, size, asked
 
 
 def compare(source: Deployment, target: Deployment, **options: Any) -> Found:

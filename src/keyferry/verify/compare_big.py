@@ -63,6 +63,16 @@ class BigLook:
 
         self._ask(batch, [("TYPE", key) for key, _, _ in keys], Both(typed))
 
+    def suspect(self, batch: Batch, keys: list[bytes]) -> None:
+        """These differ; they are suspects unless they are of a type that was not asked for."""
+
+        def typed(source: bytes, _: Times, target: bytes, __: Times) -> None:
+            for key, here, there in zip(keys, replies_of(source), replies_of(target), strict=True):
+                if not (self._is_error(batch, key, here, there) or self._is_unselected(batch, here, there)):
+                    self._actions.suspect(batch.page, key)
+
+        self._ask(batch, [("TYPE", key) for key in keys], Both(typed))
+
     def _types_agree(self, batch: Batch, measured: Measured, here: Reply, there: Reply) -> bool:
         """Whether the key is to be looked at further, as one of this type; else it is done with."""
         page, key = batch.page, measured[0]
@@ -70,11 +80,9 @@ class BigLook:
             return False
         if isinstance(here, bytes) and here == b"stream" and self._rules.streams:
             page.streams.append(key)
-        types = self._rules.types
-        known = there if here == b"none" else here
-        if types and isinstance(known, bytes) and known.decode("ascii", "replace") not in types:
-            self._actions.leave_out(page)
-        elif here != there:
+        if self._is_unselected(batch, here, there):
+            return False
+        if here != there:
             self._actions.suspect(page, key)
         elif here == b"string" or here not in LENGTH_COMMANDS:
             # Of a module's value nobody knows the number of members.
@@ -104,6 +112,17 @@ class BigLook:
             self._actions.hand_out(batch.page, key)
         else:
             self._actions.dump(batch, framed([key]), [size_bytes])
+
+    def _is_unselected(self, batch: Batch, here: Reply, there: Reply) -> bool:
+        """By the source's word, or the target's where the source does not have it."""
+        known = there if here == b"none" else here
+        types = self._rules.types
+        if not types or known == b"none" or not isinstance(known, bytes):
+            return False
+        if known.decode("utf-8", "backslashreplace") in types:
+            return False
+        self._actions.leave_out(batch.page)
+        return True
 
     def _is_error(self, batch: Batch, key: bytes, here: Reply, there: Reply) -> bool:
         for line, reply in zip(self._actions.lines(batch.lane), (here, there), strict=True):

@@ -130,7 +130,7 @@ class ComparePass(ScanPass):
             found, short = pairs_in_doubt(source, target, batch.names.number, given, source_ms, target_ms)
             self._counts.fetched_bytes += len(source)
             self._answered(batch)
-            self._judge(batch, found)
+            self._judge(batch, found, typed=not ranged)
             if batch.counts:
                 self._look(short, batch.names.number - short)
 
@@ -148,7 +148,7 @@ class ComparePass(ScanPass):
                 rest = batch.names if len(kept) == len(sizes) else framed(picked(batch.names, kept))
                 self.dump(batch, rest, [sizes[number] for number in kept])
             self._resolve(batch.page, len(sizes) - len(kept) - len(found))
-            self._judge_few(batch, found)
+            self._judge_few(batch, found, typed=False)
 
         question = size_question()
         return self._ask_both(batch, question, question, Both(then))
@@ -167,7 +167,7 @@ class ComparePass(ScanPass):
         self._counts.fetching_keys -= batch.names.number
         self._counts.dumping_bytes -= sum(batch.sizes)
 
-    def _judge(self, batch: Batch, found: list[Pair]) -> None:
+    def _judge(self, batch: Batch, found: list[Pair], *, typed: bool) -> None:
         """Takes the answers about values; keys that are in no doubt are equal."""
         look = [pair.number for pair in found if pair.doubt == Doubt.LOOK]
         if look:
@@ -178,12 +178,14 @@ class ComparePass(ScanPass):
             found = [pair for pair in found if pair.doubt != Doubt.LOOK]
         in_doubt = {pair.number for pair in found if pair.doubt != Doubt.STREAM}
         self._resolve(batch.page, batch.names.number - len(look) - len(in_doubt))
-        self._judge_few(batch, found)
+        self._judge_few(batch, found, typed=typed)
 
-    def _judge_few(self, batch: Batch, found: list[Pair]) -> None:
+    def _judge_few(self, batch: Batch, found: list[Pair], *, typed: bool) -> None:
+        """``typed``: of keys that differ it is known that they are of a type that was asked for."""
         if not found:
             return
-        page, big = batch.page, []
+        page, big, untyped = batch.page, [], []
+        typed = typed or not self._rules.types
         numbers = sorted({pair.number for pair in found})
         names = dict(zip(numbers, picked(batch.names, numbers), strict=True))
         for pair in found:
@@ -198,6 +200,8 @@ class ComparePass(ScanPass):
                     self._resolve(page, 1)
                 case Doubt.DECODE if values_agree(pair.source, pair.target, self._rules.values):
                     self._resolve(page, 1)
+                case Doubt.DIFFERS if not typed:
+                    untyped.append(key)
                 case _:
                     if pair.doubt in (Doubt.SOURCE_ERROR, Doubt.TARGET_ERROR):
                         here = pair.doubt == Doubt.SOURCE_ERROR
@@ -206,6 +210,8 @@ class ComparePass(ScanPass):
                     self.suspect(page, key)
         if big:
             self._big.look(batch, big)
+        if untyped:
+            self._big.suspect(batch, untyped)
 
     def suspect(self, page: Page, key: bytes) -> None:
         """The key's word: it differs, or cannot be judged."""

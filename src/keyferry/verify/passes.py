@@ -149,7 +149,7 @@ class _Opening:
         targets, table = self._all("target")
         settings, sessions = self._settings, [source, *targets]
         limits = BigKeyLimits(settings.big_key_bytes, settings.big_key_members)
-        plan = self._sides.plan_for(shard, source)
+        plan = self._sides.plan
         wanted = wanted_types(plan, settings.selection.types)
         short_bytes = SHORT_BYTES if wanted[0] and all(map(_may_range, sessions)) else 0
         if limits.look_bytes:
