@@ -66,7 +66,9 @@ class Comparisons:
         """
         if self.idle:
             self._keys_before = self.keys_total = 0
-        self.keys_total += keys_total
+        present = {*self._waiting, *self._running.values()}
+        if not present.issuperset(jobs):
+            self.keys_total += keys_total
         for running, job in list(self._running.items()):
             if job in jobs:
                 self._close(running)

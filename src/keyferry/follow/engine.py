@@ -64,6 +64,7 @@ class Engine:
         self._ended = (0, 0)
         self._polled_s = time.monotonic()
         self._house_s = 0.0
+        self._comparing_first = False
         self.open = False
 
     # Opening and closing
@@ -122,13 +123,21 @@ class Engine:
         now = time.monotonic()
         house = now >= self._house_s
         self._hear(ready, now, house=house)
+        # Another one first each time: what a limit leaves is not to be used up by either.
+        self._comparing_first = not self._comparing_first
+        if self._comparing_first:
+            self._compare(ready, now, house=house)
         for pipeline in list(self.pipelines.values()) if carrying else []:
             if house or pipeline.buffered or pipeline.concerns(ready):
                 pipeline.turn(ready, now)
-        self.comparisons.turn(ready, now, self._comparing, house=house, startable=self._is_scanned)
+        if not self._comparing_first:
+            self._compare(ready, now, house=house)
         if house:
             self._house_s = now + HOUSE_EVERY_S
             self._keep_house(ready, now)
+
+    def _compare(self, ready: dict[int, int], now: float, *, house: bool) -> None:
+        self.comparisons.turn(ready, now, self._comparing, house=house, startable=self._is_scanned)
 
     def _is_scanned(self, job: Job) -> bool:
         """A first copy goes on where it is; what it has carried already is compared after it."""

@@ -23,11 +23,13 @@ from keyferry.copy.predecessors import end_writers
 from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
 from keyferry.copy.settled import SettledPages
-from keyferry.copy.slot_ledger import SlotLedger
 from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import Engine
+from keyferry.follow.extras import count_extras
 from keyferry.follow.foreign import ForeignWrites
 from keyferry.follow.ground import Ground
+from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
+from keyferry.follow.moved_slots import MovedSlots
 from keyferry.follow.notify import Notifying
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
@@ -35,28 +37,19 @@ from keyferry.follow.watch import FollowWatch
 from keyferry.journal.state import State
 from keyferry.model.errors import ServerAway, ServerError, Side
 from keyferry.model.keys import escape
-from keyferry.model.topology import merge, parse_nodes
 from keyferry.payload.names import slot
 from keyferry.telemetry.comparing import Difference
 from keyferry.telemetry.following import Stage, SyncObserver, SyncReport
 from keyferry.telemetry.progress import Teller
 from keyferry.telemetry.report import Counts
 from keyferry.transfer.config import Outcome
-from keyferry.verify.big import BigLooks
-from keyferry.verify.look import Looker, LookSettings
 from keyferry.verify.passes import CompareContext
-from keyferry.verify.rounds import Rounds, look_again
-from keyferry.verify.routes import Routes
 
 PROBED_AT_ONCE = 8
 LOOK_AT_SLOTS_EVERY_S = 0.5
 CHORES_EVERY_S = 0.1
-EXPIRY_TOLERANCE_MS = 100
-"""A comparison of ours; a verification for people has its own."""
-JUDGED_AT_ONCE = 2000
 FOREIGN_ROUNDS = 1
 SWEEP_PAUSE_S = 2.0
-COUNT_MS = 20.0
 
 
 class Follower:
@@ -105,13 +98,12 @@ class Follower:
         self._notes: dict[str, int] = {}
         self._failed_scans: dict[tuple[int, bytes], str] = {}
         self._under_way: set[tuple[int, bytes]] = set()
-        self._slots: SlotLedger | None = None
-        self._going_over: frozenset[int] = frozenset()
+        self._slots: MovedSlots | None = None
         self._slots_looked_s = self._chores_s = self._swept_s = 0.0
         self._functions_due = False
         self._extras_due = False
         self._attached_once = False
-        self._looker: tuple[Routes, Looker] | None = None
+        self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._told_blind = False
 
     # Beginning
@@ -161,11 +153,9 @@ class Follower:
         """
         sides, engine = self.sides, self.engine
         if sides.source.cluster and self._slots is None:
-            self._slots = SlotLedger(sides.source.topology)
+            self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
         fresh = self._attach()
-        if self.kind is FeedKind.TRACKING or self.kind is FeedKind.NOTIFICATIONS:
-            self._attach_target()
         context = self._pass_context()
         for source in self._sources.values():
             for database in self.ground.databases:
@@ -288,9 +278,7 @@ class Follower:
 
     def close_workers(self) -> None:
         self.engine.close_workers()
-        if self._looker is not None:
-            self._looker[0].close()
-            self._looker = None
+        self._judge.close()
 
     def close(self) -> None:
         """Everything; what was set on the source is put back, if it can be reached."""
@@ -324,7 +312,7 @@ class Follower:
                 self.engine.detach(self._sources[shard])
             ground.end_scans(shard)
         if self._slots is not None:
-            self._slots.observe(sides.source.topology)
+            self._slots.observe()
         target_changed = ground.target_changed()
         ground.met()
         self.watch.evictions(sides.evicted_keys)
@@ -361,21 +349,19 @@ class Follower:
                 self._take_seen(shard, source.watcher, now)
         if self._slots is not None and now - self._slots_looked_s >= LOOK_AT_SLOTS_EVERY_S:
             self._slots_looked_s = now
-            self._look_at_slots(self._slots)
+            self._slots.look(self.engine.probes, set(self._sources), scanning=self.engine.scanning)
         if not self.engine.scanning:
             self._after_scans(now)
         self._look_at_foreign(now)
         self.ground.save()
 
     def _after_scans(self, now: float) -> None:
+        if not self.engine.target_feeds and not self._told_blind:
+            # Not before: it would name every key that the copy writes.
+            self._attach_target()
         if self._extras_due:
             self._extras_due = False
-            jobs = [
-                Job("extras", shard.id, database)
-                for shard in self.sides.target.shards
-                for database in self.ground.databases
-            ]
-            self.comparisons.request(jobs, self.sides.total_keys(self.ground.databases))
+            self.comparisons.request(self._extras_jobs(), self.sides.total_keys(self.ground.databases))
         if self._functions_due:
             self._functions_due = False
             self._copy_functions()
@@ -458,12 +444,7 @@ class Follower:
     def _jobs(self, shards: Iterable[str], slots: frozenset[int] | None = None) -> list[Job]:
         databases = self.ground.databases
         keys = [Job("keys", shard, database, slots) for shard in shards for database in databases]
-        extras = [
-            Job("extras", shard.id, database, slots)
-            for shard in self.sides.target.shards
-            for database in databases
-        ]
-        return keys + extras
+        return keys + self._extras_jobs(slots)
 
     def _comparing(self, job: Job) -> CompareContext:
         extras = job.kind == "extras"
@@ -544,58 +525,22 @@ class Follower:
         if self._slots is not None:
             self._slots.redirected(moved)
 
-    def _look_at_slots(self, ledger: SlotLedger) -> None:
-        """What the probes were told of who owns what; moved slots are compared at their owners."""
-        texts = [
-            (its.nodes, self.sides.source.endpoint(its.shard).host)
-            for its in self.engine.probes
-            if its.side == "source" and its.nodes is not None
-        ]
-        if not texts:
-            return
-        try:
-            topology = merge([parse_nodes(text, host) for text, host in texts])
-        except ValueError:
-            return  # said by the next look at the servers, which has one to name
-        ledger.observe(topology)
-        if {shard.id for shard in topology.shards} - self._sources.keys():
-            raise ServerAway("source", "The source's cluster has another primary now.")
-        if self._going_over:
-            if not self.comparisons.is_busy(slots=True):
-                ledger.finished(self._going_over)
-                self._going_over = frozenset()
-            return
-        ready = ledger.ready(topology)
-        if not ready or self.engine.scanning:
-            return
-        topology = self.sides.discover("source").topology
-        ledger.observe(topology)
-        ready = ledger.ready(topology)
-        if not ready or not ready.keys() <= self._sources.keys():
-            return
-        self._going_over = frozenset().union(*ready.values())
-        ledger.begin(self._going_over)
-        self._tell(f"{len(self._going_over):,} slots of the source moved: comparing them.")
-        jobs = [Job("keys", shard, 0, slots) for shard, slots in ready.items()]
-        jobs += [Job("extras", shard.id, 0, self._going_over) for shard in self.sides.target.shards]
-        self.comparisons.request(jobs, 0)
-
     # Writes of others on the target
 
     def _on_target(self, shard: str, heard: Heard) -> None:
         self._foreign.hear(heard, time.monotonic())
 
     def _look_at_foreign(self, now: float) -> None:
-        if self._foreign.too_many and not self.engine.scanning:
+        if self._foreign.too_many:
             self._foreign.too_many = False
             self._generation("Somebody else has changed much on the target, or flushed it")
             self.compare_everything("comparing")
-        if self._nested or self.engine.scanning or not self.comparisons.idle:
+        if self._judge.busy:
             return
         places = self._foreign.due(now)
         if not places:
             return
-        for difference in self.judge(places, rounds=FOREIGN_ROUNDS):
+        for difference in self._judge.differing(places, rounds=FOREIGN_ROUNDS):
             place = (difference.database, difference.key)
             if self._foreign.is_ours(place):
                 continue
@@ -606,76 +551,39 @@ class Follower:
                 )
             self.mark(*place[:1], [difference.key])
 
-    _nested = False
-
-    def judge(self, places: list[tuple[int, bytes]], *, rounds: int | None = None) -> list[Difference]:
-        """Looks at keys again and again, while all goes on; those that differ for good.
-
-        Raises:
-            ServerAway, ServerBusy: A server cannot answer now.
-        """
-        routes, looker = self._looking()
-        found: list[Difference] = []
-        self._nested = True
-        try:
-            for begin in range(0, len(places), JUDGED_AT_ONCE):
-                part = places[begin : begin + JUDGED_AT_ONCE]
-                bigs = BigLooks(self.sides, routes, self._look_settings, self._copy.selection.target_database)
-                how = Rounds(pause=self.turn_for, big=bigs.look)
-                if rounds is not None:
-                    how = replace(how, rounds=rounds)
-                judgements = look_again(looker, part, EXPIRY_TOLERANCE_MS, how)
-                found += [one.difference for one in judgements if one.difference is not None]
-        finally:
-            self._nested = False
-        return found
-
-    def _looking(self) -> tuple[Routes, Looker]:
-        if self._looker is None:
-            routes = Routes(self.sides)
-            settings = self._look_settings
-            self._looker = routes, Looker(self.sides, routes, settings, self._copy.selection.target_database)
-        return self._looker
-
-    @property
-    def _look_settings(self) -> LookSettings:
-        return LookSettings(EXPIRY_TOLERANCE_MS, self._copy.big_key_bytes, self._copy.drop_field_expiry)
+    def differing(self, places: list[tuple[int, bytes]]) -> list[Difference]:
+        """Keys that differ for good, of these; see ``Judge``."""
+        return self._judge.differing(places)
 
     def count_extras(self) -> int:
         """Keys of the target that the source does not have; with ``keep_extra`` they are noted as foreign."""
-        found = 0
-        keep = self._settings.keep_extra
         selection = self._copy.selection
 
-        def take(database: int, keys: list[bytes]) -> None:
-            nonlocal found
-            found += len(keys)
-            if keep:
+        def found(database: int, keys: list[bytes]) -> None:
+            if self._settings.keep_extra:
                 self._state.add_foreign(selection.target_database(database), keys)
 
-        counting = Comparisons(lambda: True)
-        jobs = [
-            Job("extras", shard.id, database)
+        def on_turn(keys_done: int) -> None:
+            self._check_stop()
+            self.watch.keys_done = keys_done
+            self.watch.turn()
+
+        return count_extras(
+            self._extras_jobs(),
+            self.engine.poller,
+            lambda job, take, counting: replace(
+                self._comparing(job), on_suspects=take, totals=counting.asked
+            ),
+            found,
+            on_turn,
+        )
+
+    def _extras_jobs(self, slots: frozenset[int] | None = None) -> list[Job]:
+        return [
+            Job("extras", shard.id, database, slots)
             for shard in self.sides.target.shards
             for database in self.ground.databases
         ]
-        counting.request(jobs, 0)
-        try:
-            while not counting.idle:
-                self._check_stop()
-                ready = self.engine.poller.wait(COUNT_MS)
-                counting.turn(
-                    ready,
-                    time.monotonic(),
-                    lambda job: replace(self._comparing(job), on_suspects=take, totals=counting.asked),
-                    house=True,
-                    startable=lambda job: True,
-                )
-                self.watch.keys_done = counting.keys_done
-                self.watch.turn()
-        finally:
-            counting.close()
-        return found
 
     # Ends
 
@@ -685,7 +593,7 @@ class Follower:
             not self.engine.scanning
             and self.comparisons.idle
             and not self._extras_due
-            and not (self._slots is not None and self._slots.moved)
+            and not (self._slots is not None and self._slots.left)
             and self.watch.lag_s(now) < self._settings.lag_target_s
         )
 

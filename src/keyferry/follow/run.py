@@ -152,6 +152,10 @@ class _Run:
         """Whether nothing is left to wait for."""
         follower = self._follower
         left = self._verification.run()
+        if restless := self._verification.restless:
+            self._tell(
+                f"{restless:,} keys change all the time: they are followed, and could not be caught standing still."
+            )
         if not left:
             return True
         if follower.failed and left <= follower.failed:
