@@ -281,7 +281,7 @@ def _lock(path: Path, kind: str) -> int:
             os.close(descriptor)
             who = f" (process {holder})" if holder else ""
             raise RefusedError(
-                f"Another run of this {kind} is alive{who}.",
+                f"Another run of this {_NAMES.get(kind, kind)} is alive{who}.",
                 "Wait for it or stop it; two at once would undo each other.",
             ) from None
         same = False

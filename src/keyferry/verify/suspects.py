@@ -14,8 +14,8 @@ What is never cleared ends as one of three:
 - The source changes at every look. A burst of looks close together tries to catch it: it is cleared as well when the
   target holds what the source held at an earlier look of ours, for a target that follows is late. Only if the target
   has moved since the first look: one that stands still follows nothing, and what it once had in common with the
-  source excuses nothing. And only while the source keeps changing: of a source that has come to rest, an earlier
-  value is a stale one.
+  source excuses nothing. And only while the source goes on changing in that burst: of a source that has come to
+  rest, an earlier value is a stale one.
 - Neither: it changes all the time.
 """
 
@@ -36,6 +36,8 @@ STATES_MAX = 64
 BURST_STATES_MAX = 1024
 STUCK_S = 2.0
 """A target that has not moved for so long, while the source changed all the time, follows nothing."""
+LATE_S_MAX = 5.0
+"""A target that holds what the source held longer ago does not follow."""
 REST_S = 0.5
 """A source that has not changed for so long at the end of a burst has come to rest."""
 EXPIRY_SLACK_MS = 20
@@ -104,7 +106,7 @@ class Suspect:
     """One key's looks.
 
     Attributes:
-        seen: What the source held, each once in a row, the oldest first.
+        seen: What the source held, each once in a row, the oldest first, with the last look that found it so.
         source_still, target_still: Whether that side was at the last look as at the one before.
         source_moved, target_moved: Whether it has changed at all since the first look.
         caught: It was the same at a look; ``followed``: the target had an earlier value of a changing source.
@@ -117,12 +119,13 @@ class Suspect:
     first: Look | None = None
     last: Look | None = None
     looks: int = 0
-    seen: list[Held] = field(default_factory=list)
+    seen: list[tuple[Held, float]] = field(default_factory=list)
     source_still: bool = False
     target_still: bool = False
     source_moved: bool = False
     target_moved: bool = False
     source_moved_s: float = 0.0
+    burst_s: float | None = None
     caught: bool = False
     followed: bool = False
     proven: bool = False
@@ -145,13 +148,14 @@ class Suspect:
         if self._is_same(look):
             self.caught = True
             return True
-        if in_burst and self.source_moved and self.target_moved and self._follows(look.target):
+        if not in_burst:
+            self.burst_s = None
+        elif self.burst_s is None:
+            self.burst_s = before.at_s if before else look.at_s
+        if self._follows(look):
             self.followed = True
             return True
-        if not self.seen or not _alike(self.seen[-1], look.source):
-            self.seen.append(look.source)
-            if len(self.seen) > (BURST_STATES_MAX if in_burst else STATES_MAX):
-                del self.seen[0]
+        self._remember(look, BURST_STATES_MAX if in_burst else STATES_MAX)
         return False
 
     def next(self, *, after_burst: bool = False, quiet: bool = False, pauses_left: int = 0) -> Next:
@@ -185,8 +189,12 @@ class Suspect:
 
     def judge(self, evidence: Evidence) -> Judgement:
         """The end, with the likely reason."""
-        if self.caught or self.followed or self.last is None or self.first is None:
+        if self.caught or self.followed:
             return Judgement(self.database, self.key, None, self.last)
+        if self.last is None:
+            unread = Difference(self.key, self.database, "unreadable", "", "")
+            return Judgement(self.database, self.key, unread, None)
+        words = self.last.source.unreadable or self.last.target.unreadable
         return Judgement(
             self.database,
             self.key,
@@ -196,7 +204,7 @@ class Suspect:
                 self._reason(evidence),
                 self.last.source.kind,
                 self.last.target.kind,
-                self.last.differs,
+                ({"what": "unreadable", "why": words},) if words else self.last.differs,
             ),
             self.last,
         )
@@ -212,8 +220,21 @@ class Suspect:
         lonely = target if source.absent else source if target.absent else None
         return lonely is not None and lonely.expires_at_ms is not None and lonely.expires_at_ms <= due_ms
 
-    def _follows(self, target: Held) -> bool:
-        return any(target.same(earlier, self.tolerance_ms) for earlier in self.seen)
+    def _follows(self, look: Look) -> bool:
+        """In a burst, of a source that has changed since it began: whether the target is late, but not by much."""
+        if self.burst_s is None or self.source_moved_s <= self.burst_s or not self.target_moved:
+            return False
+        since_s = look.at_s - LATE_S_MAX
+        return any(
+            look.target.same(earlier, self.tolerance_ms) for earlier, at_s in self.seen if at_s >= since_s
+        )
+
+    def _remember(self, look: Look, states_max: int) -> None:
+        if self.seen and _alike(self.seen[-1][0], look.source):
+            self.seen[-1] = (self.seen[-1][0], look.at_s)
+            return
+        self.seen.append((look.source, look.at_s))
+        del self.seen[:-states_max]
 
     def _reason(self, evidence: Evidence) -> Reason:
         assert self.last is not None and self.first is not None
