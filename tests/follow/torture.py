@@ -47,6 +47,8 @@ DIFFERENCES_KEPT = 8
 COUNTERS = ("entries-added", "entries-read", "max-deleted-id")
 """What streams have since Redis 7.0."""
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+NEVER_SAID = "Traceback", "mistake in Keyferry", "Somebody else has written"
+"""On standard error; nobody else writes to the target."""
 UNHINDERED = ("--max-latency", "0")
 """The guard would hold the tool back for what the faults and the writers do to the servers' latency."""
 BETWEEN_FAULTS_S = 0.3, 2.5
@@ -112,6 +114,7 @@ class Outcome:
     missing: int = 0
     doubled: int = 0
     starts: int = 0
+    turned_away: int = 0
     keys: int = 0
     arrived_s: float | None = None
     compared_s: float = 0.0
@@ -351,10 +354,10 @@ def _judge(tool: Tool, outcome: Outcome, source: Deployment, target: Deployment,
     """The tool's end, and what it said in all its lives."""
     if tool.look():
         tool.ask_to_end(signal.SIGINT)
-    tool.look_for_tracebacks()
+    tool.look_for(*NEVER_SAID)
     for text in tool.problems:
         log.problem(text)
-    outcome.starts = tool.starts
+    outcome.starts, outcome.turned_away = tool.starts, tool.turned_away
     for side in (source, target):
         for node in side.primaries:
             with node.session() as session:

@@ -143,6 +143,9 @@ def _compared(aspect: str, one: object, other: object) -> Iterator[Found]:
         pairs = enumerate(zip_longest(one, other, fillvalue=_ABSENT))
         at, (mine, yours) = next((at, pair) for at, pair in pairs if pair[0] != pair[1])
         yield aspect, f"[{at}] {_text(mine)}", f"[{at}] {_text(yours)}"
+    elif isinstance(one, bytes) and isinstance(other, bytes) and max(len(one), len(other)) > TEXT_MAX:
+        at = _first_apart(one, other)
+        yield aspect, *(f"[{at}:] of {len(value)}: {_text(value[at:])}" for value in (one, other))
     else:
         yield aspect, _text(one), _text(other)
 
@@ -180,5 +183,16 @@ def _text(value: object) -> str:
         return "absent"
     if isinstance(value, ReplyError):
         return value.message
+    if isinstance(value, bytes) and len(value) > TEXT_MAX:
+        return f"{escape(value[:TEXT_MAX])}... ({len(value)} bytes)"
     text = escape(value) if isinstance(value, bytes) else repr(value)
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text)} characters)"
+
+
+def _first_apart(one: bytes, other: bytes) -> int:
+    """The first index at which two strings differ."""
+    same, ahead = 0, min(len(one), len(other))
+    while same < ahead:
+        middle = (same + ahead + 1) // 2
+        same, ahead = (middle, ahead) if one[:middle] == other[:middle] else (same, middle - 1)
+    return same

@@ -14,7 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keyferry.testing.cluster import Cluster
-from keyferry.testing.proxy import Direction, FaultProxy
+from keyferry.testing.proxy import Direction
+from keyferry.testing.proxy_process import ProxyProcess
 from keyferry.testing.servers import Server
 from keyferry.testing.sides import ProxiedSide
 from keyferry.testing.tool import Tool
@@ -42,7 +43,7 @@ class World:
     def side(self) -> ProxiedSide:
         return self.rng.choice((self.source, self.target))
 
-    def proxies(self) -> list[FaultProxy]:
+    def proxies(self) -> list[ProxyProcess]:
         return [*self.source.proxies, *self.target.proxies]
 
     def source_node(self) -> Server:

@@ -8,7 +8,7 @@ from types import TracebackType
 from keyferry.model.errors import Side
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.deployment import Deployment
-from keyferry.testing.proxy import FaultProxy
+from keyferry.testing.proxy_process import ProxyProcess
 from keyferry.testing.servers import HOST
 
 
@@ -22,12 +22,12 @@ class ProxiedSide:
     def __init__(self, side: Side, deployment: Deployment) -> None:
         self.side: Side = side
         self.deployment = deployment
-        self.proxies: list[FaultProxy] = []
+        self.proxies: list[ProxyProcess] = []
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> ProxiedSide:
         for node in self.deployment.nodes:
-            self.proxies.append(self._stack.enter_context(FaultProxy(HOST, node.port)))
+            self.proxies.append(self._stack.enter_context(ProxyProcess(HOST, node.port)))
         return self
 
     def __exit__(

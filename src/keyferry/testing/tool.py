@@ -12,6 +12,11 @@ from types import TracebackType
 
 ENDS_WITHIN_S = 3.0
 WAIT_S = 20.0
+EARLY_S = 2.0
+"""Before its handlers are in place a signal ends a process by itself; imports take a while on a busy machine."""
+YOUNG_S = 4.0
+NOT_REACHED = 3
+"""The exit status that says that a server cannot be reached."""
 
 
 class Tool:
@@ -22,6 +27,8 @@ class Tool:
         directory: Where it runs, and where what each process says is kept.
 
     Attributes:
+        starts: How often it was started. ``turned_away``: how often it ended at once because a fault did not let it
+            in, which it may, and was started again.
         problems: What a process must never do and did, in a sentence each: to end by itself, to end too late or
             with another status, to fail with a traceback.
     """
@@ -30,7 +37,9 @@ class Tool:
         self._command = list(command)
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
+        self._started_s = 0.0
         self.starts = 0
+        self.turned_away = 0
         self.problems: list[str] = []
 
     def __enter__(self) -> Tool:
@@ -54,6 +63,7 @@ class Tool:
 
     def start(self) -> None:
         self.starts += 1
+        self._started_s = time.monotonic()
         environment = {"KEYFERRY_DEBUG": "1"} | {
             name: value for name, value in os.environ.items() if not name.startswith("KEYFERRY_SOURCE_")
         }
@@ -81,7 +91,8 @@ class Tool:
         took_s = time.monotonic() - sent
         if took_s > ENDS_WITHIN_S:
             self.problems.append(f"It took {took_s:.1f} s to end after {number.name}.")
-        if status not in (130, None):
+        early = status == -number and sent - self._started_s < EARLY_S
+        if status not in (130, None) and not early:
             self.problems.append(f"It ended with status {status} after {number.name}: {self.said()[-400:]}")
         self._process = None
 
@@ -97,6 +108,10 @@ class Tool:
             return True
         if self._process is not None:
             status = self._process.returncode
+            if status == NOT_REACHED and time.monotonic() - self._started_s < YOUNG_S:
+                self.turned_away += 1
+                self.start()
+                return True
             self.problems.append(f"It ended by itself with status {status}: {self.said()[-400:]}")
             self._process = None
         return False
@@ -105,11 +120,14 @@ class Tool:
         """What the last process said on standard error."""
         return self._file("err").read_text("utf-8", "backslashreplace")
 
-    def look_for_tracebacks(self) -> None:
+    def look_for(self, *texts: str) -> None:
+        """Notes each process that said one of these on standard error."""
         for path in sorted(self._directory.glob("tool-*.err")):
-            text = path.read_text("utf-8", "backslashreplace")
-            if "Traceback" in text or "mistake in Keyferry" in text:
-                self.problems.append(f"{path.name}: {text[-1_500:]}")
+            said = path.read_text("utf-8", "backslashreplace")
+            for text in texts:
+                if text in said:
+                    at = said.index(text)
+                    self.problems.append(f"{path.name}: {said[max(0, at - 300) : at + 1_500]}")
 
     def _file(self, what: str) -> Path:
         return self._directory / f"tool-{self.starts}.{what}"
