@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from changes import CHANGES, Change
@@ -14,9 +15,11 @@ from turning import hear, hear_until
 from keyferry.capture.feed import Feed, open_feed
 from keyferry.capture.kinds import FeedKind
 from keyferry.capture.notifications import enable_notifications
+from keyferry.model.address import TlsSettings, parse_endpoint
 from keyferry.model.identity import Family
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.servers import Server
+from keyferry.testing.tls import TlsTerminator, make_certificates
 from keyferry.wire.resp import Argument, ReplyError
 from keyferry.wire.session import ConnectionLost, Session
 
@@ -326,6 +329,40 @@ def test_a_loop_that_was_busy_does_not_blame_the_server(server: Server, attach: 
         now_s += 60.0
         feed.turn(now_s)
     hear(feed)
+
+
+@pytest.mark.parametrize("kind", FEEDS)
+@pytest.mark.parametrize("name", ["redis-6.2", "redis-8.2", "valkey-9.1"])
+def test_a_script_that_runs_for_too_long_only_delays_the_fence(
+    start_server: Callable[..., Server], attach: OpenFeed, kind: FeedKind, name: str
+) -> None:
+    server = start_server(name, lua_time_limit="50")
+    feed = attach(server, kind)
+    script = "local t = redis.call('TIME') redis.call('SET', 'a', 1) repeat local n = redis.call('TIME') until n[1] * 1e6 + n[2] > t[1] * 1e6 + t[2] + 600000"
+    with server.session() as session:
+        running = threading.Thread(
+            target=session.call, args=("EVAL", f"redis.replicate_commands() {script}", "0")
+        )
+        running.start()
+        time.sleep(0.2)
+        began_s = time.monotonic()
+        assert names(feed) == {b"a"}
+        assert time.monotonic() - began_s > 0.1
+        running.join()
+
+
+@pytest.mark.parametrize("kind", FEEDS)
+def test_a_feed_over_tls(flushed: Callable[[str], Server], kind: FeedKind, tmp_path: Path) -> None:
+    server = flushed("redis-7.0")
+    certificates = make_certificates(tmp_path)
+    with TlsTerminator(server, certificates) as terminator, server.session() as session:
+        enable_notifications(session)
+        endpoint = parse_endpoint(terminator.url, TlsSettings(ca_file=str(certificates.ca)))
+        feed = open_feed(kind, Session(endpoint, "source"))
+        done(session, "EVAL", "for i = 1, 50000 do redis.call('SET', 'k' .. i, i) end", "0")
+        assert len(names(feed)) == 50_000
+        feed.close()
+    switch_off(server)
 
 
 def test_each_node_of_a_cluster_has_its_own_feed(cluster: Callable[..., Cluster], attach: OpenFeed) -> None:

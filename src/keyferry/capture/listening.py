@@ -1,4 +1,7 @@
-"""What all feeds do on their connection: take bytes, fence, and notice a server that has gone silent."""
+"""What all feeds do on their connection: take bytes, fence, and notice a server that has gone silent.
+
+A feed is a ``Listener`` that knows how to attach itself and what names look like.
+"""
 
 from __future__ import annotations
 
@@ -41,8 +44,8 @@ class Listener:
 
     def __init__(self, session: Session, cutter: Cutting) -> None:
         self.side = session.side
-        self.where = str(session.endpoint)
-        self.fences = Fences(os.urandom(8).hex().encode())
+        self._where = str(session.endpoint)
+        self._fences = Fences(os.urandom(8).hex().encode())
         self._cutter = cutter
         self._channel = Channel(session)
         self._view = memoryview(bytearray(_PIECE_BYTES))
@@ -87,7 +90,13 @@ class Listener:
         replies, self._replies = self._replies[:count], self._replies[count:]
         return replies
 
-    def receive(self, now_s: float) -> None:
+    def fence(self) -> int:
+        return self._fences.begin()
+
+    def passed(self, fence: int) -> bool:
+        return self._fences.passed(fence)
+
+    def take_in(self, now_s: float) -> None:
         """Takes bytes, at most ``RECEIVE_BYTES_MAX``: names into the cutter, PONGs into the fences.
 
         Raises:
@@ -111,7 +120,7 @@ class Listener:
         Raises:
             ConnectionLost: It broke, or it has been silent for ``SILENCE_S_MAX``.
         """
-        if self._silence.too_long(now_s, self.fences.waiting):
+        if self._silence.too_long(now_s, self._fences.waiting):
             raise self._lost(SILENT)
         self._ping(now_s)
         self._channel.flush()
@@ -131,25 +140,28 @@ class Listener:
     def _take(self, reply: Reply, now_s: float) -> None:
         if isinstance(reply, list) and len(reply) == 2 and reply[0] == b"pong":
             reply = reply[1]  # the form of RESP2 on a connection that is subscribed
-        if isinstance(reply, bytes) and self.fences.pong(reply):
+        if isinstance(reply, bytes) and self._fences.pong(reply):
             return
-        if isinstance(reply, ReplyError) and self.fences.waiting:
+        if isinstance(reply, ReplyError) and self._fences.waiting:
             if reply.code not in _BUSY:
                 raise ServerError(
-                    self.side, f"The {self.side} {self.where} answers PING with: {reply.message.rstrip('.')}."
+                    self.side,
+                    f"The {self.side} {self._where} answers PING with: {reply.message.rstrip('.')}.",
                 )
             # While a script runs for too long nothing but its end is allowed.
-            self.fences.refused()
+            self._fences.refused()
             self._not_before_s = now_s + RETRY_S
             return
-        raise ProtocolError(f"The {self.side} {self.where} sent a reply that nothing asked for.")
+        raise ProtocolError(f"The {self.side} {self._where} sent a reply that nothing asked for.")
 
     def _ping(self, now_s: float) -> None:
         if now_s < self._not_before_s:
             return
-        text = self.fences.ping(idle=now_s >= self._heard_s + PING_EVERY_S)
+        text = self._fences.ping(idle=now_s >= self._heard_s + PING_EVERY_S)
         if text is not None:
             self._channel.queue(encode_command("PING", text))
 
     def _lost(self, reason: str) -> ConnectionLost:
-        return ConnectionLost(self.side, f"The connection to the {self.side} {self.where} is lost: {reason}.")
+        return ConnectionLost(
+            self.side, f"The connection to the {self.side} {self._where} is lost: {reason}."
+        )

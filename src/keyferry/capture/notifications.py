@@ -31,7 +31,7 @@ RIGHTS = "+psubscribe +ping allchannels"
 _ALL = frozenset("g$lshzxetd")
 
 
-class NotificationsFeed:
+class NotificationsFeed(Listener):
     """A ``Feed``. The parameter must be set: ``enable_notifications``.
 
     Args:
@@ -47,10 +47,10 @@ class NotificationsFeed:
         self.kind = FeedKind.NOTIFICATIONS
         self.numbered = True
         session.call("CLIENT", "SETNAME", CLIENT_NAME)
-        self._cutter = EventCutter()
-        self._listener = Listener(session, self._cutter)
+        self._names = EventCutter()
+        super().__init__(session, self._names)
         wanted = patterns(databases)
-        for reply in self._listener.confirmed("PSUBSCRIBE", *wanted, count=len(wanted)):
+        for reply in self.confirmed("PSUBSCRIBE", *wanted, count=len(wanted)):
             if isinstance(reply, ReplyError):
                 hint = f"Give the user: {RIGHTS}." if reply.code == "NOPERM" else ""
                 message = (
@@ -58,32 +58,9 @@ class NotificationsFeed:
                 )
                 raise ServerError(session.side, message, hint)
 
-    def fileno(self) -> int:
-        return self._listener.fileno()
-
-    @property
-    def events(self) -> int:
-        return self._listener.events
-
-    @property
-    def buffered(self) -> bool:
-        return self._listener.buffered
-
     def receive(self, now_s: float) -> Heard:
-        self._listener.receive(now_s)
-        return Heard(self._cutter.take_keys())
-
-    def turn(self, now_s: float) -> None:
-        self._listener.turn(now_s)
-
-    def fence(self) -> int:
-        return self._listener.fences.begin()
-
-    def passed(self, fence: int) -> bool:
-        return self._listener.fences.passed(fence)
-
-    def close(self) -> None:
-        self._listener.close()
+        self.take_in(now_s)
+        return Heard(self._names.take_keys())
 
 
 def patterns(databases: Sequence[int] | None) -> list[str]:

@@ -31,7 +31,7 @@ RIGHTS = "+subscribe +client|tracking +ping &keyferry:feed"
 """The ACL rules that this feed needs; HELLO needs none."""
 
 
-class TrackingFeed:
+class TrackingFeed(Listener):
     """A ``Feed``. Nothing is read or written by it but what the server pushes, and PINGs.
 
     Args:
@@ -48,39 +48,16 @@ class TrackingFeed:
         for command in prepare():
             check(session, command, session.call(*command))
         session.call("CLIENT", "SETNAME", CLIENT_NAME)
-        self._cutter = make_cutter()
-        self._listener = Listener(session, self._cutter)
+        self._names = make_cutter()
+        super().__init__(session, self._names)
         command = ("CLIENT", "TRACKING", "ON", "BCAST")
-        [reply] = self._listener.confirmed(*command)
+        [reply] = self.confirmed(*command)
         check(session, command, reply)
 
-    def fileno(self) -> int:
-        return self._listener.fileno()
-
-    @property
-    def events(self) -> int:
-        return self._listener.events
-
-    @property
-    def buffered(self) -> bool:
-        return self._listener.buffered
-
     def receive(self, now_s: float) -> Heard:
-        self._listener.receive(now_s)
-        keys = self._cutter.take_keys()
-        return Heard([(None, keys)] if keys else [], self._cutter.take_everything())
-
-    def turn(self, now_s: float) -> None:
-        self._listener.turn(now_s)
-
-    def fence(self) -> int:
-        return self._listener.fences.begin()
-
-    def passed(self, fence: int) -> bool:
-        return self._listener.fences.passed(fence)
-
-    def close(self) -> None:
-        self._listener.close()
+        self.take_in(now_s)
+        keys = self._names.take_keys()
+        return Heard([(None, keys)] if keys else [], self._names.take_everything())
 
 
 def prepare() -> list[tuple[Argument, ...]]:
