@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,3 +48,16 @@ def keyferry(*arguments: str | bytes, cwd: Path, **more: str) -> Ended:
     result = Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
     assert "Traceback" not in result.out + result.err
     return result
+
+
+@contextmanager
+def started(arguments: list[str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The command while it runs; killed at the end of the block, if it still does."""
+    process = subprocess.Popen(
+        command(*arguments), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()

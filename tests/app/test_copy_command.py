@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import Ended, command, environment, keyferry
+from commandline import Ended, command, environment, keyferry, started
 
 from keyferry.testing.compare import compare_databases
 from keyferry.testing.dataset import fill
@@ -143,18 +142,6 @@ def test_a_dry_run_names_each_way_once(flushed: Callable[..., Server], tmp_path:
     ended = keyferry("copy", source.url, target.url, "--dry-run", cwd=tmp_path)
     assert "\n  hash         re-signed, transcoded\n" in ended.out
     assert "\n  string       re-signed\n" in ended.out
-
-
-@contextmanager
-def started(arguments: list[str], cwd: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        command(*arguments), cwd=cwd, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def wait_for_keys(server: Server, keys: int) -> None:

@@ -1,4 +1,4 @@
-"""What a terminal of 80 columns gets to see while a copy runs."""
+"""What a terminal of 80 columns gets to see while something runs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import termios
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from commandline import command, environment
 
 from keyferry.testing.dataset import fill
@@ -38,20 +42,77 @@ def test_the_live_display(flushed: Callable[..., Server], tmp_path: Path) -> Non
     assert "Traceback" not in text
 
 
-def run_on_terminal(arguments: list[str], cwd: Path) -> tuple[int, bytes]:
-    """Runs the command with standard error on a terminal; its exit status and what the terminal got."""
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_sync(flushed: Callable[..., Server], tmp_path: Path, columns: int) -> None:
+    source, target = flushed("redis-6.2"), flushed("valkey-9.1")
+    with source.session() as session:
+        fill(session, 2_000)
+
+    def meanwhile(process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + 30
+        with source.session() as session, target.session() as other:
+            while process.poll() is None and other.call("GET", "last") is None:
+                assert time.monotonic() < deadline, "nothing is followed"
+                session.call("SET", "last", "v")
+                time.sleep(0.5)
+        time.sleep(1)  # some frames of the stage that follows
+        process.send_signal(signal.SIGINT)
+
+    status, seen = run_on_terminal(["sync", source.url, target.url], tmp_path, columns, meanwhile)
+    assert status == 130, seen
+    assert seen.rindex(SHOW_CURSOR) > seen.rindex(b"cutover")
+    lines = [line.rstrip() for line in _CONTROL.sub(b"\n", seen).decode().splitlines()]
+    text = "\n".join(lines)
+    for part in ("tracking, generation 1", "following", "dirty", "lag", "settled", "cutover", "same command"):
+        assert part in text
+    assert max(map(len, lines[:-2])) <= columns
+    assert "Traceback" not in text
+
+
+def test_a_comparison(flushed: Callable[..., Server], tmp_path: Path) -> None:
+    source, target = flushed("redis-6.2"), flushed("valkey-9.1")
+    with source.session() as session:
+        fill(session, 2_000)
+    arguments = ["verify", source.url, target.url, "--max-rate", "1500", "--batch", "100", "--rounds", "1"]
+    status, seen = run_on_terminal(arguments, tmp_path)
+    assert status == 1, seen
+    assert seen.rindex(SHOW_CURSOR) > seen.rindex(b"keys/s")
+    lines = [line.rstrip() for line in _CONTROL.sub(b"\n", seen).decode().splitlines()]
+    text = "\n".join(lines)
+    for part in (" of 2,000", "keys/s", "held to your limit", "comparing", "suspects", "differ"):
+        assert part in text
+    assert max(map(len, lines)) <= COLUMNS
+    assert "Traceback" not in text
+
+
+def run_on_terminal(
+    arguments: list[str],
+    cwd: Path,
+    columns: int = COLUMNS,
+    meanwhile: Callable[[subprocess.Popen[bytes]], None] | None = None,
+) -> tuple[int, bytes]:
+    """Runs the command with standard error on a terminal; its exit status and what the terminal got.
+
+    Args:
+        meanwhile: Runs on a thread of its own while the command does.
+    """
     master, slave = pty.openpty()
-    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, COLUMNS, 0, 0))
+    fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with subprocess.Popen(
         command(*arguments), cwd=cwd, env=environment(TERM="xterm"), stdout=subprocess.DEVNULL, stderr=slave
     ) as process:
         os.close(slave)
         seen = bytearray()
+        beside = threading.Thread(target=meanwhile, args=(process,)) if meanwhile else None
         try:
+            if beside:
+                beside.start()
             while data := os.read(master, 65536):
                 seen += data
         except OSError:
             pass  # EIO: the last one who had the terminal open has gone
         finally:
             os.close(master)
+            if beside:
+                beside.join()
     return process.returncode, bytes(seen)

@@ -19,6 +19,7 @@ from keyferry.app.pictures import (
     warned,
 )
 from keyferry.app.words import count, counted, duration, moment, share, size
+from keyferry.capture.kinds import FeedKind
 from keyferry.model.keys import escape
 from keyferry.telemetry.following import HotKey, SyncProgress
 
@@ -38,7 +39,7 @@ class SyncView:
         return line(progress)
 
     def pause_s(self, said: SyncProgress | None, progress: SyncProgress) -> float:
-        if said is None or said.stage != progress.stage:
+        if said is None or _told_stage(said) != _told_stage(progress):
             return 0.0
         return LINE_S if _moved(said, progress) else QUIET_S
 
@@ -132,7 +133,14 @@ def _hot(key: HotKey) -> str:
     name = escape(key.key)
     shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
     pause = f", carried every {moment(key.pause_s)} at most" if key.pause_s else ""
-    return f"hot {shown} (db {key.database}): {key.per_second:,.1f}/s, {size(key.size_bytes)}{pause}"
+    bulk = f", {size(key.size_bytes)}" if key.size_bytes else ""
+    return f"hot {shown} (db {key.database}): {key.per_second:,.1f}/s{bulk}{pause}"
+
+
+def _told_stage(progress: SyncProgress) -> str:
+    """Sweeps come and go every few seconds: no line for each."""
+    sweeping = progress.feed == FeedKind.SWEEPS and progress.stage in ("comparing", "following")
+    return "sweeping" if sweeping else progress.stage
 
 
 def _moved(said: SyncProgress, progress: SyncProgress) -> bool:

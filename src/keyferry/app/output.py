@@ -60,8 +60,10 @@ def check_writable(option: str, file: Path | None) -> None:
     """Says so before the run, not after it, when a file to be written cannot be.
 
     Raises:
-        UsageError: Its directory is missing or not ours to write.
+        UsageError: Its directory is missing or not ours to write, or it is a device or a pipe.
     """
+    if file is not None and file.exists() and not file.is_file():
+        raise UsageError(f"{option} {file} is not a regular file.", "Name a file that may be replaced.")
     if file is not None and not os.access(file.parent, os.W_OK | os.X_OK):
         raise UsageError(
             f"{option} {file} cannot be written.", f"Is there a directory {file.parent} that we may write?"
