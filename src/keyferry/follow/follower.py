@@ -352,12 +352,14 @@ class Follower:
             self._slots.look(self.engine.probes, set(self._sources), scanning=self.engine.scanning)
         if not self.engine.scanning:
             self._after_scans(now)
+        if not self.comparisons.idle and not self._verifying:
+            # What is being found stale may expire on the target before it is settled: not somebody else's work.
+            self._foreign.forget()
         self._look_at_foreign(now)
         self.ground.save()
 
     def _after_scans(self, now: float) -> None:
-        if not self.engine.target_feeds and not self._told_blind:
-            # Not before: it would name every key that the copy writes.
+        if self._is_equal_once and not self.engine.target_feeds and not self._told_blind:
             self._attach_target()
         if self._extras_due:
             self._extras_due = False
@@ -370,6 +372,12 @@ class Follower:
             if now - self._swept_s >= SWEEP_PAUSE_S:
                 self._swept_s = 0.0
                 self.compare_everything("following")
+
+    @property
+    def _is_equal_once(self) -> bool:
+        """All that was there when the run began has been carried or compared: from now on the target is as we left it."""
+        done = not self.engine.scanning and self.comparisons.idle and not self._extras_due
+        return done and not self._compare_all_once_open
 
     def _show(self) -> None:
         watch = self.watch

@@ -67,6 +67,10 @@ class ForeignWrites:
                 return
             self._candidates.setdefault((database, key), now_s)
 
+    def forget(self) -> None:
+        """What was named is found by a comparison."""
+        self._candidates.clear()
+
     def due(self, now_s: float) -> list[Place]:
         """Those that have waited for a moment, and are not being settled."""
         ready: list[Place] = []

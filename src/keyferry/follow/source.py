@@ -89,11 +89,9 @@ class Followed:
 
     def add_stream(self, database: int, key: bytes) -> None:
         """The key holds a stream: its groups are watched."""
-        known = self.streams.setdefault(database, set())
-        if key not in known:
-            known.add(key)
-            if self.watcher is not None:
-                self.watcher.add_streams(database, [key])
+        self.streams.setdefault(database, set()).add(key)
+        if self.watcher is not None:  # each time: it forgets streams that are gone, and this one may be back
+            self.watcher.add_streams(database, [key])
 
     @property
     def attached(self) -> bool:
