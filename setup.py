@@ -18,6 +18,7 @@ MODULES = [
     "keyferry.payload._crc64",
     "keyferry.transfer._asking",
     "keyferry.transfer._comparing",
+    "keyferry.transfer._comparing_values",
     "keyferry.transfer._lanes",
     "keyferry.transfer._pages",
     "keyferry.transfer._relay",

@@ -9,6 +9,7 @@ from keyferry.model.values import HashValue, ModuleValue, Value
 from keyferry.payload.equal import same_value
 from keyferry.payload.errors import PayloadError
 from keyferry.payload.reader import decode
+from keyferry.transfer.comparing_values import same_elements
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class ValueRules:
 
 def values_agree(source: bytes, target: bytes, rules: ValueRules) -> bool:
     """Whether both are the same value; False also where nobody but a module can tell, or one is broken."""
+    same = same_elements(source, target)
+    if same is not None:
+        return same
     try:
         here, there = decode(source, rules.source), decode(target, rules.target)
     except PayloadError:
