@@ -90,6 +90,8 @@ def test_every_exit_code_of_the_model_is_documented() -> None:
             "--differences no/such/dir/d cannot be written",
         ),
         (["verify", NOWHERE, NOWHERE, "--differences", "/"], "'/' is a directory"),
+        (["verify", NOWHERE, NOWHERE, "--differences", "/dev/null"], "/dev/null is not a regular file"),
+        (["copy", NOWHERE, NOWHERE, "--report", "/dev/null"], "/dev/null is not a regular file"),
         (["demo", "--keys", "0"], "0"),
     ],
 )

@@ -183,8 +183,9 @@ def test_a_sync_that_copies_says_how_far_it_is() -> None:
 
 def test_hot_keys_are_named_with_their_cost() -> None:
     hot = HotKey(b"user:\xff", 3, per_second=350.0, size_bytes=12_300_000, pause_s=2.0)
-    lines = sync_lines(replace(FOLLOWING, hottest=(hot,)))
-    assert lines[-1] == "hot user:\\xff (db 3): 350.0/s, 12.3 MB, carried every 2.0 s at most"
+    lines = sync_lines(replace(FOLLOWING, hottest=(hot, replace(hot, size_bytes=0))))
+    assert lines[-1] == "hot user:\\xff (db 3): 350.0/s, carried every 2.0 s at most"
+    assert lines[-2] == "hot user:\\xff (db 3): 350.0/s, 12.3 MB, carried every 2.0 s at most"
 
 
 @pytest.mark.parametrize(
@@ -256,6 +257,9 @@ def test_a_line_for_each_stage_and_few_while_nothing_happens(clock: Clock) -> No
     assert watch(FOLLOWING, 3 * QUIET_S + 1) == 3
     assert watch(replace(FOLLOWING, settled_keys=2_000_000), LINE_S) == 1
     assert watch(replace(FOLLOWING, stage="stopping"), 0.1) == 1
+    sweeping = replace(FOLLOWING, stage="comparing", feed="sweeps")
+    assert watch(sweeping, 0.1) == 1
+    assert watch(replace(sweeping, stage="following"), 0.1) == 0
 
 
 def test_a_comparison_says_a_line_for_each_stage(clock: Clock) -> None:

@@ -88,12 +88,12 @@ SYNCED = SyncReport(
 
 def test_a_sync_that_came_to_its_end() -> None:
     assert of_sync(SYNCED, None).plain.splitlines() == [
-        "Synced after 12 s: the target is equal to the source and follows it within 20 ms.",
+        "Synced after 12 s: nothing differs, and the lag was 20 ms at the end.",
         "  copied       200,000 keys, 24.1 MB",
-        "  changes      5,000 seen, 4,000 keys settled",
+        "  changes      5,000 named by the feed, 4,000 dirty keys settled",
         "  feed         tracking, without a gap",
-        "  lag          20 ms at the end, 1.2 s at most",
-        "  verified     200,000 keys",
+        "  lag          1.2 s at most",
+        "  verified     200,000 keys of both servers",
     ]
 
 
@@ -107,7 +107,7 @@ def test_a_sync_with_keys_that_failed_is_not_synced() -> None:
         "feed         tracking, 2 gaps",
         "failed       2 keys: reasons in failed.jsonl",
         "foreign      4 keys written on the target by somebody else",
-        "deleted      1 key that the source does not have any more",
+        "deleted      1 key that the source does not have",
         "extra        5 keys that only the target had: deleted",
         "not carried  expiry of hash fields (6 keys)",
     ):

@@ -200,6 +200,7 @@ def test_keys_that_cannot_be_carried_are_exit_1(flushed: Callable[..., Server], 
     ended = keyferry("sync", source.url, target.url, *UNTIL, "--failures", "failed.jsonl", cwd=tmp_path)
     assert ended.status == 1, ended.out + ended.err
     assert "Not synced" in ended.out
+    assert "1 key could not be carried" in ended.out
     assert call(target, "GET", "s") == b"v"
     lines = [json.loads(line) for line in (tmp_path / "failed.jsonl").read_text().splitlines()]
     assert [line["key"] for line in lines] == ["h"]

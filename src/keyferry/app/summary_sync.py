@@ -16,14 +16,17 @@ def of_sync(report: SyncReport, failures_file: Path | None) -> Text:
     copied = report.copied
     rows = [
         ("copied", f"{counted(copied.copied, 'key')}, {size(copied.bytes)}"),
-        ("changes", f"{count(report.changes)} seen, {counted(report.settled, 'key')} settled"),
+        (
+            "changes",
+            f"{count(report.changes)} named by the feed, {counted(report.settled, 'dirty key')} settled",
+        ),
         ("feed", _feed(report)),
-        ("lag", f"{moment(report.lag_s)} at the end, {moment(report.lag_max_s)} at most"),
+        ("lag", f"{moment(report.lag_max_s)} at most"),
     ]
     if report.verified:
-        rows.append(("verified", counted(report.verified, "key")))
+        rows.append(("verified", f"{counted(report.verified, 'key')} of both servers"))
     if report.deleted:
-        rows.append(("deleted", f"{counted(report.deleted, 'key')} that the source does not have any more"))
+        rows.append(("deleted", f"{counted(report.deleted, 'key')} that the source does not have"))
     if report.extra_deleted:
         rows.append(("extra", f"{counted(report.extra_deleted, 'key')} that only the target had: deleted"))
     if report.failed:
@@ -47,9 +50,7 @@ def of_sync(report: SyncReport, failures_file: Path | None) -> Text:
 def _title(report: SyncReport) -> str:
     after = f"after {duration(report.seconds)}"
     if _well(report):
-        return (
-            f"Synced {after}: the target is equal to the source and follows it within {moment(report.lag_s)}."
-        )
+        return f"Synced {after}: nothing differs, and the lag was {moment(report.lag_s)} at the end."
     if report.failed:
         return f"Not synced {after}: {counted(report.failed, 'key')} could not be carried."
     return f"Not synced {after}."
