@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -75,19 +76,19 @@ def test_going_on_after_a_stop_while_suspects_are_looked_at(
     told = 0
     for _ in range(3):
         verifying = Verifying(tmp_path / "state")
-        seen = told
-        interrupt_when(
-            verifying,
-            lambda progress, seen=seen: progress.stage == "looking again" and progress.differences > seen,
-        )
+        interrupt_when(verifying, functools.partial(_has_told_more_than, told))
         with pytest.raises(InterruptedRun):
             verifying.run(source, target, differences_file=path, copy={"batch": 100})
-        told = len(lines_of(path))
-        assert told > seen
+        before, told = told, len(lines_of(path))
+        assert told > before
     with path.open("a") as file:
         file.write('{"key": "of a run that was killed before its checkpoint"}\n')
     report = Verifying(tmp_path / "state").run(source, target, differences_file=path, copy={"batch": 100})
     assert_all_told(report, path, count)
+
+
+def _has_told_more_than(count: int, progress: VerifyProgress) -> bool:
+    return progress.stage == "looking again" and progress.differences > count
 
 
 def test_another_question_begins_anew(flushed: Flushed, tmp_path: Path) -> None:
