@@ -21,6 +21,7 @@ def test_groups_of_a_stream_that_was_gone_for_a_while(flushed: Flushed, tmp_path
     fill(source, [("XADD", "s", "1-0", "f", "v"), ("XADD", "other", "1-0", "f", "v")])
     with syncing(source, target, tmp_path) as sync:
         sync.follows()
+        becomes_equal(source, target)
         ask(source, "DEL", "s")
         ask(source, "XGROUP", "CREATE", "other", "g", "0")  # has all streams looked at
         becomes_equal(source, target)
