@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import threading
 import time
@@ -108,7 +109,7 @@ def test_a_reader_of_the_target_sees_what_the_source_held_at_one_moment(
         for number in range(40):
             done(writer, ("HSET", KEY, "one", number, 3, number, "other", number))
             again: Command = ("HSET", KEY, "one", -number, 3, -number, "other", -number)
-            outcome = settled(ferry, before=on_page(4, lambda again=again: done(writer, again)))
+            outcome = settled(ferry, before=on_page(4, functools.partial(done, writer, again)))
             assert isinstance(outcome, Applied)
             assert outcome.exact
             time.sleep(0.005)
