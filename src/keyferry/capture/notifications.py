@@ -15,10 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keyferry.capture.events import EventCutter
 from keyferry.capture.heard import Heard
 from keyferry.capture.kinds import FeedKind
 from keyferry.capture.listening import Listener
+from keyferry.capture.pushes import make_event_cutter
 from keyferry.model.errors import ServerError
 from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
@@ -47,7 +47,7 @@ class NotificationsFeed(Listener):
         self.kind = FeedKind.NOTIFICATIONS
         self.numbered = True
         session.call("CLIENT", "SETNAME", CLIENT_NAME)
-        self._names = EventCutter()
+        self._names = make_event_cutter()
         super().__init__(session, self._names)
         wanted = patterns(databases)
         for reply in self.confirmed("PSUBSCRIBE", *wanted, count=len(wanted)):

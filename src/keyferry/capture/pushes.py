@@ -1,11 +1,11 @@
-"""Binds the cutter of tracking pushes to one of its twins: the compiled one where it was built, else pure Python."""
+"""Binds the cutters of feeds to one of its twins: the compiled one where it was built, else pure Python."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
-from keyferry.capture.pushes_pure import PureCutter
+from keyferry.capture.pushes_pure import Named, PureCutter, PureEventCutter
 from keyferry.model.build import wanted
 from keyferry.wire.resp import Reply
 
@@ -30,16 +30,29 @@ class Cutter(Protocol):
         """Everything else since the last take, in order; pushes as lists."""
 
 
-def _bind() -> tuple[Callable[[], Cutter], str]:
+class EventCutter(Protocol):
+    """The same for keyspace notifications."""
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """As ``Cutter.feed``."""
+
+    def take_keys(self) -> Named:
+        """Names since the last take, by database; without reads that found nothing and names of ``keyferry:``."""
+
+    def take_replies(self) -> list[Reply]:
+        """Everything else since the last take, in order."""
+
+
+def _bind() -> tuple[Callable[[], Cutter], Callable[[], EventCutter], str]:
     if wanted() != "pure":
         try:
-            from keyferry.capture._pushes import CompiledCutter
+            from keyferry.capture._pushes import CompiledCutter, CompiledEventCutter
         except ImportError:
             if wanted() == "compiled":
                 raise
         else:
-            return CompiledCutter, "compiled"
-    return PureCutter, "pure Python"
+            return CompiledCutter, CompiledEventCutter, "compiled"
+    return PureCutter, PureEventCutter, "pure Python"
 
 
-make_cutter, IMPLEMENTATION = _bind()
+make_cutter, make_event_cutter, IMPLEMENTATION = _bind()

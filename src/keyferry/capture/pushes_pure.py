@@ -1,11 +1,14 @@
-"""Cuts what a RESP3 client-tracking connection sends: names of changed keys, and the few replies between them.
+"""Cuts what a feed's connection sends: names of changed keys, and the few replies between them.
 
-A server names every changed key once per turn of its event loop, all of a turn in one push, which may be as long
-as a script or a pipeline made it. So names are handed out as they come, not when their push is complete, and of
-what came no more is kept than one unfinished name or reply.
+Client tracking: a server names every changed key once per turn of its event loop, all of a turn in one push, which may
+be as long as a script or a pipeline made it. So names are handed out as they come, not when their push is complete,
+and of what came no more is kept than one unfinished name or reply.
 
 Source: https://redis.io/docs/latest/develop/reference/client-side-caching/ and sendTrackingMessage() in
 src/tracking.c: ``>2 $10 invalidate *N`` and N strings, or a null instead of the array after FLUSHALL and FLUSHDB.
+
+Keyspace notifications (RESP2): ``*4 $8 pmessage``, pattern, channel ``__keyspace@<db>__:<key>``, event.
+Source: https://redis.io/docs/latest/develop/use/keyspace-notifications/
 """
 
 from __future__ import annotations
@@ -15,27 +18,34 @@ import re
 from keyferry.model.keys import RESERVED_PREFIX
 from keyferry.wire.resp import BULK_BYTES_MAX, ProtocolError, Push, Reply, ReplyParser
 
+MESSAGE = b"*4\r\n$8\r\npmessage\r\n"
+KEYSPACE = b"__keyspace@"
+MISS = b"keymiss"
+"""A read that found nothing (class m): no change."""
 INVALIDATE = b">2\r\n$10\r\ninvalidate\r\n"
+NULLS = frozenset((b"_", b"*-1", b"$-1"))
 REPLY_BYTES_MAX = 1 << 20
 """Everything but names is small here: PONGs, confirmations, HELLO."""
 HEAD_BYTES_MAX = 16
 """Of ``*N`` and ``$N`` with their line ends."""
 
+Named = list[tuple[int | None, list[bytes]]]
+"""Database and names, in order of arrival."""
+
 _WINDOW_BYTES = 4096
+_DATABASE = re.compile(rb"[0-9]{1,9}")
 _HEAD = re.compile(rb"[0-9]{1,10}")
 _PLAIN, _BULKS, _ARRAYS, _MAPS, _ATTRIBUTE = b"+-:_#,(", b"$=!", b"*~>", b"%", b"|"
 _COUNTED = _BULKS + _ARRAYS + _MAPS + _ATTRIBUTE
 
 
-class PureCutter:
-    """The reference; documented at ``pushes.Cutter``."""
+class _Held:
+    """Bytes that are not cut yet: at most one unfinished message."""
 
     def __init__(self) -> None:
         self._held = bytearray()
         self._needed = 0
-        self._names_left = 0
-        self._keys: list[bytes] = []
-        self._everything = False
+        """So many bytes must be there before another look is worth it."""
         self._replies: list[Reply] = []
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
@@ -46,11 +56,53 @@ class PureCutter:
         held = bytes(self._held)
         position = 0
         while True:
-            after = self._names(held, position) if self._names_left else self._message(held, position)
+            after = self._step(held, position)
             if after == position:
                 break
             position = after
         del self._held[:position]
+
+    def take_replies(self) -> list[Reply]:
+        replies, self._replies = self._replies, []
+        return replies
+
+    def _step(self, data: bytes, position: int) -> int:
+        """Takes what begins here; the index after it, or ``position`` when it is not complete."""
+        raise NotImplementedError
+
+    def _string(self, data: bytes, position: int) -> tuple[int, int] | None:
+        """Where the bytes of the string begin and end; None: it is not complete."""
+        head = _line(data, position)
+        if head is None:
+            return None
+        length = _number(head, 0x24)
+        begin = position + len(head) + 2
+        end = begin + length
+        if len(data) < end + 2:
+            self._needed = end + 2 - position
+            return None
+        if data[end : end + 2] != b"\r\n":
+            raise ProtocolError("The server sent a string without its end.")
+        return begin, end
+
+    def _other(self, data: bytes, position: int) -> int:
+        """Takes a reply."""
+        for size in (_WINDOW_BYTES, REPLY_BYTES_MAX):
+            cut = cut_reply(data[position : position + size])
+            if cut is not None:
+                self._replies.append(cut[0])
+                return position + cut[1]
+        return position
+
+
+class PureCutter(_Held):
+    """The reference; documented at ``pushes.Cutter``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._names_left = 0
+        self._keys: list[bytes] = []
+        self._everything = False
 
     def take_keys(self) -> list[bytes]:
         keys, self._keys = self._keys, []
@@ -60,32 +112,9 @@ class PureCutter:
         everything, self._everything = self._everything, False
         return everything
 
-    def take_replies(self) -> list[Reply]:
-        replies, self._replies = self._replies, []
-        return replies
-
-    def _names(self, data: bytes, position: int) -> int:
-        """Takes the names that are complete; the index after them."""
-        while self._names_left:
-            head = _line(data, position)
-            if head is None:
-                break
-            length = _number(head, 0x24)
-            begin = position + len(head) + 2
-            end = begin + length
-            if len(data) < end + 2:
-                self._needed = end + 2 - position
-                break
-            if data[end : end + 2] != b"\r\n":
-                raise ProtocolError("The server sent a string without its end.")
-            if not data.startswith(RESERVED_PREFIX, begin, end):
-                self._keys.append(data[begin:end])
-            self._names_left -= 1
-            position = end + 2
-        return position
-
-    def _message(self, data: bytes, position: int) -> int:
-        """Takes the message that begins here, of an invalidation only its head; the index after it."""
+    def _step(self, data: bytes, position: int) -> int:
+        if self._names_left:
+            return self._take_names(data, position)
         begin = data[position : position + len(INVALIDATE)]
         if begin == INVALIDATE:
             line = _line(data, position + len(INVALIDATE))
@@ -98,15 +127,65 @@ class PureCutter:
             return position + len(INVALIDATE) + len(line) + 2
         if INVALIDATE.startswith(begin):
             return position
-        for size in (_WINDOW_BYTES, REPLY_BYTES_MAX):
-            cut = cut_reply(data[position : position + size])
-            if cut is not None:
-                self._replies.append(cut[0])
-                return position + cut[1]
+        return self._other(data, position)
+
+    def _take_names(self, data: bytes, position: int) -> int:
+        while self._names_left:
+            found = self._string(data, position)
+            if found is None:
+                break
+            begin, end = found
+            if not data.startswith(RESERVED_PREFIX, begin, end):
+                self._keys.append(data[begin:end])
+            self._names_left -= 1
+            position = end + 2
         return position
 
 
-NULLS = frozenset((b"_", b"*-1", b"$-1"))
+class PureEventCutter(_Held):
+    """The reference; documented at ``pushes.EventCutter``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._named: Named = []
+
+    def take_keys(self) -> Named:
+        named, self._named = self._named, []
+        return named
+
+    def _step(self, data: bytes, position: int) -> int:
+        begin = data[position : position + len(MESSAGE)]
+        if begin == MESSAGE:
+            return self._take_message(data, position)
+        if MESSAGE.startswith(begin):
+            return position
+        return self._other(data, position)
+
+    def _take_message(self, data: bytes, position: int) -> int:
+        spans: list[tuple[int, int]] = []
+        after = position + len(MESSAGE)
+        for _ in range(3):  # pattern, channel, event
+            found = self._string(data, after)
+            if found is None:
+                self._needed += (after - position) if self._needed else 0
+                return position
+            spans.append(found)
+            after = found[1] + 2
+        if data[slice(*spans[2])] != MISS:
+            self._take(data[slice(*spans[1])])
+        return after
+
+    def _take(self, channel: bytes) -> None:
+        # A name may hold "__:" itself: the first one ends the number.
+        number, colon, key = channel[len(KEYSPACE) :].partition(b"__:")
+        if not (channel.startswith(KEYSPACE) and colon and _DATABASE.fullmatch(number)):
+            raise ProtocolError("The server notifies of something else than a key.")
+        if key.startswith(RESERVED_PREFIX):
+            return
+        database = int(number)
+        if not self._named or self._named[-1][0] != database:
+            self._named.append((database, []))
+        self._named[-1][1].append(key)
 
 
 def cut_reply(window: bytes) -> tuple[Reply, int] | None:
