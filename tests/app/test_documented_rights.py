@@ -15,6 +15,7 @@ from keyferry.testing.servers import Server
 
 PAGE = Path(__file__).parents[2] / "docs" / "addresses-and-passwords.md"
 RULE = re.compile(r"^    ACL SETUSER (ferry-\w+) (.*)$", re.MULTILINE)
+FEED_RULE = re.compile(r"^    (\+(?:p)?subscribe .*)$", re.MULTILINE)
 CLUSTER_RULE = re.compile(r"^    (\+asking .*)$", re.MULTILINE)
 
 
@@ -42,6 +43,57 @@ def test_a_copy_needs_no_more(server_pair: tuple[Server, Server], urls: list[str
     assert ended.status == 0, ended.out + ended.err
     with target.session() as session:
         assert session.call("DBSIZE") == len(cases)
+
+
+@pytest.fixture
+def twins(server: Server, flushed: Callable[..., Server]) -> Iterator[list[Server]]:
+    """Two servers of one make with the same keys, and users that have the documented rights, but no channels."""
+    pair = [server, flushed(server.binary.name, 1)]
+    rules = dict(RULE.findall(PAGE.read_text(encoding="utf-8")))
+    for side, one in zip(("source", "target"), pair, strict=True):
+        with one.session() as session:
+            rule = [*rules[f"ferry-{side}"].split(), "resetchannels"]
+            assert session.call("ACL", "SETUSER", "ferry", *rule) == b"OK"
+            build(session, cases_for(one.binary.version, one.binary.family))
+    yield pair
+    for one in pair:
+        with one.session() as session:
+            session.call("ACL", "DELUSER", "ferry")
+
+
+def as_ferry(servers: list[Server]) -> list[str]:
+    return [server.url.replace("//", "//ferry:password@") for server in servers]
+
+
+def allow(server: Server, rule: str) -> None:
+    with server.session() as session:
+        assert session.call("ACL", "SETUSER", "ferry", *rule.split()) == b"OK"
+
+
+def test_a_sync_needs_those_of_its_feed(twins: list[Server], tmp_path: Path) -> None:
+    tracking, notifications = FEED_RULE.findall(PAGE.read_text(encoding="utf-8"))
+    arguments = ["sync", *as_ferry(twins), "--on-conflict", "replace", "--until-synced"]
+    refused = keyferry(*arguments, "--feed", "tracking", cwd=tmp_path)
+    assert refused.status == 4
+    assert "+client|tracking" in refused.err
+    for server in twins:
+        allow(server, tracking)
+    ended = keyferry(*arguments, cwd=tmp_path)
+    assert ended.status == 0, ended.out + ended.err
+    assert "followed by tracking" in ended.err
+    assert "not be noticed" not in ended.err
+    allow(twins[0], f"resetchannels {notifications}")
+    ended = keyferry(*arguments, "--feed", "notifications", "--enable-notifications", cwd=tmp_path)
+    assert ended.status == 0, ended.out + ended.err
+    assert "followed by notifications" in ended.err
+
+
+def test_a_comparison_only_reads(twins: list[Server], tmp_path: Path) -> None:
+    rules = dict(RULE.findall(PAGE.read_text(encoding="utf-8")))
+    allow(twins[1], f"reset {rules['ferry-source']}")
+    # Pending entries were delivered at other times.
+    ended = keyferry("verify", *as_ferry(twins), "--exclude", "*pending*", cwd=tmp_path)
+    assert ended.status == 0, ended.out + ended.err
 
 
 @pytest.fixture

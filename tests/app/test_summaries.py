@@ -49,7 +49,7 @@ def test_a_sample_is_called_one() -> None:
 def test_differences_are_told_by_reason_and_by_key() -> None:
     text = of_verify(different(30), SETTINGS).plain
     assert text.startswith("Different: 30 keys differ; 1,000 keys compared in 1.0 s")
-    assert "  differ       22 stale: the target has an older value\n" in text
+    assert "  differ       22 stale: another value, most likely an older one\n" in text
     assert all(f" {reason}: " in text for reason in REASONS)
     assert "\n  k\\xff0 (db 3, hash): stale (value, field f\\x00, expiry, ...)\n" in text
     assert text.count("\n  k\\xff") == 20

@@ -190,6 +190,13 @@ def test_a_dry_run_writes_nothing(source: Server, target: Server, tmp_path: Path
     assert ended.status == 0, ended.err
     assert "Would copy about 2,000 keys. Nothing was written." in ended.out
     assert call(target, "DBSIZE") == 0
+    call(target, "SET", "mine", "1")
+    assert keyferry("sync", source.url, target.url, "--dry-run", cwd=tmp_path).status == 4
+    replacing = ("--on-conflict", "replace")
+    assert keyferry("sync", source.url, target.url, *UNTIL, *replacing, cwd=tmp_path).status == 0
+    # What the target holds now is our own.
+    ended = keyferry("sync", source.url, target.url, "--dry-run", cwd=tmp_path)
+    assert ended.status == 0, ended.err
 
 
 def test_keys_that_cannot_be_carried_are_exit_1(flushed: Callable[..., Server], tmp_path: Path) -> None:

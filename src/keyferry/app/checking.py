@@ -16,7 +16,6 @@ from keyferry.app.settings import SideOptions, address_map, endpoint, selection
 from keyferry.app.words import counted
 from keyferry.copy.check import CheckReport, Finding, run_check
 from keyferry.copy.facts import CheckRequest
-from keyferry.copy.run import has_checkpoint
 from keyferry.copy.settings import CopySettings
 from keyferry.model.address import names_database
 from keyferry.model.errors import KeyferryError
@@ -55,11 +54,12 @@ def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) 
     return report.exit_code
 
 
-def precheck(settings: CopySettings, *, dry_run: bool) -> None:
-    """The look before a copy: shows warnings on standard error, ends the run where one finding says stop.
+def precheck(settings: CopySettings, *, resuming: bool) -> None:
+    """The look before a copy or a sync: shows warnings on standard error, ends it where one finding says stop.
 
-    Whether the target's keys are foreign is judged here for a dry run only; a copy does it itself when it has
-    its checkpoint in hand.
+    Args:
+        resuming: The target's keys may be those of an earlier run. A run that writes finds that out by itself, with
+            its checkpoint in hand; only for a dry run it is judged here.
 
     Raises:
         RefusedError: Something stops the copy.
@@ -71,7 +71,7 @@ def precheck(settings: CopySettings, *, dry_run: bool) -> None:
         drop_field_expiry=settings.drop_field_expiry,
         functions=settings.functions,
         keep_eviction_hints=settings.keep_eviction_hints,
-        resuming=not dry_run or has_checkpoint(settings),
+        resuming=resuming,
         source_map=settings.source_map,
         target_map=settings.target_map,
         big_key_bytes=settings.big_key_bytes,

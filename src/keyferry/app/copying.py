@@ -14,6 +14,7 @@ from keyferry.app.output import check_writable, emit
 from keyferry.app.settings import copy_settings
 from keyferry.app.signals import stopping
 from keyferry.app.words import count
+from keyferry.copy.run import has_checkpoint
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.model.errors import ExitCode, InterruptedRun
@@ -34,7 +35,7 @@ def copy_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     settings = copy_settings(source, target, options, os.environ)
     display = open_display(f"keyferry copy {settings.source} to {settings.target}")
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(display.last)):
-        precheck(settings, dry_run=options["dry_run"])
+        precheck(settings, resuming=not options["dry_run"] or has_checkpoint(settings))
         if options["dry_run"]:
             return show_plan(settings, options)
         report = run_with_display(settings, display)

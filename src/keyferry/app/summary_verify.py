@@ -18,7 +18,7 @@ ASPECTS_SHOWN = 3
 
 _REASON_WORDS: dict[Reason, str] = {
     "never copied": "the target does not have them",
-    "stale": "the target has an older value",
+    "stale": "another value, most likely an older one",
     "expiry differs": "equal values that expire at other times",
     "type clash": "values of another type",
     "changed on the target": "somebody else wrote them on the target",

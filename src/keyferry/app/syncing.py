@@ -38,7 +38,7 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     settings = sync_settings(source, target, options, os.environ)
     screen = open_screen(f"keyferry sync {settings.copy.source} to {settings.copy.target}", SyncView())
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
-        precheck(settings.copy, dry_run=options["dry_run"])
+        precheck(settings.copy, resuming=not options["dry_run"] or _has_checkpoint(settings))
         if options["dry_run"]:
             return show_plan(settings.copy, options)
         report = _run(settings, screen)
@@ -60,6 +60,14 @@ def _run(settings: SyncSettings, screen: Screen[SyncProgress]) -> SyncReport:
         if screen.last is None:
             raise
         raise InterruptedRun(_stopped(screen.last), HOW_TO_GO_ON) from None
+
+
+def _has_checkpoint(settings: SyncSettings) -> bool:
+    """Whether an earlier run of this sync left one."""
+    from keyferry.follow.run import sync_name
+
+    copy = settings.copy
+    return not copy.restart and (copy.state_dir / f"sync-{sync_name(settings)}.sqlite").exists()
 
 
 def _stopped(last: SyncProgress) -> str:
