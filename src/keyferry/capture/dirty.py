@@ -52,8 +52,6 @@ class DirtyKeys:
         self._heat: dict[bytes, int] = {}
         self._heat_s = 0.0
         self._hottest: list[tuple[bytes, float]] = []
-        self.named = 0
-        """Namings so far."""
         self.settled = 0
         """Settlings so far."""
         self.overflowed = False
@@ -78,6 +76,16 @@ class DirtyKeys:
             or key in self._rested
             or key in self.bigs
         )
+
+    def strangers(self, keys: list[bytes]) -> list[bytes]:
+        """Those that are neither dirty nor were settled a moment ago."""
+        flying, resting, waiting = self._flying, self._resting, self._waiting
+        rested, bigs = self._rested, self.bigs.names
+        return [
+            key
+            for key in keys
+            if not (key in resting or key in flying or key in waiting or key in rested or key in bigs)
+        ]
 
     def is_dirty(self, key: bytes) -> bool:
         """Whether it was named and is not settled since."""
@@ -105,21 +113,17 @@ class DirtyKeys:
 
     def mark(self, keys: Iterable[bytes], now_s: float) -> None:
         """These keys changed before ``now_s``."""
-        waiting, flying, resting, bigs = self._waiting, self._flying, self._resting, self.bigs
+        waiting, flying, resting, bigs = self._waiting, self._flying, self._resting, self.bigs.names
         rested, again = self._rested, self._again
-        count = 0
         for key in keys:
-            count += 1
-            if key in waiting:
+            if key in waiting or key in again:
                 continue
             if key in flying or key in resting:
-                if key not in again:
-                    again[key] = now_s
-            elif bigs and key in bigs:
-                bigs.mark(key, now_s)
+                again[key] = now_s
+            elif key in bigs:
+                self.bigs.mark(key, now_s)
             elif key not in rested:
                 waiting[key] = now_s
-        self.named += count
         if len(waiting) > self._keys_max:
             self._overflow()
 
@@ -188,12 +192,10 @@ class DirtyKeys:
         again, heat = self._again, self._heat
         if not again:
             return
-        for key in keys:
-            since_s = again.pop(key, None)
-            if since_s is not None:
-                self._rested[key] = since_s
-                if key in heat or len(heat) < HOT_KEYS_MAX:
-                    heat[key] = heat.get(key, 0) + 1
+        for key in [key for key in keys if key in again]:
+            self._rested[key] = again.pop(key)
+            if key in heat or len(heat) < HOT_KEYS_MAX:
+                heat[key] = heat.get(key, 0) + 1
 
     def _cool(self, now_s: float) -> None:
         """Once in a while the counts of hot keys begin anew."""

@@ -43,41 +43,42 @@ class DirtyBigs:
     """Of one database of a source server."""
 
     def __init__(self) -> None:
-        self._all: dict[bytes, _Big] = {}
+        self.names: dict[bytes, _Big] = {}
+        """By name; only to be looked at from outside."""
         self.settled = 0
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self.names)
 
     def __contains__(self, key: bytes) -> bool:
-        return key in self._all
+        return key in self.names
 
     @property
     def dirty(self) -> int:
-        return sum(big.since_s is not None or big.flying_s is not None for big in self._all.values())
+        return sum(big.since_s is not None or big.flying_s is not None for big in self.names.values())
 
     def is_dirty(self, key: bytes) -> bool:
-        big = self._all[key]
+        big = self.names[key]
         return big.since_s is not None or big.flying_s is not None
 
     def oldest_s(self) -> float | None:
         marks = [
-            mark for big in self._all.values() for mark in (big.since_s, big.flying_s) if mark is not None
+            mark for big in self.names.values() for mark in (big.since_s, big.flying_s) if mark is not None
         ]
         return min(marks, default=None)
 
     def add(self, key: bytes, size_bytes: int, since_s: float, now_s: float) -> None:
         """A key turned out to be big, dirty since then."""
-        big = self._all.get(key)
+        big = self.names.get(key)
         if big is None:
-            self._all[key] = _Big(since_s, now_s, size_bytes)
+            self.names[key] = _Big(since_s, now_s, size_bytes)
         else:
             big.size_bytes = size_bytes or big.size_bytes
             self.mark(key, since_s)
 
     def mark(self, key: bytes, now_s: float) -> None:
         """It changed, one that is here."""
-        big = self._all[key]
+        big = self.names[key]
         if big.since_s is None:
             big.since_s = now_s
 
@@ -87,7 +88,7 @@ class DirtyBigs:
 
     def _due(self, now_s: float, hurried: bool) -> bytes | None:
         best: tuple[float, bytes] | None = None
-        for key, big in self._all.items():
+        for key, big in self.names.items():
             if big.since_s is not None and big.flying_s is None and (hurried or big.due_s <= now_s):
                 best = min(best, (big.since_s, key)) if best else (big.since_s, key)
         return best[1] if best else None
@@ -97,13 +98,13 @@ class DirtyBigs:
         key = self._due(now_s, hurried)
         if key is None:
             return None
-        big = self._all[key]
+        big = self.names[key]
         big.flying_s, big.since_s = big.since_s, None
         return key, big.torn >= FUZZY_AFTER
 
     def ended(self, key: bytes, now_s: float, *, seconds: float, size_bytes: int = 0) -> None:
         """The target holds what the source held; a key that was not named meanwhile is forgotten when it has rested."""
-        big = self._all[key]
+        big = self.names[key]
         big.flying_s, big.torn = None, 0
         big.settled += 1
         self.settled += 1
@@ -113,18 +114,18 @@ class DirtyBigs:
 
     def torn(self, key: bytes, now_s: float) -> None:
         """It changed while it was read: dirty still, since then."""
-        big = self._all[key]
+        big = self.names[key]
         big.since_s, big.flying_s = big.flying_s, None
         big.torn += 1
         big.due_s = now_s + TORN_S
 
     def failed(self, key: bytes) -> None:
         """It cannot be carried."""
-        self._all.pop(key, None)
+        self.names.pop(key, None)
 
     def returned(self) -> None:
         """The pipeline broke: whatever flew may have arrived, or not."""
-        for big in self._all.values():
+        for big in self.names.values():
             if big.flying_s is not None:
                 big.since_s, big.flying_s = big.flying_s, None
 
@@ -132,22 +133,22 @@ class DirtyBigs:
         """Those that have rested and were not named: the next naming is an ordinary one."""
         rested = [
             key
-            for key, big in self._all.items()
+            for key, big in self.names.items()
             if big.since_s is None and big.flying_s is None and big.due_s + big.rest_s <= now_s
         ]
         for key in rested:
-            del self._all[key]
+            del self.names[key]
 
     def clear_marks(self) -> None:
         """All keys are to be compared."""
-        for big in self._all.values():
+        for big in self.names.values():
             big.since_s = None
 
     def hottest(self) -> list[Hot]:
         """Those that were settled more than once while they were here, the largest first."""
         hot = [
             Hot(key, 1.0 / big.rest_s, big.size_bytes, big.rest_s)
-            for key, big in self._all.items()
+            for key, big in self.names.items()
             if big.settled > 1
         ]
         return sorted(hot, key=lambda one: -one.size_bytes)

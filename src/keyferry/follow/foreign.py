@@ -54,13 +54,11 @@ class ForeignWrites:
             self.too_many = True
 
     def _take(self, database: int, names: list[bytes], now_s: float) -> None:
-        dirty = [
-            source.supplies[database].dirty
-            for source in self._sources.values()
-            if database in source.supplies
-        ]
+        for source in self._sources.values():
+            if database in source.supplies:
+                names = source.supplies[database].dirty.strangers(names)
         for key in names:
-            if any(key in its for its in dirty) or (self._passes and not self._passes(key)):
+            if self._passes and not self._passes(key):
                 continue
             if len(self._candidates) >= CANDIDATES_MAX:
                 self.too_many = True
