@@ -16,7 +16,8 @@ EARLY_S = 2.0
 """Before its handlers are in place a signal ends a process by itself; imports take a while on a busy machine."""
 YOUNG_S = 4.0
 NOT_REACHED = 3
-"""The exit status that says that a server cannot be reached."""
+"""The exit status that says that a server cannot be reached, or refuses us."""
+FULL = "OOM command not allowed"
 
 
 class Tool:
@@ -27,8 +28,8 @@ class Tool:
         directory: Where it runs, and where what each process says is kept.
 
     Attributes:
-        starts: How often it was started. ``turned_away``: how often it ended at once because a fault did not let it
-            in, which it may, and was started again.
+        starts: How often it was started. ``turned_away``: how often it ended because a fault did not let it in from
+            the beginning, or because the target was full, which it may, and was started again.
         problems: What a process must never do and did, in a sentence each: to end by itself, to end too late or
             with another status, to fail with a traceback.
     """
@@ -108,7 +109,8 @@ class Tool:
             return True
         if self._process is not None:
             status = self._process.returncode
-            if status == NOT_REACHED and time.monotonic() - self._started_s < YOUNG_S:
+            young = time.monotonic() - self._started_s < YOUNG_S
+            if status == NOT_REACHED and (young or FULL in self.said()):
                 self.turned_away += 1
                 self.start()
                 return True
