@@ -112,6 +112,7 @@ CHANGES: dict[str, Change] = {
     "PFMERGE": Change([("PFADD", "a", "x")], ("PFMERGE", "b", "a"), {b"b"}),
     "XADD": Change([], ("XADD", "a", "*", "f", "v"), A),
     "XDEL": Change(STREAM_A, ("XDEL", "a", "1-0"), A),
+    "XDELEX": Change(STREAM_A, ("XDELEX", "a", "IDS", "1", "1-0"), A, (8, 2, 0), valkey=False),
     "XTRIM": Change(STREAM_A, ("XTRIM", "a", "MAXLEN", "1"), A),
     "XGROUP MKSTREAM": Change([], ("XGROUP", "CREATE", "a", "g", "$", "MKSTREAM"), A),
     "EVAL": Change([], ("EVAL", "redis.call('SET', 'a', 1) redis.call('INCR', 'b')", "0"), AB),

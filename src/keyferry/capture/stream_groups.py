@@ -20,6 +20,7 @@ from itertools import islice
 
 from keyferry.wire.resp import Argument, Reply, ReplyError
 
+STREAMS_MAX = 1_000_000
 STREAMS_PER_STEP = 128
 GROUPS_PER_STEP = 256
 SLACK_MS = 20
@@ -33,47 +34,56 @@ Command = tuple[Argument, ...]
 
 
 class StreamBook:
-    """The streams of one server.
+    """The streams of one server, at most ``STREAMS_MAX``.
 
     Each takes a dict entry, a hash and its name: about 150 bytes and the name.
     """
 
-    def __init__(self) -> None:
-        self._hashes: dict[int, dict[bytes, int | None]] = {}
-        self.unknown: dict[Stream, None] = {}
+    def __init__(self, streams_max: int = STREAMS_MAX) -> None:
+        self._streams_max = streams_max
+        self._hashes: dict[int, dict[bytes, int]] = {}
+        self._unknown: dict[int, set[bytes]] = {}
         """Those that have not been looked at yet."""
 
     def __len__(self) -> int:
-        return sum(map(len, self._hashes.values()))
+        return sum(map(len, self._hashes.values())) + self.unknown
 
-    def add(self, database: int, keys: Iterable[bytes]) -> None:
-        """Idempotent."""
+    @property
+    def unknown(self) -> int:
+        """How many have not been looked at yet."""
+        return sum(map(len, self._unknown.values()))
+
+    def add(self, database: int, keys: Iterable[bytes]) -> bool:
+        """Idempotent. False: there is no room for all of them."""
         hashes = self._hashes.setdefault(database, {})
+        unknown = self._unknown.setdefault(database, set())
+        room = self._streams_max - len(self)
         for key in keys:
-            if key not in hashes:
-                hashes[key] = None
-                self.unknown[database, key] = None
+            if key not in hashes and key not in unknown:
+                if not room:
+                    return False
+                unknown.add(key)
+                room -= 1
+        return True
 
     def drop(self, stream: Stream) -> None:
-        self._hashes.get(stream[0], {}).pop(stream[1], None)
-        self.unknown.pop(stream, None)
+        self._hashes[stream[0]].pop(stream[1], None)
+        self._unknown[stream[0]].discard(stream[1])
 
     def note(self, stream: Stream, fingerprint: int) -> bool:
         """Keeps what a look found; whether it is new."""
-        hashes = self._hashes[stream[0]]
-        before = hashes.get(stream[1])
-        hashes[stream[1]] = fingerprint
-        self.unknown.pop(stream, None)
+        database, key = stream
+        self._unknown[database].discard(key)
+        before = self._hashes[database].get(key)
+        self._hashes[database][key] = fingerprint
         return before != fingerprint
 
     def batches(self, unknown_only: bool) -> list[tuple[int, list[bytes]]]:
         """All streams as they are now, by database, at most ``STREAMS_PER_STEP`` together."""
-        if unknown_only:
-            found: dict[int, list[bytes]] = {}
-            for database, key in self.unknown:
-                found.setdefault(database, []).append(key)
-        else:
-            found = {database: list(hashes) for database, hashes in self._hashes.items()}
+        found = {database: list(keys) for database, keys in self._unknown.items()}
+        if not unknown_only:
+            for database, hashes in self._hashes.items():
+                found[database] += hashes
         return [(database, part) for database, keys in found.items() for part in _parts(keys)]
 
 
@@ -143,12 +153,13 @@ class Sweep:
         self._groups = iter(pairs)
 
     def _without(self, key: bytes, error: ReplyError) -> None:
-        if error.code == "NOPERM":
+        stream = self._database, key
+        if error.code == "NOPERM" or "unknown" in error.message.lower():
             self.refusal = error.message
-            self._book.unknown.pop((self._database, key), None)
-            self.changed.append((self._database, key))
+            self._book.note(stream, 0)
+            self.changed.append(stream)
         elif "no such key" in error.message or error.code in ("WRONGTYPE", "MOVED", "ASK"):
-            self._book.drop((self._database, key))
+            self._book.drop(stream)
         else:
             self.failed = True
 

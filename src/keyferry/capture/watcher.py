@@ -17,12 +17,14 @@ from dataclasses import dataclass, field
 from keyferry.capture.counters import Counters, movement
 from keyferry.capture.notifications import PARAMETER, notifications_flags
 from keyferry.capture.silence import SILENT, Silence
-from keyferry.capture.stream_groups import Command, Stream, StreamBook, Sweep
+from keyferry.capture.stream_groups import STREAMS_MAX, Command, Stream, StreamBook, Sweep
 from keyferry.model.errors import Side
 from keyferry.wire.channel import Channel
 from keyferry.wire.resp import ProtocolError, Reply, ReplyParser, encode_commands
 from keyferry.wire.session import ConnectionLost, Session
 
+RIGHTS = "+info +xinfo +select +time"
+"""The ACL rules that a watcher needs."""
 SHAPES_EVERY_S = 2.0
 """Between two sweeps that count every stream as changed."""
 UNKNOWN_EVERY_S = 5.0
@@ -120,8 +122,15 @@ class Watcher:
         self._channel.close()
 
     def add_streams(self, database: int, keys: Iterable[bytes]) -> None:
-        """Registers streams, again without effect. Each takes about 150 bytes and its name, until it is gone."""
-        self._book.add(database, keys)
+        """Registers streams, again without effect.
+
+        Each takes about 150 bytes and its name, until it is gone. There is room for ``STREAMS_MAX``.
+        """
+        if not self._book.add(database, keys):
+            self._tell(
+                f"The {self.side} {self._where} holds more than {STREAMS_MAX:,} streams: what groups do in the others "
+                "is found by a comparison only."
+            )
 
     @property
     def streams(self) -> int:
@@ -206,9 +215,9 @@ class Watcher:
 
     def _decide(self, now_s: float) -> None:
         """After a look at the counters: whether to sweep."""
-        if not (self._counters.known or now_s < self._sweep_s + UNKNOWN_EVERY_S):
-            self._claims = self._ever = True
         urgent = self._wanted > self._done
+        if not self._counters.known and (urgent or now_s >= self._sweep_s + UNKNOWN_EVERY_S):
+            self._claims = self._ever = True
         pause_s = SHAPES_EVERY_S if self._blind else (self._sweep_end_s - self._sweep_s) * (IDLE_SHARE + 1)
         rested = urgent or now_s >= self._sweep_s + pause_s
         shapes = self._shapes and (urgent or now_s >= self._shapes_s + SHAPES_EVERY_S)
