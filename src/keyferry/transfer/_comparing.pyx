@@ -8,7 +8,7 @@ from libc.string cimport memcmp, memcpy
 
 from keyferry.transfer._buffer cimport Buffer, put, put_head, reserve, take
 from keyferry.transfer._cutting cimport (
-    INCOMPLETE, is_wrong_type, line_end, parse_head, protocol_error, read_bulk, read_number, replies_end,
+    INCOMPLETE, bulk_bytes_max, is_wrong_type, line_end, parse_head, protocol_error, read_bulk, read_number, replies_end,
 )
 from keyferry.transfer._lanes cimport SLOTS, slot_of
 
@@ -262,6 +262,29 @@ def sizes_in_doubt(bytes source not None, bytes target not None, Py_ssize_t coun
     return sizes, found
 
 
+cdef inline Py_ssize_t plain_end(const char* data, Py_ssize_t size, Py_ssize_t position) noexcept:
+    """Where a whole string or integer of few digits ends; INCOMPLETE for everything else, to be looked at closely."""
+    cdef Py_ssize_t at = position + 1
+    cdef int64_t number = 0
+    cdef char kind = data[position]
+    if kind == 58:
+        if at < size and data[at] == 45:
+            at += 1
+    elif kind != 36:
+        return INCOMPLETE
+    while at < size and 48 <= data[at] <= 57 and at - position < 17:
+        number = number * 10 + (data[at] - 48)
+        at += 1
+    if at + 1 >= size or not 48 <= data[at - 1] <= 57 or data[at] != 13 or data[at + 1] != 10:
+        return INCOMPLETE
+    at += 2
+    if kind == 58:
+        return at
+    if number > bulk_bytes_max() or number + 2 > size - at:
+        return INCOMPLETE
+    return at + number + 2
+
+
 def walked(const uint8_t[::1] data not None, Py_ssize_t position, int64_t replies):
     cdef Buffer buffer
     cdef Py_ssize_t after, need = 0
@@ -270,7 +293,9 @@ def walked(const uint8_t[::1] data not None, Py_ssize_t position, int64_t replie
         return position, replies
     buffer.data = <char*>&data[0]
     while replies and position < buffer.size:
-        after = replies_end(&buffer, position, 1, &need)
+        after = plain_end(buffer.data, buffer.size, position)
+        if after == INCOMPLETE:
+            after = replies_end(&buffer, position, 1, &need)
         if after == INCOMPLETE:
             break
         position = after
