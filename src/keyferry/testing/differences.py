@@ -145,7 +145,7 @@ def _compared(aspect: str, one: object, other: object) -> Iterator[Found]:
         yield aspect, f"[{at}] {_text(mine)}", f"[{at}] {_text(yours)}"
     elif isinstance(one, bytes) and isinstance(other, bytes) and max(len(one), len(other)) > TEXT_MAX:
         at = _first_apart(one, other)
-        yield aspect, *(f"[{at}:] of {len(value)}: {_text(value[at:])}" for value in (one, other))
+        yield aspect, _tail_text(one, at), _tail_text(other, at)
     else:
         yield aspect, _text(one), _text(other)
 
@@ -187,6 +187,10 @@ def _text(value: object) -> str:
         return f"{escape(value[:TEXT_MAX])}... ({len(value)} bytes)"
     text = escape(value) if isinstance(value, bytes) else repr(value)
     return text if len(text) <= TEXT_MAX else f"{text[:TEXT_MAX]}... ({len(text)} characters)"
+
+
+def _tail_text(value: bytes, at: int) -> str:
+    return f"[{at}:] of {len(value)} bytes: {_text(value[at:])}"
 
 
 def _first_apart(one: bytes, other: bytes) -> int:
