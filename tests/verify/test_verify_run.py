@@ -185,6 +185,21 @@ def test_match_type_and_databases(flushed: Flushed, tmp_path: Path) -> None:
     assert differing(types=("string",)) == {b"a:1", b"b:1", b"a:extra"}
 
 
+def test_all_databases_are_those_of_both(flushed: Flushed, tmp_path: Path) -> None:
+    """The source has emptied one since the copy."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill(source, [("SET", "k", 1)], db=2)
+    fill(target, [("SET", "k", 1)], db=2)
+    fill(target, [("SET", "left", 1)], db=4)
+    report = Verifying(tmp_path).run(source, target, copy={"selection": Selection(databases=None)})
+    assert [(one.key, one.database, one.reason) for one in report.first] == [
+        (b"left", 4, "only on the target")
+    ]
+    mapped = Selection(databases=None, database_map={2: 4})
+    report = Verifying(tmp_path).run(source, target, copy={"selection": mapped})
+    assert {(one.key, one.database) for one in report.first} == {(b"k", 2), (b"left", 2)}
+
+
 def test_a_sample_is_the_same_in_both_directions(flushed: Flushed, tmp_path: Path) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     for server in (source, target):

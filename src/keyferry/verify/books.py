@@ -98,6 +98,11 @@ class VerifyBooks:
         names = (name.partition(":") for name in self.checkpoint.positions)
         return {rest.rpartition("/")[0] for kind, _, rest in names if kind == direction}
 
+    @property
+    def databases(self) -> set[int]:
+        """The source's, of those with a position."""
+        return {int(name.rpartition("/")[2]) for name in self.checkpoint.positions}
+
     def end_shard(self, direction: Direction, shard: str) -> None:
         """Its cursors are void, or it is gone: its keys are gone over by slot."""
         for name, position in self.checkpoint.positions.items():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from keyferry.copy.connect import Sides, evicted_keys
@@ -17,7 +17,7 @@ from keyferry.verify.big import BigLooks
 from keyferry.verify.books import FIRST_MAX, VerifyBooks
 from keyferry.verify.look import Looker, LookSettings
 from keyferry.verify.repair import delete_extra, settle_keys
-from keyferry.verify.rounds import Rounds, WriteMarks, look_again, write_marks
+from keyferry.verify.rounds import Calm, Rounds, WriteMarks, look_again, write_marks
 from keyferry.verify.routes import Place, Routes
 from keyferry.verify.settings import VerifySettings
 from keyferry.verify.suspects import Evidence
@@ -58,6 +58,13 @@ class Judge:
         self._parts = parts
         self._settings, self._sides = parts.settings, parts.sides
         self._target_database = parts.settings.copy.selection.target_database
+        self._calm = Calm(self._write_marks)
+        self._routes: Routes | None = None
+        """While suspects are looked at."""
+
+    def begin(self) -> None:
+        """From here on it is known whether anything is written."""
+        self._calm.look()
 
     def judge_pending(self) -> None:
         """Looks at all pending suspects until each is cleared or told."""
@@ -66,7 +73,7 @@ class Judge:
         if not places:
             return
         stage, watch.stage = watch.stage, "looking again"
-        with Routes(self._sides) as routes:
+        with self._open_routes() as routes:
             looker = self._looker(routes)
             found = self._look(routes, looker, places, self._settings.rounds)
             settled: set[Place] = set()
@@ -75,6 +82,15 @@ class Judge:
             told = self._described(looker, found, settled)
         books.judged(len(places), told)
         watch.stage, watch.round = stage, 0
+
+    @contextlib.contextmanager
+    def _open_routes(self) -> Iterator[Routes]:
+        with Routes(self._sides) as routes:
+            self._routes = routes
+            try:
+                yield routes
+            finally:
+                self._routes = None
 
     def _looker(self, routes: Routes) -> Looker:
         return Looker(self._sides, routes, self._look_settings, self._target_database)
@@ -90,7 +106,8 @@ class Judge:
         def on_round(number: int, left: int) -> None:
             watch.round = number
 
-        big = BigLooks(self._sides, routes, self._look_settings, self._target_database)
+        throttle = self._throttle()
+        big = BigLooks(self._sides, routes, self._look_settings, self._target_database, throttle)
         judgements = look_again(
             looker,
             places,
@@ -100,9 +117,9 @@ class Judge:
                 evidence=Evidence(self._evicts(routes), self._parts.written_by_others),
                 pause=self._parts.pause,
                 on_round=on_round,
-                throttle=self._throttle(),
+                throttle=throttle,
                 big=big.look,
-                write_marks=lambda: self._write_marks(routes),
+                calm=self._calm,
             ),
         )
         return [judgement.difference for judgement in judgements if judgement.difference is not None]
@@ -125,10 +142,13 @@ class Judge:
 
         return wait
 
-    def _write_marks(self, routes: Routes) -> WriteMarks | None:
+    def _write_marks(self) -> WriteMarks | None:
         servers: list[tuple[Side, str]] = [("source", shard.id) for shard in self._sides.source.shards]
         servers += [("target", shard.id) for shard in self._sides.target.shards]
-        return write_marks(routes, servers)
+        if self._routes is not None:
+            return write_marks(self._routes, servers)
+        with Routes(self._sides) as routes:
+            return write_marks(routes, servers)
 
     def _evicts(self, routes: Routes) -> Callable[[int, bytes], bool]:
         """Whether the target's server that has the key has evicted keys since it started."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 
 from keyferry.copy.connect import Sides
 from keyferry.copy.databases import refuse_databases
 from keyferry.copy.deployment import Deployment
-from keyferry.copy.info import keyspace, parse_info
+from keyferry.copy.info import Keyspace, keyspace, parse_info
 from keyferry.copy.probe import Probe
 from keyferry.copy.run import LOOK_AT_SLOTS_EVERY_S
 from keyferry.copy.safety import refuse_merged, refuse_same_server
@@ -49,7 +50,9 @@ class VerifyMeeting:
         sides, books, selection = self._sides, self._books, self._settings.copy.selection
         sides.open()
         refuse_same_server(sides.source_run_ids, sides.target_run_ids)
-        self.databases = sides.databases()
+        self.databases = sorted({*sides.databases(), *books.databases})
+        if selection.databases is None:
+            self.databases = sorted({*self.databases, *self._only_on_the_target()})
         refuse_databases(self.databases, selection, sides.target.cluster)
         refuse_merged(self.databases, selection)
         if books.resumed:
@@ -69,12 +72,22 @@ class VerifyMeeting:
         """Keys by INFO: of the source, and of the target's databases."""
         places = {self._settings.copy.selection.target_database(database) for database in self.databases}
         total = self._sides.total_keys(self.databases)
+        for spaces in self._target_keyspaces():
+            total += sum(space.keys for database, space in spaces.items() if database in places)
+        return total
+
+    def _only_on_the_target(self) -> list[int]:
+        """Databases that the source has emptied, or never used, and whose keys the target has: all of them extra."""
+        place_of = self._settings.copy.selection.target_database
+        known = {place_of(database) for database in self.databases}
+        used = {database for spaces in self._target_keyspaces() for database in spaces}
+        return [database for database in used - known if place_of(database) == database]
+
+    def _target_keyspaces(self) -> Iterator[dict[int, Keyspace]]:
         for shard in self._sides.target.shards:
             with self._sides.session("target", shard=shard.id) as session:
                 reply = session.call("INFO", "keyspace")
-            spaces = keyspace(parse_info(reply)) if isinstance(reply, bytes) else {}
-            total += sum(space.keys for database, space in spaces.items() if database in places)
-        return total
+            yield keyspace(parse_info(reply)) if isinstance(reply, bytes) else {}
 
     def recognise(self) -> None:
         """Makes void what cannot be relied on any more: cursors of other processes, scans of shards that went."""

@@ -16,8 +16,8 @@ from keyferry.verify.look import BigLook, Looker, Throttle
 from keyferry.verify.routes import Place, Routes
 from keyferry.verify.suspects import PAUSES_S, Evidence, Judgement, Look, Next, Suspect, pause_s
 
-QUIET_S = 0.25
-"""Nothing written on either server for so long: no sync is on its way, waiting longer shows nothing."""
+QUIET_S = 1.0
+"""Nothing written on either server for so long: no traffic runs, and no sync is on its way."""
 BURST_S = 1.0
 BURST_GAP_S = 0.002
 """Between two looks of a burst; a multiple of what a look takes, so that the servers have most of the time."""
@@ -40,6 +40,35 @@ OnRound = Callable[[int, int], None]
 """Gets the number of the round (0 is the first look) and of the suspects that are left, before it begins."""
 
 
+class Calm:
+    """Since when nothing has been written on either server.
+
+    Where nothing is written, a difference need not be waited for: nothing is on its way that could mend it.
+
+    Args:
+        read: Counters that stand still while nothing is written; None where a server does not say.
+    """
+
+    def __init__(self, read: Callable[[], WriteMarks | None]) -> None:
+        self._read = read
+        self._marks: WriteMarks | None = None
+        self._since_s = time.monotonic()
+
+    def look(self) -> None:
+        """Raises as ``read``."""
+        now = time.monotonic()
+        marks = self._read()
+        if marks is None or marks != self._marks:
+            self._marks, self._since_s = marks, now
+
+    def proves(self, looked_s: float) -> bool:
+        """Whether what a look found that began at ``looked_s`` is so still, and will stay so. Raises as ``read``."""
+        self.look()
+        if self._marks is None or self._since_s > looked_s:
+            return False
+        return time.monotonic() - self._since_s >= QUIET_S
+
+
 @dataclass(frozen=True, slots=True)
 class Rounds:
     """How suspects are looked at.
@@ -49,7 +78,7 @@ class Rounds:
         evidence: For the reasons.
         throttle: As ``Looker.look``.
         big: As ``Looker.look``; None: big keys end as they came in, as differences of an unknown kind.
-        write_marks: What shows whether anything at all was written; None where a server does not say.
+        calm: Knows whether anything at all was written; None: what rests is waited for in any case.
     """
 
     rounds: int = len(PAUSES_S)
@@ -58,7 +87,7 @@ class Rounds:
     on_round: OnRound = lambda number, left: None
     throttle: Throttle = lambda keys, size: None
     big: BigLook | None = None
-    write_marks: Callable[[], WriteMarks | None] = lambda: None
+    calm: Calm | None = None
 
 
 def look_again(looker: Looker, places: Sequence[Place], tolerance_ms: int, rounds: Rounds) -> list[Judgement]:
@@ -84,20 +113,21 @@ class _Work:
         self._looker, self._rounds = looker, rounds
         self.suspects = {place: Suspect(*place, tolerance_ms) for place in places}
         self._left = list(self.suspects)
-        self._marks: WriteMarks | None = None
-        self._began_s = 0.0
+        self._looked_s = 0.0
 
     def run(self) -> None:
         rounds = self._rounds
-        self._marks, self._began_s = rounds.write_marks(), time.monotonic()
+        if rounds.calm is not None:
+            rounds.calm.look()
+        quiet = False
         for number in range(rounds.rounds + 1):
             rounds.on_round(number, len(self._left))
             if number:
                 rounds.pause(pause_s(number))
             self._look(number)
-            if not self._left or self._is_quiet():
+            quiet = self._is_quiet()
+            if quiet or not self._left:
                 break
-        quiet = self._is_quiet()
         for left in range(MORE_PAUSES, -1, -1):
             self._finish(quiet=quiet, pauses_left=left)
             if not self._left:
@@ -106,13 +136,12 @@ class _Work:
             self._look(rounds.rounds)
 
     def _is_quiet(self) -> bool:
-        """Whether nothing was written on either server from before the first look to after the last one."""
-        if not self._left or self._marks is None or time.monotonic() - self._began_s < QUIET_S:
-            return False
-        return self._rounds.write_marks() == self._marks
+        calm = self._rounds.calm
+        return bool(self._left) and calm is not None and calm.proves(self._looked_s)
 
     def _look(self, number: int) -> None:
         """One look at every key that is left."""
+        self._looked_s = time.monotonic()
         with_big = number % BIG_EVERY == 0 or number == self._rounds.rounds
         looks = self._looker.look(
             self._left,

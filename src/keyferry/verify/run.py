@@ -110,6 +110,7 @@ class _Run:
         self._keys_total = self._meeting.keys_total()
         self._began = True
         self._began_cpu_s = time.process_time()
+        self._judge.begin()
         try:
             self._verify()
         finally:

@@ -163,7 +163,7 @@ class Suspect:
 
         Args:
             after_burst: The last looks were a burst.
-            quiet: Nothing at all was written on either server from before the first look to after the last one.
+            quiet: Nothing at all has been written on either server since before the last look, for long enough.
             pauses_left: How often one may still wait.
         """
         last = self.last
