@@ -14,6 +14,7 @@ from keyferry.model.errors import InterruptedRun, RefusedError, ServerError
 from keyferry.telemetry.comparing import VerifyProgress, VerifyReport
 from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
+from keyferry.verify import rounds as verify_rounds
 from keyferry.verify import run as verify_run
 
 Flushed = Callable[..., Server]
@@ -70,6 +71,7 @@ def test_going_on_after_a_stop_while_suspects_are_looked_at(
 ) -> None:
     """Groups of suspects: some have been told, some are being looked at, the others were not found yet."""
     monkeypatch.setattr(verify_run, "SUSPECTS_AT_ONCE", 30)
+    monkeypatch.setattr(verify_rounds, "QUIET_S", 1000.0)
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     count = differ(source, target)
     path = tmp_path / "differences"
@@ -78,12 +80,14 @@ def test_going_on_after_a_stop_while_suspects_are_looked_at(
         verifying = Verifying(tmp_path / "state")
         interrupt_when(verifying, functools.partial(_has_told_more_than, told))
         with pytest.raises(InterruptedRun):
-            verifying.run(source, target, differences_file=path, copy={"batch": 100})
+            verifying.run(source, target, differences_file=path, rounds=3, copy={"batch": 100})
         before, told = told, len(lines_of(path))
         assert told > before
     with path.open("a") as file:
         file.write('{"key": "of a run that was killed before its checkpoint"}\n')
-    report = Verifying(tmp_path / "state").run(source, target, differences_file=path, copy={"batch": 100})
+    report = Verifying(tmp_path / "state").run(
+        source, target, differences_file=path, rounds=1, copy={"batch": 100}
+    )
     assert_all_told(report, path, count)
 
 
@@ -126,7 +130,10 @@ def test_a_second_one_is_refused_while_the_first_lives(flushed: Flushed, tmp_pat
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_connections_that_break(side: str, flushed: Flushed, tmp_path: Path) -> None:
+def test_connections_that_break(
+    side: str, flushed: Flushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verify_rounds, "QUIET_S", 1000.0)
     servers = {"source": flushed("redis-7.0"), "target": flushed("valkey-9.1")}
     count = differ(servers["source"], servers["target"])
     path = tmp_path / "differences"
