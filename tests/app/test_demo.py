@@ -1,7 +1,8 @@
-"""``keyferry demo``: equal in the end, and nothing left behind."""
+"""``keyferry demo``: every acknowledged write is there in the end, and nothing is left behind."""
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import time
@@ -16,14 +17,18 @@ def leftovers(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-def test_it_copies_compares_and_cleans_up(tmp_path: Path) -> None:
+def test_it_moves_a_source_that_is_written_to_and_cleans_up(tmp_path: Path) -> None:
     temporary, here = tmp_path / "t", tmp_path / "h"
     temporary.mkdir()
     here.mkdir()
     ended = keyferry("demo", "--keys", "2000", "--record", "run.svg", cwd=here, TMPDIR=str(temporary))
     assert ended.status == 0, ended.out + ended.err
-    assert "Compared 2,000 keys" in ended.out
-    assert "every name, value and expiry is equal" in ended.out
+    assert "2,000 keys of 6 types" in ended.out
+    assert re.search(r"writes +[\d,]+ acknowledged while it ran", ended.out)
+    assert re.search(r"Equal: [\d,]+ keys compared", ended.out)
+    counted = re.search(r"Counted ([\d,]+) acknowledged writes .*: 0 missing, 0 doubled\.", ended.out)
+    assert counted is not None
+    assert int(counted[1].replace(",", "")) > 1_000
     assert ended.out.endswith("Both servers are stopped.\n")
     assert "<svg" in (here / "run.svg").read_text()
     assert (leftovers(temporary), [file.name for file in leftovers(here)]) == ([], ["run.svg"])

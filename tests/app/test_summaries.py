@@ -56,6 +56,19 @@ def test_differences_are_told_by_reason_and_by_key() -> None:
     assert "\n  and 10 more\n" in text
 
 
+def test_what_differs_in_a_key() -> None:
+    aspects = (
+        {"what": "expiry", "source_ms": 1, "target_ms": None},
+        {"what": "entry", "id": "1-0", "how": "missing"},
+        {"what": "field", "name": "x" * 100, "how": "differs"},
+    )
+    more = (*aspects[:1], {"what": "element", "at": 7, "how": "differs"}, {"what": "more", "count": 1_234})
+    first = [Difference(b"k", 0, "stale", "a", "b", aspects), Difference(b"l", 0, "stale", "a", "a", more)]
+    text = of_verify(VerifyReport(compared=2, reasons={"stale": 2}, first=first), SETTINGS).plain
+    assert f"\n  k (db 0, a and b): stale (expiry, entry 1-0 missing, field {'x' * 60}...)\n" in text
+    assert "\n  l (db 0, a): stale (expiry, element 7, 1,234 more)\n" in text
+
+
 def test_a_hint_names_what_was_not_asked_for() -> None:
     hints = ("--repair makes them equal", "--delete-extra deletes", "--differences FILE names every one")
     asked = replace(SETTINGS, repair=True, delete_extra=True, differences_file=Path("d"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import signal
 import time
 from collections.abc import Callable
@@ -149,13 +150,23 @@ def test_a_choice_of_keys(source: Server, target: Server, tmp_path: Path) -> Non
     assert keyferry(*arguments, "--match", "mine:*", cwd=tmp_path).status == 1
 
 
+def scans(server: Server) -> int:
+    info = call(server, "INFO", "commandstats")
+    assert isinstance(info, bytes)
+    found = re.search(rb"cmdstat_scan:calls=(\d+)", info)
+    return int(found[1]) if found else 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_it_ends_soon_and_goes_on(
     source: Server, target: Server, tmp_path: Path, number: signal.Signals
 ) -> None:
     arguments = ["verify", source.url, target.url, "--json"]
+    before = scans(source)
     with started([*arguments, "--max-rate", "300", "--batch", "50"], tmp_path) as process:
-        time.sleep(3)
+        while scans(source) < before + 5:
+            assert process.poll() is None
+            time.sleep(0.05)
         began = time.monotonic()
         process.send_signal(number)
         out, err = process.communicate(timeout=30)

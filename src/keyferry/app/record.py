@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import Generic, TypeVar
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from keyferry.app.display import Display, frame
 from keyferry.app.output import emit
-from keyferry.telemetry.progress import Progress
+from keyferry.app.screen import Screen, View
 
 COLUMNS = 80
-SHOWN_SHARE = 0.6
-"""The look at the running copy that the picture shows: the one nearest to this share of its keys."""
+
+P = TypeVar("P")
 
 
 class Recorder:
@@ -32,8 +33,15 @@ class Recorder:
         self._kept.append(renderable)
         emit(renderable)
 
-    def watching(self, display: Display, title: str) -> Display:
-        return _Watched(display, title, self._kept)
+    def watching(
+        self, screen: Screen[P], view: View[P], title: str, better: Callable[[P, P], bool]
+    ) -> Screen[P]:
+        """The screen, of which the picture is going to show one frame.
+
+        Args:
+            better: Whether the second look says more than the first one, which was the best so far.
+        """
+        return _Watched(screen, view, title, better, self._kept)
 
     def save(self, file: Path) -> None:
         console = Console(
@@ -44,38 +52,39 @@ class Recorder:
         console.save_svg(str(file), title="keyferry", unique_id="keyferry")
 
 
-class _Watched:
-    """A display that also keeps the one frame that the picture shows."""
+class _Watched(Generic[P]):
+    """A screen that also keeps the one frame that the picture shows."""
 
-    def __init__(self, display: Display, title: str, kept: list[RenderableType]) -> None:
-        self._display = display
-        self._title = title
-        self._kept = kept
-        self._best: Progress | None = None
+    def __init__(
+        self,
+        screen: Screen[P],
+        view: View[P],
+        title: str,
+        better: Callable[[P, P], bool],
+        kept: list[RenderableType],
+    ) -> None:
+        self._screen, self._view, self._title, self._better, self._kept = screen, view, title, better, kept
+        self._best: P | None = None
 
     @property
-    def last(self) -> Progress | None:
-        return self._display.last
+    def last(self) -> P | None:
+        return self._screen.last
 
-    def __enter__(self) -> _Watched:
-        self._display.__enter__()
+    def __enter__(self) -> _Watched[P]:
+        self._screen.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._display.__exit__(kind, error, trace)
+        self._screen.__exit__(kind, error, trace)
         if self._best is not None:
-            self._kept.append(frame(self._title, self._best))
+            self._kept.append(self._view.frame(self._title, self._best))
 
-    def observe(self, progress: Progress) -> None:
-        self._display.observe(progress)
-        if self._best is None or _distance(progress) < _distance(self._best):
+    def observe(self, progress: P) -> None:
+        self._screen.observe(progress)
+        if self._best is None or self._better(self._best, progress):
             self._best = progress
 
     def tell(self, sentence: str) -> None:
-        self._display.tell(sentence)
-
-
-def _distance(progress: Progress) -> float:
-    return abs(progress.keys_done / max(progress.keys_total, 1) - SHOWN_SHARE)
+        self._screen.tell(sentence)

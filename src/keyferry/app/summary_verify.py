@@ -81,8 +81,6 @@ def _reasons(report: VerifyReport) -> Iterator[tuple[str, str]]:
 
 
 def _shown(difference: Difference) -> Text:
-    name = escape(difference.key)
-    shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
     types = (
         difference.type_source
         if difference.type_source == difference.type_target
@@ -91,15 +89,23 @@ def _shown(difference: Difference) -> Text:
     aspects = ", ".join(map(_aspect, difference.differs[:ASPECTS_SHOWN]))
     more = ", ..." if len(difference.differs) > ASPECTS_SHOWN else ""
     return Text.assemble(
-        (shown, "bold"),
+        (_cut(escape(difference.key)), "bold"),
         f" (db {difference.database}, {types}): {difference.reason}",
         f" ({aspects}{more})" if aspects else "",
     )
 
 
 def _aspect(aspect: Mapping[str, Any]) -> str:
-    name = aspect.get("name")
-    return str(aspect["what"]) if name is None else f"{aspect['what']} {name}"
+    """One thing that differs: ``expiry``, ``field a``, ``entry 1-0 missing``."""
+    if aspect["what"] == "more":
+        return f"{count(aspect['count'])} more"
+    part = next((str(aspect[name]) for name in ("name", "id", "at") if name in aspect), "")
+    how = aspect.get("how", "")
+    return " ".join(word for word in (aspect["what"], _cut(part), how if how != "differs" else "") if word)
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
 
 
 def _hints(report: VerifyReport, settings: VerifySettings) -> Iterator[str]:
