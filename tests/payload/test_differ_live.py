@@ -197,6 +197,19 @@ def test_a_busy_key_is_followed_and_equal_once_it_rests(ferry: Ferry, writer: Se
     assert settled(ferry, apply=False) == Same()
 
 
+def test_what_goes_during_a_nearly_exact_pass_goes_on_the_target_too(ferry: Ferry, writer: Session) -> None:
+    """The lengths, read before, say that the target has nothing more."""
+    on_both(ferry, *BUILDERS["hash"])
+    remove: Command = ("HDEL", KEY, *range(0, 1900, 2))
+    outcome = settled(
+        ferry, fuzzy=True, attempts=1, before=on_page(2, functools.partial(done, writer, remove))
+    )
+    assert isinstance(outcome, Applied)
+    assert not outcome.exact
+    here, there = views(ferry)
+    assert here == there
+
+
 def test_a_busy_queue_keeps_its_order_on_the_target(ferry: Ferry, writer: Session) -> None:
     """Also while it never stands still, the target's is the source's as it was a moment ago."""
     on_both(ferry, ("RPUSH", KEY, *range(3000)))
