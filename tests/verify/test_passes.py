@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,8 +21,10 @@ from keyferry.testing.cases import build, cases_for
 from keyferry.testing.dataset import fill, fill_strings
 from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server
-from keyferry.verify.passes import open_compare, open_extras
+from keyferry.verify import compare_line
+from keyferry.verify.passes import KeyPass, open_compare, open_extras
 from keyferry.wire.resp import Argument, Reply, ReplyError
+from keyferry.wire.session import ConnectionLost
 
 FAR_MS = 4_102_444_800_000
 
@@ -251,6 +254,37 @@ def test_a_pass_goes_on_at_its_cursor(flushed: Callable[..., Server], tmp_path: 
     assert passing.found.names == sorted(differing)
 
 
+def test_the_cursor_never_passes_a_key_that_is_not_judged(flushed: Callable[..., Server]) -> None:
+    """Strings are judged in one step and sets in three, so pages are done out of order."""
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    with source.session() as session:
+        session.pipeline([("SET", b"string:%d" % i, i) for i in range(700)])
+        session.pipeline([("SADD", b"set:%d" % i, i) for i in range(30)])
+    everything = {b"string:%d" % i for i in range(700)} | {b"set:%d" % i for i in range(30)}
+    passing = Passing(source, target, batch=10)
+    met: dict[str, set[bytes]] = {}
+    with contextlib.closing(open_compare(passing.context, passing.sides.source.shards[0].id, 0)) as one:
+        one.begin()
+        while not one.done:
+            one.turn(passing.poller.wait(20), time.monotonic())
+            met.setdefault(one.cursor, set(passing.found.names))
+    assert len(met) > 20
+    for cursor, judged in met.items():
+        assert judged | (scanned(source, cursor) if cursor != "0" or not judged else set()) == everything
+
+
+def scanned(server: Server, cursor: str) -> set[bytes]:
+    """The keys that SCAN lists from there on."""
+    found: set[bytes] = set()
+    while True:
+        reply = ask(server, "SCAN", cursor, "COUNT", 10)
+        assert isinstance(reply, list)
+        found.update(reply[1])  # type: ignore[arg-type]
+        cursor = reply[0].decode()  # type: ignore[union-attr]
+        if cursor == "0":
+            return found
+
+
 def test_databases_and_their_mapping(flushed: Callable[..., Server], tmp_path: Path) -> None:
     source, target = flushed("redis-7.0"), flushed("redis-6.2")
     selection = Selection(databases=None, database_map={3: 5})
@@ -455,3 +489,75 @@ def test_a_limit_on_the_rate_holds(flushed: Callable[..., Server], tmp_path: Pat
     # 2,000 keys in each direction.
     assert 0.85 < time.monotonic() - began_s < 5.0
     assert (found.compared, found.suspects) == (2000, [])
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+@pytest.mark.parametrize("opening", [open_compare, open_extras])
+def test_a_cut_connection_ends_the_pass_and_another_goes_on(
+    flushed: Callable[..., Server], side: str, opening: Callable[..., KeyPass]
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    for server in (source, target):
+        with server.session() as session:
+            fill_strings(session, 3000, 20)
+    passing = Passing(source, target, batch=100)
+    deployment = passing.sides.source if opening is open_compare else passing.sides.target
+    shard = deployment.shards[0].id
+    one = opening(passing.context, shard, 0)
+    one.begin()
+    while one.keys_done < 500:
+        one.turn(passing.poller.wait(20), time.monotonic())
+    ask(source if side == "source" else target, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises(ConnectionLost, match=f"The connection to the {side}"):
+        while not one.done:
+            one.turn(passing.poller.wait(20), time.monotonic())
+    cursor, done = one.cursor, one.keys_done
+    one.close()
+    assert cursor != "0"
+    assert done + passing.drive(opening(passing.context, shard, 0, cursor=cursor)) >= 3000
+    assert passing.found.suspects == []
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_server_that_says_nothing_counts_as_lost(
+    flushed: Callable[..., Server], side: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_line, "SILENCE_S_MAX", 0.5)
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    ask(source, "SET", "k", 1)
+    passing = Passing(source, target)
+    one = open_compare(passing.context, passing.sides.source.shards[0].id, 0)
+    silent = source if side == "source" else target
+    silent.pause()
+    try:
+        began_s = time.monotonic()
+        with pytest.raises(ConnectionLost, match=f"The {side} has not answered"):
+            passing.drive(one)
+        assert 0.4 < time.monotonic() - began_s < 5.0
+    finally:
+        silent.resume()
+
+
+def test_a_still_connection_is_kept_alive(
+    flushed: Callable[..., Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compare_line, "KEEP_ALIVE_S", 0.1)
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    ask(source, "SET", "k", 1)
+    passing = Passing(source, target)
+    with contextlib.closing(open_compare(passing.context, passing.sides.source.shards[0].id, 0)) as one:
+        one.check_silence(time.monotonic())
+        before = _calls(target, "ping")
+        until_s = time.monotonic() + 0.5
+        while time.monotonic() < until_s:
+            now_s = time.monotonic()
+            one.check_silence(now_s)
+            one.turn(passing.poller.wait(20), now_s)
+        assert _calls(target, "ping") >= before + 2
+
+
+def _calls(server: Server, command: str) -> int:
+    info = ask(server, "INFO", "commandstats")
+    assert isinstance(info, bytes)
+    found = re.search(rb"cmdstat_%b:calls=(\d+)" % command.encode(), info)
+    return int(found[1]) if found else 0

@@ -171,7 +171,8 @@ class ScanPass(ABC):
         wanted = flow.wants_fetch(counts, 0, allowance)
         # Where the window is all that is in the way, a page is rather asked for whole a moment later.
         windowed = wanted < min(counts.queued_keys, allowance)
-        if wanted and not (windowed and counts.fetching_keys and wanted < self._parts.batch // 2):
+        half = min(self._parts.batch, wanted + counts.fetching_keys) // 2
+        if wanted and not (windowed and wanted < half):
             pace.spend(self._fetch(wanted, now))
 
     def _scan(self) -> None:
