@@ -15,6 +15,7 @@ every server; else it is judged again, with expiries.
 from __future__ import annotations
 
 import bisect
+import functools
 import itertools
 from collections import deque
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ from keyferry.verify.compare_values import ValueRules, values_agree
 from keyferry.wire.resp import encode_command
 
 KEYSPACE = encode_command("INFO", "keyspace")
-KEYS_PER_DUMP_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class CompareRules:
         expiring: Some key may expire already.
         short_bytes: Strings below so many bytes are compared without DUMP; 0: none.
         look_bytes: Above this much memory a key is not dumped unseen; 0: sizes are not asked for.
-        pairs: Of a question with short_bytes and expiries; the others follow from it.
+        limits: Above them a key is handed out instead of dumped.
+        pairs: ``ranged`` and ``expiring`` are set for each question.
         types: Names of the types that are wanted; none is all.
         streams: Whether streams are to be named.
     """
@@ -147,8 +148,8 @@ class ComparePass(ScanPass):
             if kept:
                 rest = batch.names if len(kept) == len(sizes) else framed(picked(batch.names, kept))
                 self.dump(batch, rest, [sizes[number] for number in kept])
-            self._resolve(batch.page, len(sizes) - len(kept) - len(found))
             self._judge_few(batch, found, typed=False)
+            self._resolve(batch.page, len(sizes) - len(kept) - len(found))
 
         question = size_question()
         return self._ask_both(batch, question, question, Both(then))
@@ -177,8 +178,8 @@ class ComparePass(ScanPass):
             self._counts.queued_keys += len(look)
             found = [pair for pair in found if pair.doubt != Doubt.LOOK]
         in_doubt = {pair.number for pair in found if pair.doubt != Doubt.STREAM}
-        self._resolve(batch.page, batch.names.number - len(look) - len(in_doubt))
         self._judge_few(batch, found, typed=typed)
+        self._resolve(batch.page, batch.names.number - len(look) - len(in_doubt))
 
     def _judge_few(self, batch: Batch, found: list[Pair], *, typed: bool) -> None:
         """``typed``: of keys that differ it is known that they are of a type that was asked for."""
@@ -250,9 +251,10 @@ class ComparePass(ScanPass):
     # When a page is done
 
     def _resolve(self, page: Page, keys: int) -> None:
+        """So many more keys are judged; what there is to say about them is in the page."""
         page.open -= keys
         self._counts.fetched_keys += keys
-        if page.open:
+        if page.open or not keys:
             return
         if page.expiring:
             page.settled = True
@@ -275,9 +277,9 @@ class ComparePass(ScanPass):
         self._unproven = []
         for line in self._lines:
             database = self._rules.database if line is self._scanned else self._rules.target_database
-            line.ask(KEYSPACE, 1, lambda data, database=database: self._proven(proof, data, database))  # type: ignore[misc]
+            line.ask(KEYSPACE, 1, functools.partial(self._proven, proof, database))
 
-    def _proven(self, proof: Proof, data: bytes, database: int) -> None:
+    def _proven(self, proof: Proof, database: int, data: bytes) -> None:
         proof.open -= 1
         self._expiring = self._expiring or expires(data, database)
         if proof.open:
@@ -288,13 +290,11 @@ class ComparePass(ScanPass):
                 self._again(page)
             else:
                 page.settled = True
-        waiting, self._unproven = self._unproven, []
         if self._expiring:
+            waiting, self._unproven = self._unproven, []
             for page in waiting:
                 self._again(page)
-        else:
-            self._unproven = waiting
-            self._prove()
+        self._prove()
 
 
 @dataclass(slots=True)
