@@ -126,7 +126,8 @@ def syncing(
     sync.start()
     try:
         yield sync
-    except BaseException:
+    except BaseException as error:
+        error.add_note(f"told: {sync.told[-8:]}; last seen: {sync.seen[-1:]}")
         sync.stop.request()
         if sync.thread is not None:
             sync.thread.join(30.0)

@@ -102,9 +102,12 @@ class DirtyKeys:
 
     def oldest_s(self) -> float | None:
         """Since when the oldest dirty key has been dirty; None without one."""
-        firsts = [next(iter(named.values())) for named in self._dicts() if named]
-        big_s = self.bigs.oldest_s()
-        return min(firsts if big_s is None else [*firsts, big_s], default=None)
+        found = [since_s for since_s in (self.small_oldest_s(), self.bigs.oldest_s()) if since_s is not None]
+        return min(found, default=None)
+
+    def small_oldest_s(self) -> float | None:
+        """The same without keys that are too big for one DUMP."""
+        return min((next(iter(named.values())) for named in self._dicts() if named), default=None)
 
     def _dicts(self) -> tuple[dict[bytes, float], ...]:
         return self._waiting, self._rested, self._flying, self._again
@@ -131,6 +134,16 @@ class DirtyKeys:
         self._waiting.clear()
         self._rested.clear()
         self.overflowed = True
+
+    def mark_flying(self, now_s: float) -> None:
+        """Anything may have changed: what was read a moment ago, and has not arrived, may be old.
+
+        1. A key is read; 2. everything is flushed, which names no key; 3. a comparison finds the key on neither side;
+        4. what was read arrives on the target, and nobody looks at it again.
+        """
+        for key in self._flying:
+            self._again.setdefault(key, now_s)
+        self.bigs.mark_flying(now_s)
 
     # Carrying
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 REST_S_MIN = 0.2
-REST_SHARE = 10.0
+REST_SHARE = 3.0
 """It rests so many times as long as its last settling took."""
-REST_S_MAX = 60.0
+REST_S_MAX = 10.0
 TORN_S = 0.3
 FUZZY_AFTER = 2
 """Torn so often in a row, it is settled member by member."""
@@ -46,6 +46,7 @@ class DirtyBigs:
         self.names: dict[bytes, _Big] = {}
         """By name; only to be looked at from outside."""
         self.settled = 0
+        self.rest_share = REST_SHARE
 
     def __len__(self) -> int:
         return len(self.names)
@@ -82,6 +83,12 @@ class DirtyBigs:
         if big.since_s is None:
             big.since_s = now_s
 
+    def mark_flying(self, now_s: float) -> None:
+        """As ``DirtyKeys.mark_flying``."""
+        for key, big in self.names.items():
+            if big.flying_s is not None:
+                self.mark(key, now_s)
+
     def has(self, now_s: float, *, hurried: bool = False) -> bool:
         """Whether ``take`` has one now."""
         return self._due(now_s, hurried) is not None
@@ -109,7 +116,7 @@ class DirtyBigs:
         big.settled += 1
         self.settled += 1
         big.size_bytes = max(big.size_bytes, size_bytes)
-        big.rest_s = min(REST_S_MAX, max(REST_S_MIN, REST_SHARE * seconds))
+        big.rest_s = min(REST_S_MAX, max(REST_S_MIN, self.rest_share * seconds))
         big.due_s = now_s + big.rest_s
 
     def torn(self, key: bytes, now_s: float) -> None:

@@ -129,6 +129,11 @@ class Pipeline:
         return self.scanned and self._relay.idle and not len(self._errands)
 
     @property
+    def is_copied(self) -> bool:
+        """Everything that SCAN named has arrived."""
+        return not self._scanning or (self.scanned and (self._supplying or self._is_quiet))
+
+    @property
     def scanned(self) -> bool:
         """No SCAN is to be sent any more."""
         relay = self._relay

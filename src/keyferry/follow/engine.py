@@ -142,14 +142,14 @@ class Engine:
     def _is_scanned(self, job: Job) -> bool:
         """A first copy goes on where it is; what it has carried already is compared after it."""
         return all(
-            pipeline.scanned
+            pipeline.is_copied
             for (shard, database), pipeline in self.pipelines.items()
             if database == job.database and (shard == job.shard or job.kind == "extras")
         )
 
     @property
     def scanning(self) -> bool:
-        return not all(pipeline.scanned for pipeline in self.pipelines.values())
+        return not all(pipeline.is_copied for pipeline in self.pipelines.values())
 
     def pump(self, timeout_ms: float = PUMP_MS) -> None:
         """Hears the feeds, and does nothing else; never raises for a feed that is lost, it is gone then."""

@@ -406,6 +406,8 @@ class Follower:
             self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")
         elif seen.flushed and self.kind is not FeedKind.TRACKING:
             self._on_gap(shard, "The source was flushed")
+        elif seen.silent:
+            raise ServerBusy("source", "notifications were switched off")
         if seen.functions and self._copy.functions:
             self._functions_due = True
         for database, key in seen.streams:
@@ -437,6 +439,7 @@ class Follower:
     def _on_gap(self, shard: str, reason: str) -> None:
         """Something may have escaped the feed of a shard: everything of it is compared."""
         self._generation(reason)
+        self._sources[shard].mark_flying(time.monotonic())
         self.comparisons.request(self._jobs([shard]), 2 * self.sides.total_keys(self.ground.databases, shard))
 
     def _generation(self, reason: str) -> None:
@@ -446,6 +449,8 @@ class Follower:
     def compare_everything(self, stage: Stage) -> None:
         """Every key of both servers, from the beginning."""
         self._verifying = stage == "verifying"
+        for source in self._sources.values():
+            source.mark_flying(time.monotonic())
         shards = [shard.id for shard in self.sides.source.shards]
         self.comparisons.request(self._jobs(shards), 2 * self.sides.total_keys(self.ground.databases))
 
@@ -597,13 +602,15 @@ class Follower:
 
     def is_level(self, now: float) -> bool:
         """Nothing is to be copied or compared any more, and the lag is below what was asked for."""
-        return (
-            not self.engine.scanning
-            and self.comparisons.idle
-            and not self._extras_due
-            and not (self._slots is not None and self._slots.left)
-            and self.watch.lag_s(now) < self._settings.lag_target_s
-        )
+        if not self._is_equal_once or (self._slots is not None and self._slots.left):
+            return False
+        target_s = self._settings.lag_target_s
+        if self.watch.lag_s(now) < target_s:
+            return True
+        if self.watch.lag_s(now, with_big=False) < target_s:
+            for source in self._sources.values():
+                source.rest_less()
+        return False
 
     def lag_s(self) -> float:
         return self.watch.lag_s(time.monotonic())

@@ -53,6 +53,11 @@ class Followed:
         """Keys that a comparison or a look found different."""
         self.supplies[database].dirty.mark(keys, now_s)
 
+    def mark_flying(self, now_s: float) -> None:
+        """Anything may have changed, and a comparison begins: what is under way is looked at once more."""
+        for supply in self.supplies.values():
+            supply.dirty.mark_flying(now_s)
+
     def broke(self) -> None:
         """The pipelines are gone."""
         for supply in self.supplies.values():
@@ -83,9 +88,15 @@ class Followed:
         for supply in self.supplies.values():
             supply.dirty.overflowed = False
 
-    def hurry(self, on: bool) -> None:
+    def small_oldest_s(self) -> float | None:
+        """The same without keys that are too big for one DUMP."""
+        found = [supply.dirty.small_oldest_s() for supply in self.supplies.values()]
+        return min((since_s for since_s in found if since_s is not None), default=None)
+
+    def rest_less(self) -> None:
+        """Only big keys are waited for: they rest no longer than they take."""
         for supply in self.supplies.values():
-            supply.dirty.hurried = on
+            supply.dirty.bigs.rest_share = 1.0
 
     def add_stream(self, database: int, key: bytes) -> None:
         """The key holds a stream: its groups are watched."""

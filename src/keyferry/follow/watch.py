@@ -54,9 +54,12 @@ class FollowWatch:
     def dirty_keys(self) -> int:
         return sum(source.dirty_keys for source in self._sources.values())
 
-    def lag_s(self, now_s: float) -> float:
-        """Age of the oldest dirty key."""
-        found = [since_s for source in self._sources.values() if (since_s := source.oldest_s()) is not None]
+    def lag_s(self, now_s: float, *, with_big: bool = True) -> float:
+        """Age of the oldest dirty key. Args: with_big: Keys that are too big for one DUMP count, too."""
+        since = [
+            source.oldest_s() if with_big else source.small_oldest_s() for source in self._sources.values()
+        ]
+        found = [since_s for since_s in since if since_s is not None]
         return max(0.0, now_s - min(found)) if found else 0.0
 
     def enter(self, stage: Stage) -> None:
