@@ -103,3 +103,29 @@ def test_a_full_disk_is_named(tmp_path: Path) -> None:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert str(state.path) in named.value.message
+
+
+def test_keys_that_are_noted_are_forgotten_together_with_what_came_of_them(tmp_path: Path) -> None:
+    with State(tmp_path, "c", kind="verify") as state:
+        state.note_keys([(0, b"a"), (3, b"\xff"), (0, b"a")])
+        state.save(Checkpoint(seconds=1.0))
+    with State(tmp_path, "c", kind="verify") as state:
+        assert sorted(state.noted_keys()) == [(0, b"a"), (3, b"\xff")]
+        state.save(Checkpoint(seconds=2.0, more={"told": 1}), forget_noted=True, foreign=[(3, b"\xff")])
+    with State(tmp_path, "c", kind="verify") as state:
+        assert state.noted_keys() == []
+        assert state.is_foreign(3, b"\xff")
+        assert not state.is_foreign(0, b"a")
+        loaded = state.load()
+        assert loaded is not None
+        assert (loaded.seconds, loaded.more) == (2.0, {"told": 1})
+        state.discard()
+        assert not state.is_foreign(3, b"\xff")
+
+
+def test_kinds_of_runs_do_not_meet(tmp_path: Path) -> None:
+    with State(tmp_path, "c") as copy, State(tmp_path, "c", kind="verify") as verify:
+        copy.save(Checkpoint(seconds=1.0))
+        assert verify.load() is None
+        with pytest.raises(RefusedError, match="this comparison is alive"):
+            State(tmp_path, "c", kind="verify")

@@ -185,6 +185,7 @@ class State:
             self._database.execute("INSERT OR REPLACE INTO checkpoint VALUES (1, ?, ?)", (FORMAT, body))
             if forget_noted:
                 self._database.execute("DELETE FROM noted_keys")
+            self._insert_foreign(foreign)
             self._database.execute("COMMIT")
 
     def save_as(self, format_number: int, body: dict[str, Any]) -> None:
@@ -199,10 +200,13 @@ class State:
         """Remembers keys that the target held before this copy began. Raises as ``save``."""
         with self._usable():
             self._database.execute("BEGIN")
-            self._database.executemany(
-                "INSERT OR IGNORE INTO foreign_keys VALUES (?)", ((_digest(database, key),) for key in keys)
-            )
+            self._insert_foreign((database, key) for key in keys)
             self._database.execute("COMMIT")
+
+    def _insert_foreign(self, keys: Iterable[tuple[int, bytes]]) -> None:
+        self._database.executemany(
+            "INSERT OR IGNORE INTO foreign_keys VALUES (?)", ((_digest(*place),) for place in keys)
+        )
 
     def is_foreign(self, database: int, key: bytes) -> bool:
         """Whether the target held the key before this copy began. ``database``: the target's.
