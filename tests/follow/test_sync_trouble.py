@@ -21,7 +21,6 @@ from keyferry.testing.cluster import Cluster
 from keyferry.testing.proxy import HOST, FaultProxy
 from keyferry.testing.servers import Server
 
-
 BIG = {"big_key_bytes": 100_000, "big_key_members": 2000}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -30,7 +31,7 @@ from keyferry.testing.binaries import ServerBinary, embedded_pair, probe
 from keyferry.testing.dataset import Filled, fill
 from keyferry.testing.ledger import audit
 from keyferry.testing.servers import Server
-from keyferry.testing.writers import Writers, Written
+from keyferry.testing.writers import Writers, Written, not_for
 from keyferry.verify.settings import VerifySettings
 
 KEYS = 200_000
@@ -42,6 +43,8 @@ COUNTED_SHARE = 0.5
 """Of the writes, those to keys of which a writer keeps account."""
 FOLLOWS_S = 8.0
 """So long the writers go on after everything has been copied."""
+LAG_OF_LAST_S = 4.0
+LAGS_MAX = 1_000
 LEVEL_S = 0.5
 """Nothing has been dirty for so long: all has arrived."""
 
@@ -98,7 +101,7 @@ class _Play:
             count=WRITERS,
             rate=WRITES_PER_S,
             options={"keys": WRITTEN_KEYS, "owned_share": COUNTED_SHARE},
-            without=("databases",),
+            without=("databases", *not_for(self._target.binary)),
         ) as writers:
             written = self._sync(writers)
         return self._verify() + self._count(written)
@@ -127,7 +130,7 @@ class _Play:
                 raise end.error or InterruptedRun("Interrupted.") from None
         if end.written is None or end.last is None:
             raise KeyferryError("The sync has ended before the writers did.")
-        self._screen.say(_of_following(end.last, end.lag_max_s, end.written))
+        self._screen.say(_of_following(end.last, end.lag_max_s(), end.written))
         return end.written
 
     def _verify(self) -> int:
@@ -164,9 +167,10 @@ class _End(threading.Thread):
         self._writers, self._stop_sync = writers, stop
         self._over = threading.Event()
         self.last: SyncProgress | None = None
-        self.lag_max_s = 0.0
+        self._lags: deque[tuple[float, float]] = deque(maxlen=LAGS_MAX)
         self.written: Written | None = None
         self.error: KeyferryError | None = None
+        self._stopped_s = 0.0
 
     def __enter__(self) -> _End:
         self.start()
@@ -178,12 +182,18 @@ class _End(threading.Thread):
 
     def observe(self, progress: SyncProgress) -> None:
         self.last = progress
-        if progress.stage == "following":
-            self.lag_max_s = max(self.lag_max_s, progress.lag_s)
+        self._lags.append((time.monotonic(), progress.lag_s))
+
+    def lag_max_s(self) -> float:
+        """The most that the target was behind in the last seconds before the writers ended."""
+        return max(
+            (lag_s for at, lag_s in self._lags if 0 <= self._stopped_s - at <= LAG_OF_LAST_S), default=0.0
+        )
 
     def run(self) -> None:
         if not self._follows_for(FOLLOWS_S, lambda progress: True):
             return
+        self._stopped_s = time.monotonic()
         try:
             self.written = self._writers.stop()
         except KeyferryError as error:

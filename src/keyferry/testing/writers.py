@@ -13,6 +13,8 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 
 from keyferry.model.errors import KeyferryError
+from keyferry.model.identity import Family
+from keyferry.testing.binaries import ServerBinary
 from keyferry.testing.deployment import Deployment
 from keyferry.testing.ledger import Ledger
 
@@ -35,6 +37,12 @@ class Written:
     unknown: int
     ledgers: tuple[Ledger, ...]
     ended_at_s: float = 0.0
+
+
+def not_for(target: ServerBinary) -> tuple[str, ...]:
+    """What writers leave out, because the target has no place for it."""
+    has_field_expiry = target.version >= ((7, 4, 0) if target.family is Family.REDIS else (9, 0, 0))
+    return () if has_field_expiry else ("field-expiry",)
 
 
 class Writers:
