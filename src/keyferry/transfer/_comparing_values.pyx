@@ -149,9 +149,8 @@ cdef int read_count(Value* v, int64_t* count, int64_t bytes_each) noexcept:
 
 cdef int unpack(Buffer* out, const uint8_t* data, Py_ssize_t end, Py_ssize_t size) except -1:
     """LZF: ``size`` bytes more in ``out``."""
-    cdef Py_ssize_t position = 0, length, back, begin = out.size
+    cdef Py_ssize_t position = 0, length, back, begin = out.size, at = 0
     cdef uint8_t* to
-    cdef Py_ssize_t at = 0
     if size > end * GROWTH_MAX or begin + size > UNPACKED_BYTES_MAX:
         return 0
     reserve(out, size)
@@ -196,10 +195,7 @@ cdef int read_string(Value* v) except -1:
     """Adds it as an element."""
     cdef int64_t size = 0, packed = 0
     cdef Py_ssize_t begin
-    cdef uint8_t head
-    if v.position >= v.end:
-        return 0
-    head = v.body[v.position]
+    cdef uint8_t head = v.body[v.position] if v.position < v.end else 0xFF
     if head < 0xC0:
         if not read_length(v, &size) or size > v.end - v.position:
             return 0
@@ -402,56 +398,48 @@ cdef int text_scores(Value* v) except -1:
 
 
 cdef int read_zset(Value* v, bint binary) except -1:
-    cdef int64_t count = 0, i
+    cdef int64_t count = 0, i, size
     cdef double score
-    cdef Py_ssize_t size
     if not read_count(v, &count, 9 if binary else 2):
         return 0
     for i in range(count):
         if not read_string(v):
             return 0
-        if binary:
-            if v.end - v.position < 8:
-                return 0
-            memcpy(&score, v.body + v.position, 8)
-            v.position += 8
-            add(v, BODY, 0, 0)
-            if not put_score(v, &v.elements[v.count - 1], score):
-                return 0
-            continue
-        if v.position >= v.end:
-            return 0
-        size = v.body[v.position]
-        v.position += 1
-        if size > SCORE_BYTES_MAX:
-            add(v, BODY, 0, 0)
-            score = float("inf") if size == 254 else float("-inf") if size == 255 else float("nan")
-            if not put_score(v, &v.elements[v.count - 1], score):
-                return 0
-            continue
+        size = 8 if binary else 1
         if size > v.end - v.position:
             return 0
-        add(v, BODY, v.position, size)
+        if binary:
+            memcpy(&score, v.body + v.position, 8)
         v.position += size
-        if not text_score(v, &v.elements[v.count - 1]):
+        if not binary:
+            size = v.body[v.position - 1]
+            if size <= SCORE_BYTES_MAX:
+                if size > v.end - v.position:
+                    return 0
+                add(v, BODY, v.position, size)
+                v.position += size
+                if not text_score(v, &v.elements[v.count - 1]):
+                    return 0
+                continue
+            score = float("inf") if size == 254 else float("-inf") if size == 255 else float("nan")
+        add(v, BODY, 0, 0)
+        if not put_score(v, &v.elements[v.count - 1], score):
             return 0
     return 1
 
 
 # Values
 
+cdef int[22] KINDS   # by type byte
+for _kind, _types in (
+    (STRING, (0,)), (LIST, (1, 10, 14, 18)), (SET, (2, 11, 20)), (ZSET, (3, 5, 12, 17)), (HASH, (4, 13, 16))
+):
+    for _type in _types:
+        KINDS[<int>_type] = _kind
+
+
 cdef inline int kind_of(uint8_t type_byte) noexcept:
-    if type_byte == 0:
-        return STRING
-    if type_byte in (1, 10, 14, 18):
-        return LIST
-    if type_byte in (2, 11, 20):
-        return SET
-    if type_byte in (3, 5, 12, 17):
-        return ZSET
-    if type_byte in (4, 13, 16):
-        return HASH
-    return UNKNOWN
+    return KINDS[type_byte] if type_byte < 22 else UNKNOWN
 
 
 cdef int read_strings(Value* v, int each) except -1:
