@@ -47,7 +47,15 @@ class ServerBusy(Exception):
         self.message = message
 
 
-def stopping_error(side: Side, message: str) -> ServerError:
+class ServerRefuses(ServerError):
+    """What a server says no to. Attributes: code: The first word of its error."""
+
+    def __init__(self, side: Side, code: str, message: str, hint: str) -> None:
+        super().__init__(side, message, hint)
+        self.code = code
+
+
+def stopping_error(side: Side, message: str) -> ServerRefuses:
     """The end of the run for a refusal that waiting does not heal."""
     code = message.partition(" ")[0]
     hints = {
@@ -57,8 +65,9 @@ def stopping_error(side: Side, message: str) -> ServerError:
         "MISCONF": "Its disk or its persistence fails; mend that, then give the same command again.",
         "NOREPLICAS": "It has too few replicas to write; mend that, then give the same command again.",
     }
-    return ServerError(
+    return ServerRefuses(
         side,
+        code,
         f"The {side} refuses: {message.rstrip('.')}.",
         hints.get(code, "Mend that, then give the same command again."),
     )

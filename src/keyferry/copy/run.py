@@ -50,7 +50,9 @@ PROBED_AT_ONCE = 8
 
 def copy_name(settings: CopySettings) -> str:
     """Tells this copy from every other: the two locations and the selection."""
-    return state_name(place_name(settings.source), place_name(settings.target), settings.selection.fingerprint())
+    return state_name(
+        place_name(settings.source), place_name(settings.target), settings.selection.fingerprint()
+    )
 
 
 def place_name(endpoint: Endpoint) -> str:

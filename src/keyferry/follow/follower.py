@@ -15,6 +15,7 @@ from keyferry.capture.kinds import FeedKind
 from keyferry.capture.probe import probe
 from keyferry.capture.watcher import Watcher
 from keyferry.copy.connect import Sides, node_and_run
+from keyferry.copy.failures import FailureLog
 from keyferry.copy.functions import copy_functions
 from keyferry.copy.leftovers import sweep
 from keyferry.copy.pace import Pace
@@ -22,7 +23,7 @@ from keyferry.copy.passes import Following, PassContext, Task
 from keyferry.copy.predecessors import end_writers
 from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
-from keyferry.copy.settled import SettledPages
+from keyferry.copy.settled import Failure, SettledPages
 from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import Engine
 from keyferry.follow.extras import count_extras
@@ -105,6 +106,7 @@ class Follower:
         self._attached_once = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._told_blind = False
+        self._told_streams = False
 
     # Beginning
 
@@ -282,6 +284,8 @@ class Follower:
 
     def close(self) -> None:
         """Everything; what was set on the source is put back, if it can be reached."""
+        if self._copy.failures_file is not None and self.ground.begun:
+            FailureLog(self._copy.failures_file, None).write(self.failures())
         self.close_workers()
         self.engine.close()
         self._notifying.restore(self.sides)
@@ -410,6 +414,9 @@ class Follower:
             raise ServerBusy("source", "notifications were switched off")
         if seen.functions and self._copy.functions:
             self._functions_due = True
+        if seen.blind and not self._told_streams:
+            self._told_streams = True
+            self._tell("Stream groups cannot all be watched: " + "; ".join(seen.blind))
         for database, key in seen.streams:
             if database in self._sources[shard].supplies:
                 self._sources[shard].mark(database, [key], now)
@@ -623,15 +630,39 @@ class Follower:
         )
 
     def tidy(self) -> None:
-        """Removes what interrupted carries may have left."""
-        if not (self.ground.resumed or self.watch.generation > 1):
-            return
+        """Removes what interrupted carries have left. Nothing may be carried meanwhile."""
         selection = self._copy.selection
         targets = sorted(map(selection.target_database, self.ground.databases))
         for shard in self.sides.target.shards:
             for database in targets:
                 with self.sides.session("target", database, shard.id) as session:
-                    sweep(session, self.owner, self._check_stop)
+                    sweep(session, self.owner, self._while_tidying)
+
+    def _while_tidying(self) -> None:
+        self._check_stop()
+        self.watch.turn()
+
+    def ask_watchers(self) -> Callable[[], bool]:
+        """Has everything that no feed names looked at now; what it gives says whether that is done."""
+        asked = {
+            source.shard: (source.watcher, source.watcher.request())
+            for source in self._sources.values()
+            if source.watcher is not None
+        }
+
+        def answered() -> bool:
+            return all(watcher.answered(request) for watcher, request in asked.values())
+
+        return answered
+
+    def failures(self) -> list[Failure]:
+        """Keys that could not be carried, and have not been since."""
+        return [
+            Failure(key, database, reason)
+            for source in self._sources.values()
+            for database, supply in source.supplies.items()
+            for key, reason in supply.failures.items()
+        ]
 
     def report(self) -> SyncReport:
         supplies = [supply for source in self._sources.values() for supply in source.supplies.values()]

@@ -10,9 +10,10 @@ first, then everything is compared, and what differs becomes dirty.
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 from keyferry.copy.predecessors import end_writers
-from keyferry.copy.replies import ServerBusy
+from keyferry.copy.replies import ServerBusy, ServerRefuses
 from keyferry.copy.run import BACKOFF_S, BACKOFF_S_MAX
 from keyferry.copy.stop import StopFlag
 from keyferry.follow.follower import Follower
@@ -26,8 +27,10 @@ from keyferry.telemetry.progress import Teller
 
 VERIFY_AGAIN_S = 2.0
 VERIFY_AGAIN_S_MAX = 60.0
-TROUBLES_HEAL_S = 5.0
-"""After so long without trouble the next one is a new one."""
+TROUBLES_MIN = 5
+"""So many in a row, with nothing settled, before a sync gives up: one may be long after the other."""
+HEALING = frozenset(("OOM", "MISCONF", "NOREPLICAS"))
+"""What a server refuses now, and may take in a moment. The feeds are heard meanwhile, so nothing is missed."""
 
 
 def sync_name(settings: SyncSettings) -> str:
@@ -70,6 +73,21 @@ def run_sync(settings: SyncSettings, *, observe: SyncObserver, tell: Teller, sto
         return run.run()
 
 
+@dataclass(slots=True)
+class _Trouble:
+    """Troubles in a row. Attributes: progress: What had been done when the first came."""
+
+    since_s: float
+    progress: tuple[int, int, int]
+    message: str = ""
+    count: int = 0
+
+    def pause_s(self) -> float:
+        """Before the next try."""
+        self.count += 1
+        return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(self.count - 1, 10))
+
+
 class _Run:
     """The lifetime of one ``run_sync``."""
 
@@ -89,8 +107,7 @@ class _Run:
         self._verification = Verification(self._follower, settings)
         self._verify_at_s = 0.0
         self._verify_pause_s = VERIFY_AGAIN_S
-        self._troubled_s = 0.0
-        self._backoff_s = BACKOFF_S
+        self._trouble: _Trouble | None = None
 
     def run(self) -> SyncReport:
         follower = self._follower
@@ -103,6 +120,10 @@ class _Run:
                         return self._report()
                 except (ServerAway, ServerBusy) as trouble:
                     self._recover(trouble)
+                except ServerRefuses as refusal:
+                    if refusal.code not in HEALING:
+                        raise
+                    self._recover(refusal)
         finally:
             follower.close()
 
@@ -113,6 +134,7 @@ class _Run:
         follower.choose_feed()
         if follower.ground.resumed:
             end_writers(follower.sides, follower.owner)
+            follower.tidy()
             follower.compare_later()
         else:
             if foreign:
@@ -138,12 +160,9 @@ class _Run:
     def _follow(self) -> bool:
         """Until it is stopped, or synced: True."""
         follower = self._follower
-        opened_s = time.monotonic()
         while True:
             follower.turn()
             now = time.monotonic()
-            if self._backoff_s > BACKOFF_S and now - opened_s > TROUBLES_HEAL_S:
-                self._backoff_s, self._troubled_s = BACKOFF_S, 0.0
             level = self._settings.until_synced and now >= self._verify_at_s and follower.is_level(now)
             if level and self._verify():
                 return True
@@ -168,34 +187,36 @@ class _Run:
         self._verify_pause_s = min(VERIFY_AGAIN_S_MAX, 2 * self._verify_pause_s)
         return False
 
-    def _recover(self, trouble: ServerAway | ServerBusy) -> None:
+    def _recover(self, trouble: ServerAway | ServerBusy | ServerRefuses) -> None:
         """Waits until both servers can be met again; the feeds that are left are heard meanwhile.
 
         Raises:
-            ServerError: One has not come back in time, or refuses us now.
+            ServerError: Nothing could be settled for ``retry_s``, or one refuses us for good.
         """
         follower = self._follower
         side = trouble.side
         message = (
-            trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
+            f"The {side} says: {trouble.message}." if isinstance(trouble, ServerBusy) else trouble.message
         )
+        hint = "Give the same command again when it is back: it compares both servers and goes on."
+        if isinstance(trouble, ServerRefuses):
+            hint = trouble.hint
         follower.close_workers()
-        self._tell(f"{message} Trying again.")
-        follower.watch.enter("waiting for a server")
         now = time.monotonic()
-        self._troubled_s = self._troubled_s or now
-        retry_s = self._settings.copy.retry_s
-        away_s = now
+        if self._trouble is None or follower.watch.progress != self._trouble.progress:
+            self._trouble = _Trouble(now, follower.watch.progress)
+        if message != self._trouble.message:
+            self._trouble.message = message
+            self._tell(f"{message} Trying again.")
+        follower.watch.enter("waiting for a server")
+        retry_s, away_s = self._settings.copy.retry_s, now
         while True:
             now = time.monotonic()
-            if now - away_s > retry_s:
-                raise ServerError(
-                    side,
-                    f"{message} It has not come back for {retry_s:g} s.",
-                    "Give the same command again when it is back: it compares both servers and goes on.",
-                )
-            self._pause(self._backoff_s)
-            self._backoff_s = min(BACKOFF_S_MAX, 2 * self._backoff_s)
+            # One trouble after the other, with nothing settled in between, or one that does not end.
+            often = self._trouble.count >= TROUBLES_MIN and now - self._trouble.since_s > retry_s
+            if often or now - away_s > retry_s:
+                raise ServerError(side, f"{message} It has not been better for {retry_s:g} s.", hint)
+            self._pause(self._trouble.pause_s())
             try:
                 follower.meet_again()
             except ServerAway as error:
@@ -222,8 +243,10 @@ class _Run:
 
     def _report(self) -> SyncReport:
         follower = self._follower
-        follower.tidy()
         report = follower.report()
+        follower.close_workers()
+        if follower.watch.generation > 1:
+            follower.tidy()
         report.synced = not follower.failed
         report.verified = self._verification.compared
         report.cpu_seconds = time.process_time() - self._began_cpu_s

@@ -53,9 +53,13 @@ class Verification:
 
     def _let_settle(self, suspects: set[tuple[int, bytes]]) -> None:
         follower = self._follower
-        fences = follower.engine.fence()
+        fences, watched = follower.engine.fence(), follower.ask_watchers()
         until_s = time.monotonic() + SETTLE_S_MAX
         while time.monotonic() < until_s:
             follower.turn()
-            if follower.engine.fenced(fences) and follower.lag_s() < self._settings.lag_target_s:
+            if (
+                follower.engine.fenced(fences)
+                and watched()
+                and follower.lag_s() < self._settings.lag_target_s
+            ):
                 return

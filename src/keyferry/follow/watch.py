@@ -51,6 +51,11 @@ class FollowWatch:
         return sum(source.settled for source in self._sources.values())
 
     @property
+    def progress(self) -> tuple[int, int, int]:
+        """Changes whenever something is settled, copied or compared."""
+        return self.settled, self.keys_done, self.generation
+
+    @property
     def dirty_keys(self) -> int:
         return sum(source.dirty_keys for source in self._sources.values())
 
