@@ -289,6 +289,9 @@ class _Opening:
         context = self._context
         if self._task.comparing or context.settings.keep_eviction_hints or IMPLEMENTATION != "compiled":
             return 0
+        types = context.settings.selection.types
+        if self._following and types and "string" not in types:
+            return 0  # a string is told then, not carried
         reply = source.call("GETRANGE", RESERVED_PREFIX + b"none", 0, 0)
         elsewhere = isinstance(reply, ReplyError) and reply.code in ("MOVED", "ASK")
         return SHORT_BYTES if isinstance(reply, bytes) or elsewhere else 0
