@@ -9,7 +9,9 @@ any mutation must pass, first.
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -35,15 +37,98 @@ class Mutation:
         patches: File below src/keyferry, text that is there exactly once, text that takes its place.
         plan: What the attack does differently from ``BASE``, so that it comes by.
         pure: The pure data path runs, because the patched module has a compiled twin.
+        tests: Run in the attack's place, where only the end of a run, or one server's threads, would show it.
     """
 
     name: str
     patches: Sequence[tuple[str, str, str]]
     plan: dict[str, Any] = field(default_factory=dict)
     pure: bool = False
+    tests: tuple[str, ...] = ()
 
 
-MUTATIONS: tuple[Mutation, ...] = ()
+def only(*faults: str, **more: Any) -> dict[str, Any]:
+    return {"faults": faults, **more}
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    Mutation(
+        "mark off at the reply",
+        [
+            (
+                "capture/dirty.py",
+                "            if key in flying or key in resting:\n",
+                "            if key in flying:\n                continue\n            if key in resting:\n",
+            )
+        ],
+        only("delay", "pause-target"),
+    ),
+    Mutation(
+        "a cut feed is carried on",
+        [
+            (
+                "follow/follower.py",
+                'self._on_gap(shard, "The feed was interrupted")',
+                "pass",
+            )
+        ],
+        only("cut-feed", "kill-tracking", "tiny-buffer", "cut-side"),
+    ),
+    Mutation(
+        "no comparison after a restart",
+        [
+            (
+                "follow/follower.py",
+                "                self.ground.end_scans(shard.id)\n        self._compare_all_once_open = True\n",
+                "                self.ground.end_scans(shard.id)\n",
+            )
+        ],
+        only("kill-tool", "end-tool"),
+    ),
+    Mutation(
+        "a flush is not heard",
+        [
+            (
+                "follow/engine.py",
+                'self._on_gap(source.shard, "Everything on the source was flushed, or may have been")',
+                "pass",
+            )
+        ],
+        only(),
+    ),
+    Mutation(
+        "SWAPDB is not seen",
+        [
+            (
+                "follow/follower.py",
+                'self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")',
+                "pass",
+            )
+        ],
+        only(swap_every_s=3.0),
+    ),
+    Mutation(
+        "counters are not read",
+        [("capture/counters.py", "    return Movement(*moved)\n", "    return NOTHING\n")],
+        only(),
+    ),
+    Mutation(
+        "what a broken pipeline carried is forgotten",
+        [
+            (
+                "capture/dirty.py",
+                "            self._rested[key] = self._flying.pop(key)\n",
+                "            self._flying.pop(key)\n",
+            )
+        ],
+        only("cut-side", "cut-replies", "kill-clients", "restart-target"),
+    ),
+    Mutation(
+        "a fence of one PING",
+        [("capture/fences.py", "fence = self._sent + 2", "fence = self._sent + 1")],
+        tests=("tests/capture/test_fences.py",),
+    ),
+)
 
 
 def mutated(mutation: Mutation, directory: Path) -> Path:
@@ -52,7 +137,7 @@ def mutated(mutation: Mutation, directory: Path) -> Path:
     Raises:
         ValueError: A text is not there exactly once: the table is out of date.
     """
-    sources = directory / mutation.name / "src"
+    sources = directory / mutation.name.replace(" ", "-") / "src"
     shutil.copytree(ROOT / "src", sources, ignore=shutil.ignore_patterns("__pycache__", "*.c", "*.egg-info"))
     for name, old, new in mutation.patches:
         path = sources / "keyferry" / name
@@ -69,9 +154,19 @@ def attacked(mutation: Mutation, sources: Path, seed: int) -> Outcome:
     return run(replace(BASE, seed=seed, tool=tool, **mutation.plan))
 
 
+def tested(mutation: Mutation, sources: Path) -> str:
+    """The last line of the tests when they fail."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *mutation.tests]
+    environment = {**os.environ, "PYTHONPATH": str(sources)}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    return ended.stdout.strip().splitlines()[-1] if ended.returncode == 1 else ""
+
+
 def noticed(mutation: Mutation, directory: Path) -> str:
     """What was noticed, by which seed; empty when nothing was."""
     sources = mutated(mutation, directory)
+    if mutation.tests:
+        return tested(mutation, sources)
     for seed in SEEDS:
         outcome = attacked(mutation, sources, seed)
         if not outcome.passed:
