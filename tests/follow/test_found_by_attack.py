@@ -6,11 +6,16 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from following import becomes_equal, syncing
 from tests.copy.copying import ask, fill
 
 from keyferry.capture.watcher import SHAPES_EVERY_S
+from keyferry.copy.bigkeys import BigKeyLimits
+from keyferry.copy.passes import _look_bytes
+from keyferry.copy.replies import ServerBusy
 from keyferry.testing.servers import Server
+from keyferry.verify.passes import _may_range, _refuse_unmeasured
 
 Flushed = Callable[..., Server]
 
@@ -30,3 +35,16 @@ def test_groups_of_a_stream_that_was_gone_for_a_while(flushed: Flushed, tmp_path
         becomes_equal(source, target)
         ask(source, "XGROUP", "CREATE", "s", "g", "0")
         becomes_equal(source, target)
+
+
+def test_a_cluster_that_is_down_for_a_moment_is_no_refusal(start_server: Flushed) -> None:
+    """A node that was restarted says CLUSTERDOWN until it has heard of the others."""
+    alone = start_server("redis-7.0", cluster_enabled="yes")
+    with alone.session() as session:
+        for probe in (
+            _may_range,
+            _refuse_unmeasured,
+            lambda session: _look_bytes(session, BigKeyLimits(1 << 20, 20_000)),
+        ):
+            with pytest.raises(ServerBusy, match="CLUSTERDOWN"):
+                probe(session)

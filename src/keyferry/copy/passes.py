@@ -20,6 +20,7 @@ from keyferry.copy.pipeline import RECEIVE_BYTES, Parts, Pipeline, Totals
 from keyferry.copy.poller import Poller
 from keyferry.copy.predecessors import writer_name
 from keyferry.copy.redirects import Redirects
+from keyferry.copy.replies import raise_if_busy
 from keyferry.copy.rules import Rules
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.settled import SettledPages
@@ -332,11 +333,12 @@ def _round_trip_ms(session: Session) -> float:
 
 
 def _look_bytes(source: Session, limits: BigKeyLimits) -> int:
-    """Raises ServerError where MEMORY USAGE is refused: without it a giant would be dumped unasked."""
+    """Raises ServerError where MEMORY USAGE is refused: without it a giant would be dumped unasked; and ServerBusy."""
     if not limits.look_bytes:
         return 0
     reply = source.call("MEMORY", "USAGE", RESERVED_PREFIX + b"none", "SAMPLES", 1)
     if isinstance(reply, ReplyError) and reply.code not in ("MOVED", "ASK"):
+        raise_if_busy("source", reply.message)
         raise ServerError(
             "source",
             f"The source does not tell how big its keys are: {reply.message.rstrip('.')}.",

@@ -47,6 +47,12 @@ class ServerBusy(Exception):
         self.message = message
 
 
+def raise_if_busy(side: Side, message: str) -> None:
+    """Raises ServerBusy for an error that says to wait: a probe that it answers was not refused for good."""
+    if verdict(message) is Verdict.WAIT:
+        raise ServerBusy(side, message)
+
+
 class ServerRefuses(ServerError):
     """What a server says no to. Attributes: code: The first word of its error."""
 

@@ -18,6 +18,7 @@ from keyferry.copy.lanes import slot_table
 from keyferry.copy.pace import Pace
 from keyferry.copy.pipeline import RECEIVE_BYTES
 from keyferry.copy.poller import Poller
+from keyferry.copy.replies import raise_if_busy
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.slowpath import wanted_types
 from keyferry.model.errors import ServerError, Side
@@ -289,15 +290,18 @@ def _expiry_mode(sides: Sides) -> ExpiryMode:
 
 
 def _may_range(session: Session) -> bool:
-    """Whether GETRANGE may be used."""
+    """Whether GETRANGE may be used. Raises ServerBusy."""
     reply = session.call("GETRANGE", RESERVED_PREFIX + b"none", 0, 0)
+    if isinstance(reply, ReplyError):
+        raise_if_busy(session.side, reply.message)
     return isinstance(reply, bytes) or (isinstance(reply, ReplyError) and reply.code in ("MOVED", "ASK"))
 
 
 def _refuse_unmeasured(session: Session) -> None:
-    """Raises ServerError where MEMORY USAGE is refused: without it a giant would be dumped unasked."""
+    """Raises ServerError where MEMORY USAGE is refused: without it a giant would be dumped unasked; and ServerBusy."""
     reply = session.call("MEMORY", "USAGE", RESERVED_PREFIX + b"none", "SAMPLES", 1)
     if isinstance(reply, ReplyError) and reply.code not in ("MOVED", "ASK"):
+        raise_if_busy(session.side, reply.message)
         raise ServerError(
             session.side,
             f"The {session.side} does not tell how big its keys are: {reply.message.rstrip('.')}.",
