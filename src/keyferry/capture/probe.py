@@ -7,6 +7,7 @@ leaves nothing behind. The probe changes no parameter and, unless CONFIG GET is 
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 
 from keyferry.capture.choice import Availability, Choice, choose
 from keyferry.capture.kinds import FeedKind
@@ -35,17 +36,27 @@ _SWEEPS = Availability(
 )
 
 
-def probe(session: Session, may_enable: bool = False) -> list[Availability]:
+def probe(
+    session: Session, may_enable: bool = False, kinds: Collection[FeedKind] = tuple(FeedKind)
+) -> list[Availability]:
     """Asks one server for every feed.
 
     Args:
         session: Is asked for a parameter only; feeds are tried on connections of their own.
         may_enable: Notifications count as available where they are off but CONFIG SET would switch them on.
+        kinds: Those that are asked for; a probe of notifications may write a short-lived key.
 
     Raises:
         ServerError: The server cannot be reached, or does not let us have one more connection.
     """
-    return [_tracking(session), _notifications(session, may_enable), _SWEEPS]
+    found = []
+    if FeedKind.TRACKING in kinds:
+        found.append(_tracking(session))
+    if FeedKind.NOTIFICATIONS in kinds:
+        found.append(_notifications(session, may_enable))
+    if FeedKind.SWEEPS in kinds:
+        found.append(_SWEEPS)
+    return found
 
 
 def _tracking(session: Session) -> Availability:

@@ -232,8 +232,8 @@ def psync_allowed(rules: str) -> bool | None:
 
 
 def notifies(flags: str) -> bool:
-    """Whether ``notify-keyspace-events`` names every changed key: K or E, and every event class (A)."""
-    return ("K" in flags or "E" in flags) and ("A" in flags or set("g$lshzxet") <= set(flags))
+    """Whether ``notify-keyspace-events`` names every changed key: K, and every event class (A)."""
+    return "K" in flags and ("A" in flags or set("g$lshzxet") <= set(flags))
 
 
 def _speaks(identity: ServerIdentity, redis_version: tuple[int, int, int]) -> bool:

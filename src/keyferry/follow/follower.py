@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from keyferry.capture.choice import choose
+from keyferry.capture.choice import Availability, choose
 from keyferry.capture.feed import open_feed
 from keyferry.capture.heard import Heard
 from keyferry.capture.kinds import FeedKind
@@ -107,6 +107,7 @@ class Follower:
         self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._told_blind = False
         self._told_streams = False
+        self._extras = 0
 
     # Beginning
 
@@ -116,16 +117,24 @@ class Follower:
         Raises:
             RefusedError: The one that was asked for is not available.
         """
-        found = []
-        for shard in self.sides.source.shards:
-            with self.sides.session("source", shard=shard.id) as session:
-                found.append(probe(session, self._settings.enable_notifications))
-        choice = choose(found, self._settings.feed)
+        wanted = self._settings.feed
+        # The next best is only tried where the best is missing: that may write a key.
+        found = self._probe((wanted,) if wanted else (FeedKind.TRACKING,))
+        if wanted is None and not all(one.available for server in found for one in server):
+            found = self._probe(tuple(FeedKind))
+        choice = choose(found, wanted)
         self.kind = choice.kind
         for sentence in choice.sentences:
             self._tell(sentence)
         self._tell(f"Changes are followed by {choice.kind.value}.")
         self.watch.feed = choice.kind.value
+
+    def _probe(self, kinds: tuple[FeedKind, ...]) -> list[list[Availability]]:
+        found = []
+        for shard in self.sides.source.shards:
+            with self.sides.session("source", shard=shard.id) as session:
+                found.append(probe(session, self._settings.enable_notifications, kinds))
+        return found
 
     def begin_scans(self) -> None:
         """A first copy: every database of every shard is scanned."""
@@ -285,7 +294,12 @@ class Follower:
     def close(self) -> None:
         """Everything; what was set on the source is put back, if it can be reached."""
         if self._copy.failures_file is not None and self.ground.begun:
-            FailureLog(self._copy.failures_file, None).write(self.failures())
+            try:
+                FailureLog(self._copy.failures_file, None).write(self.failures())
+            except OSError as error:
+                self._tell(f"{self._copy.failures_file} cannot be written: {error.strerror}.")
+        with contextlib.suppress(ServerError):
+            self.watch.turn(force=True)
         self.close_workers()
         self.engine.close()
         self._notifying.restore(self.sides)
@@ -326,7 +340,7 @@ class Follower:
         elif changed and not sides.source.cluster:
             self._compare_all_once_open = True
         if changed:
-            self._tell("The source is another process than before: comparing everything.")
+            self._generation("The source is another process than before")
         ground.save(force=True)
 
     # Turning
@@ -495,6 +509,7 @@ class Follower:
         if self._settings.keep_extra:
             target = self._copy.selection.target_database(database)
             keys = [key for key in keys if not self._state.is_foreign(target, key)]
+        self._extras += len(keys)
         self._on_suspects(database, keys)
 
     def mark(self, database: int, keys: list[bytes]) -> None:
@@ -678,6 +693,7 @@ class Follower:
             settled=self.watch.settled,
             deleted=sum(supply.deleted for supply in supplies),
             failed=self.failed,
+            extra_deleted=self._extras,
             foreign_keys=self._foreign.found,
             lag_s=self.lag_s(),
             lag_max_s=self.watch.lag_max_s,

@@ -13,7 +13,8 @@ from keyferry.capture.heard import Heard
 from keyferry.follow.source import Followed
 from keyferry.model.selection import Selection
 
-GRACE_S = 0.5
+GRACE_S = 1.5
+"""Longer than an eviction on the target takes to show in INFO: that is told as what it is."""
 CANDIDATES_MAX = 10_000
 """More names than these at once are not looked at one by one."""
 LOOKS_MAX = 200

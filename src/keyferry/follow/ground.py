@@ -6,7 +6,7 @@ import time
 
 from keyferry.copy.connect import Sides
 from keyferry.copy.databases import refuse_databases
-from keyferry.copy.safety import foreign_keys, refuse_foreign, refuse_merged, refuse_same_server
+from keyferry.copy.safety import foreign_keys, refuse_merged, refuse_same_server
 from keyferry.follow.settings import SyncSettings
 from keyferry.journal.state import State
 from keyferry.journal.sync_state import FORMAT, SyncCheckpoint
@@ -53,7 +53,7 @@ class Ground:
             return 0
         foreign = self._foreign()
         if settings.copy.on_conflict is None:
-            refuse_foreign(foreign)
+            _refuse_foreign(foreign)
         return foreign
 
     def add_databases(self, databases: list[int]) -> None:
@@ -173,3 +173,13 @@ class Ground:
     @property
     def seconds(self) -> float:
         return time.monotonic() - self._began_s
+
+
+def _refuse_foreign(count: int) -> None:
+    """Raises RefusedError with the choices when the target holds keys that no run of this sync wrote."""
+    if count:
+        raise RefusedError(
+            f"The target already holds {count:,} {'key' if count == 1 else 'keys'} that this sync did not write.",
+            "Choose --on-conflict replace (the source wins; what only the target has is deleted, or kept with "
+            "--keep-extra), or name an empty target.",
+        )

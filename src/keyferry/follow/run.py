@@ -35,10 +35,9 @@ HEALING = frozenset(("OOM", "MISCONF", "NOREPLICAS"))
 
 def sync_name(settings: SyncSettings) -> str:
     """Tells this sync from every other: its name, or the two locations and the selection."""
-    if settings.name is not None:
-        return state_name("name", settings.name)
     copy = settings.copy
-    return state_name(_place(copy.source), _place(copy.target), copy.selection.fingerprint())
+    places = _place(copy.source), _place(copy.target), copy.selection.fingerprint()
+    return state_name(*places) if settings.name is None else state_name(*places, settings.name)
 
 
 def _place(endpoint: Endpoint) -> str:
@@ -149,13 +148,11 @@ class _Run:
         """Keys of the target that the source does not have: how many go, or are kept."""
         self._follower.watch.enter("comparing")
         extras = self._follower.count_extras()
+        they = f"The target holds {extras:,} {'key' if extras == 1 else 'keys'} that the source does not have"
         if self._settings.keep_extra:
-            self._tell(f"The target holds {extras:,} keys that the source does not have: they are kept.")
+            self._tell(f"{they}: they are kept.")
         else:
-            self._tell(
-                f"The target holds {extras:,} keys that the source does not have: they are going to be deleted. "
-                "(--keep-extra keeps them.)"
-            )
+            self._tell(f"{they}: they are going to be deleted. (--keep-extra keeps them.)")
 
     def _follow(self) -> bool:
         """Until it is stopped, or synced: True."""
