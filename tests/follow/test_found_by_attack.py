@@ -14,6 +14,8 @@ from keyferry.capture.watcher import SHAPES_EVERY_S
 from keyferry.copy.bigkeys import BigKeyLimits
 from keyferry.copy.passes import _look_bytes
 from keyferry.copy.replies import ServerBusy
+from keyferry.model.address import parse_endpoint
+from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
 from keyferry.verify.passes import _may_range, _refuse_unmeasured
 
@@ -48,3 +50,22 @@ def test_a_cluster_that_is_down_for_a_moment_is_no_refusal(start_server: Flushed
         ):
             with pytest.raises(ServerBusy, match="CLUSTERDOWN"):
                 probe(session)
+
+
+def test_a_value_that_was_being_built_when_the_connection_broke(flushed: Flushed, tmp_path: Path) -> None:
+    """It is built by commands, one carry per key at a time; the carry that was cut must not be waited for."""
+    source, target = flushed("valkey-9.1"), flushed("redis-8.2")
+    fill(source, [("HSET", "h", "f", "v"), ("HPEXPIRE", "h", 10**8, "FIELDS", 1, "f"), ("SET", "other", "1")])
+    with (
+        FaultProxy("127.0.0.1", target.port) as proxy,
+        syncing(source, parse_endpoint(proxy.url), tmp_path) as sync,
+    ):
+        sync.follows()
+        becomes_equal(source, target)
+        proxy.stall(True)
+        ask(source, "HSET", "h", "g", "w")
+        time.sleep(0.5)  # it is under way, and has not arrived
+        proxy.cut()
+        proxy.stall(False)
+        ask(source, "SET", "other", "2")
+        becomes_equal(source, target, within_s=15)

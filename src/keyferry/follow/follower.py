@@ -289,6 +289,7 @@ class Follower:
 
     def close_workers(self) -> None:
         self.engine.close_workers()
+        self._under_way.clear()  # whoever was building them is gone
         self._judge.close()
 
     def close(self) -> None:
