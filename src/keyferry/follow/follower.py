@@ -28,6 +28,7 @@ from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import Engine
 from keyferry.follow.extras import count_extras
 from keyferry.follow.foreign import ForeignWrites
+from keyferry.follow.foreign_looks import ForeignLooks
 from keyferry.follow.ground import Ground
 from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
 from keyferry.follow.moved_slots import MovedSlots
@@ -49,7 +50,7 @@ from keyferry.verify.passes import CompareContext
 PROBED_AT_ONCE = 8
 LOOK_AT_SLOTS_EVERY_S = 0.5
 CHORES_EVERY_S = 0.1
-FOREIGN_ROUNDS = 1
+HEAR_ALL_S_MAX = 10.0
 SWEEP_PAUSE_S = 2.0
 
 
@@ -105,6 +106,7 @@ class Follower:
         self._extras_due = False
         self._attached_once = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
+        self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all)
         self._told_blind = False
         self._told_streams = False
         self._extras = 0
@@ -378,7 +380,9 @@ class Follower:
         self.ground.save()
 
     def _after_scans(self, now: float) -> None:
-        if self._is_equal_once and not self.engine.target_feeds and not self._told_blind:
+        # Without a feed of the source nobody could tell its changes from those of the target.
+        named = self.kind is not FeedKind.SWEEPS
+        if named and self._is_equal_once and not self.engine.target_feeds and not self._told_blind:
             self._attach_target()
         if self._extras_due:
             self._extras_due = False
@@ -571,21 +575,23 @@ class Follower:
             self._foreign.too_many = False
             self._generation("Somebody else has changed much on the target, or flushed it")
             self.compare_everything("comparing")
-        if self._judge.busy:
-            return
-        places = self._foreign.due(now)
-        if not places:
-            return
-        for difference in self._judge.differing(places, rounds=FOREIGN_ROUNDS):
-            place = (difference.database, difference.key)
-            if self._foreign.is_ours(place):
-                continue
-            if self._foreign.add(place):
+        for database, key in self._foreign_looks.found(now):
+            if self._foreign.add((database, key)):
                 self._tell(
-                    f"Somebody else has written to the target: {escape(difference.key)[:80]} "
-                    f"(database {difference.database}). The source's value is put back."
+                    f"Somebody else has written to the target: {escape(key)[:80]} "
+                    f"(database {database}). The source's value is put back."
                 )
-            self.mark(*place[:1], [difference.key])
+            self.mark(database, [key])
+
+    def hear_all(self) -> bool:
+        """Goes on until all that was changed before has been named or looked at; False: that took too long."""
+        fences, watched = self.engine.fence(), self.ask_watchers()
+        until_s = time.monotonic() + HEAR_ALL_S_MAX
+        while not (self.engine.fenced(fences) and watched()):
+            if time.monotonic() > until_s:
+                return False
+            self.turn()
+        return True
 
     def differing(self, places: list[tuple[int, bytes]]) -> list[Difference]:
         """Keys that differ for good, of these; see ``Judge``."""
