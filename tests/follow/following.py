@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.copy.copying import endpoint_of, wait_until
+from copying import endpoint_of, wait_until
 
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag

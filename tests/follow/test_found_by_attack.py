@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from copying import ask, fill
 from following import becomes_equal, syncing
-from tests.copy.copying import ask, fill
 
 from keyferry.capture.watcher import SHAPES_EVERY_S
 from keyferry.copy.bigkeys import BigKeyLimits

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from copying import ask, fill, fill_strings, keys_of, wait_until
 from following import becomes_equal, syncing
-from tests.copy.copying import ask, fill, fill_strings, keys_of, wait_until
 
 from keyferry.model.errors import RefusedError, UsageError
 from keyferry.model.selection import Selection

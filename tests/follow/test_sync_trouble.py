@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from copying import ask, fill, fill_strings, keys_of, wait_until
 from following import becomes_equal, syncing
-from tests.copy.copying import ask, fill, fill_strings, keys_of, wait_until
 
 from keyferry.model.errors import RefusedError
 from keyferry.model.selection import Selection
