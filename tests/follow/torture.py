@@ -48,6 +48,8 @@ DIFFERENCES_KEPT = 8
 COUNTERS = ("entries-added", "entries-read", "max-deleted-id")
 """What streams have since Redis 7.0."""
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+UNNOTIFIED = "PFCOUNT"
+"""It keeps what it has counted in the value, and no notification says so: a blind spot of that feed."""
 NEVER_SAID = "Traceback", "mistake in Keyferry", "Somebody else has written"
 """On standard error; nobody else writes to the target."""
 UNHINDERED = ("--max-latency", "0")
@@ -225,6 +227,8 @@ def _writing(plan: Plan, world: World, directory: Path) -> Iterator[Writers]:
         "swap_every_s": plan.swap_every_s,
     }
     without = [*plan.without, *not_for(world.target.deployment.binary)]
+    if "notifications" in plan.options:
+        without.append(UNNOTIFIED)
     if world.target.clustered:
         without.append("databases")
     with Writers(
