@@ -133,13 +133,15 @@ def check(source: str, target: str, **given: Any) -> int:
     return check_command(source, target, given)
 
 
-@cli.command(epilog=_EPILOG, short_help="Copy between two servers started for it, and compare them.")
+@cli.command(
+    epilog=_EPILOG, short_help="Move one server to another, both started for it, under writers, and prove it."
+)
 @click.option(
     "--keys",
     type=click.IntRange(1, 10_000_000),
-    default=200_000,
+    default=100_000,
     metavar="N",
-    help="Keys to copy. Default: 200000.",
+    help="Keys that are there when it begins. Default: 100000.",
 )
 @click.option(
     "--source",
@@ -161,10 +163,11 @@ def check(source: str, target: str, **given: Any) -> int:
     help="Draw the run as a picture (SVG).",
 )
 def demo(**given: Any) -> int:
-    """Copy between two servers that are started for it, compare them, and stop them.
+    """Move one server to another while it is written to, both started for it, and prove that nothing is lost.
 
-    The source is filled with keys of every type, name and expiry. Nothing outside a temporary directory
-    is touched.
+    The source is filled with keys of every type, name and expiry; writers change it all the time while a sync
+    copies and follows. Then they stop, everything is compared, and acknowledged writes are counted on the target.
+    Nothing outside a temporary directory is touched.
     """
     from keyferry.app.demo import demo_command
 

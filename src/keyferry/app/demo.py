@@ -34,7 +34,7 @@ from keyferry.testing.servers import Server
 from keyferry.testing.writers import Writers, Written, not_for
 from keyferry.verify.settings import VerifySettings
 
-KEYS = 200_000
+KEYS = 100_000
 TIMEOUT_S = 60.0
 WRITERS = 2
 WRITES_PER_S = 2_000
