@@ -212,7 +212,7 @@ class DirtyKeys:
 
     def _cool(self, now_s: float) -> None:
         """Once in a while the counts of hot keys begin anew."""
-        span_s = min(now_s - self._heat_s, 10 * HOT_WINDOW_S)
+        span_s = now_s - self._heat_s if self._heat_s else HOT_WINDOW_S
         best = heapq.nlargest(3, self._heat.items(), key=lambda item: item[1])
         self._hottest = [(key, count / span_s) for key, count in best]
         self._heat.clear()

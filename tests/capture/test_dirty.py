@@ -1,0 +1,251 @@
+"""Dirty keys: no order of changes, namings, reads and arrivals leaves a key different and clean."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from keyferry.capture.dirty import GATHER_S, REST_S, DirtyKeys
+from keyferry.capture.dirty_bigs import FUZZY_AFTER, REST_S_MAX, DirtyBigs
+
+KEYS = [b"a", b"b", b"c"]
+ENTRY_BYTES_MAX = 200
+
+
+class Settling(RuleBasedStateMachine):
+    """A source, a target, one feed that lags behind, one pipeline; keys are big or small as they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dirty = DirtyKeys(1000)
+        self.now = 100.0
+        self.source: dict[bytes, int] = {}
+        self.target: dict[bytes, int] = {}
+        self.feed: list[bytes] = []
+        self.taken: list[bytes] = []
+        self.read: dict[bytes, int | None] = {}
+        self.big_taken: list[bytes] = []
+        self.big_read: dict[bytes, int | None] = {}
+        self.clock = 0
+
+    @initialize()
+    def begin(self) -> None:
+        self.clock = 1
+
+    @rule(key=st.sampled_from(KEYS))
+    def change(self, key: bytes) -> None:
+        self.clock += 1
+        self.source[key] = self.clock
+        self.feed.append(key)
+
+    @rule(key=st.sampled_from(KEYS))
+    def delete(self, key: bytes) -> None:
+        self.source.pop(key, None)
+        self.feed.append(key)
+
+    @precondition(lambda self: self.feed)
+    @rule(count=st.integers(1, 4))
+    def hear(self, count: int) -> None:
+        self.dirty.mark(self.feed[:count], self.now)
+        del self.feed[:count]
+
+    @rule(seconds=st.sampled_from([0.001, GATHER_S, REST_S, 2 * REST_S_MAX]))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @precondition(lambda self: not self.taken)
+    @rule(limit=st.integers(1, 3))
+    def take(self, limit: int) -> None:
+        self.taken = self.dirty.take(limit, self.now)
+        assert len(set(self.taken)) == len(self.taken)
+
+    @rule()
+    def look(self) -> None:
+        """The pipeline reads, some time after the marks were taken off."""
+        for key in self.taken:
+            self.read.setdefault(key, self.source.get(key))
+
+    @precondition(lambda self: self.taken and set(self.taken) == self.read.keys())
+    @rule()
+    def arrive(self) -> None:
+        for key in self.taken:
+            self._put(key, self.read[key])
+        self.dirty.arrived(self.taken, self.now)
+        self.taken, self.read = [], {}
+
+    @precondition(lambda self: self.taken and set(self.taken) == self.read.keys())
+    @rule()
+    def turn_out_big(self) -> None:
+        """The first key of the page is too big for one DUMP."""
+        key = self.taken[0]
+        self.dirty.hand_over(key, 10_000_000, self.now)
+        self.read.pop(key)
+        for other in self.taken[1:]:
+            self._put(other, self.read[other])
+        self.dirty.arrived(self.taken, self.now)
+        self.taken, self.read = [], {}
+
+    @rule()
+    def take_big(self) -> None:
+        found = self.dirty.bigs.take(self.now)
+        if found is not None:
+            assert found[0] not in self.big_taken, "never one key twice at a time"
+            assert found[0] not in self.taken, "never on both ways at once"
+            self.big_taken.append(found[0])
+
+    @precondition(lambda self: self.big_taken)
+    @rule()
+    def look_at_big(self) -> None:
+        for key in self.big_taken:
+            self.big_read.setdefault(key, self.source.get(key))
+
+    @precondition(lambda self: self.big_read)
+    @rule(torn=st.booleans())
+    def end_big(self, torn: bool) -> None:
+        key, value = self.big_read.popitem()
+        self.big_taken.remove(key)
+        if torn:
+            self.dirty.bigs.torn(key, self.now)
+        else:
+            self._put(key, value)
+            self.dirty.bigs.ended(key, self.now, seconds=0.1)
+
+    @rule()
+    def break_off(self) -> None:
+        """The pipeline breaks: some of what was read may have arrived."""
+        for key, value in list(self.read.items())[:1]:
+            self._put(key, value)
+        self.dirty.returned()
+        self.taken, self.read, self.big_taken, self.big_read = [], {}, [], {}
+
+    @rule()
+    def flush(self) -> None:
+        """Everything goes, and no key is named: what flies is marked, the rest is compared."""
+        self.source.clear()
+        self.dirty.mark_flying(self.now)
+        self.dirty.mark([key for key in self.target if key not in self.source], self.now)
+
+    def _put(self, key: bytes, value: int | None) -> None:
+        if value is None:
+            self.target.pop(key, None)
+        else:
+            self.target[key] = value
+
+    @invariant()
+    def what_differs_is_known(self) -> None:
+        if self.clock == 0:
+            return
+        for key in KEYS:
+            if self.source.get(key) != self.target.get(key):
+                assert key in self.feed or self.dirty.is_dirty(key), key
+
+    def teardown(self) -> None:
+        """When nothing changes any more, everything arrives."""
+        self.dirty.mark(self.feed, self.now)
+        self.feed = []
+        for _ in range(40):
+            self.look()
+            for key in list(self.taken):
+                self._put(key, self.read[key])
+            self.dirty.arrived(self.taken, self.now)
+            self.taken, self.read = [], {}
+            self.now += 2 * REST_S_MAX
+            self.take_big()
+            self.look_at_big()
+            while self.big_read:
+                self.end_big(torn=False)
+            self.taken = self.dirty.take(10, self.now)
+        assert len(self.dirty) == 0
+        assert self.source == self.target
+
+
+TestSettling = Settling.TestCase
+TestSettling.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+
+
+def _dirty(*keys: bytes) -> DirtyKeys:
+    dirty = DirtyKeys(1000)
+    dirty.mark(keys, 0.0)
+    return dirty
+
+
+def test_a_handful_of_keys_waits_for_more() -> None:
+    dirty = _dirty(b"a")
+    assert dirty.take(10, GATHER_S / 2) == []
+    assert dirty.take(10, GATHER_S) == [b"a"]
+
+
+def test_a_key_that_changes_all_the_time_rests() -> None:
+    dirty = _dirty(b"hot")
+    settled = 0
+    for step in range(1000):
+        now = 0.1 + step / 1000
+        dirty.mark([b"hot"], now)
+        if taken := dirty.take(10, now):
+            settled += len(taken)
+            dirty.arrived(taken, now)
+    assert settled <= 1 + 1 / REST_S
+
+
+def test_the_oldest_go_first_and_tell_the_lag() -> None:
+    dirty = DirtyKeys(1000)
+    for number in range(5):
+        dirty.mark([b"%d" % number], float(number))
+    assert dirty.oldest_s() == 0.0
+    assert dirty.take(2, 10.0) == [b"0", b"1"]
+    assert dirty.oldest_s() == 0.0, "what flies is dirty still"
+    dirty.arrived([b"0", b"1"], 10.0)
+    assert dirty.oldest_s() == 2.0
+
+
+def test_more_than_can_be_remembered_is_forgotten_and_said() -> None:
+    dirty = DirtyKeys(100)
+    dirty.mark([b"%d" % number for number in range(200)], 0.0)
+    assert dirty.overflowed
+    assert len(dirty) == 0
+
+
+def test_a_big_key_rests_longer_and_becomes_fuzzy() -> None:
+    bigs = DirtyBigs()
+    bigs.add(b"big", 5_000_000, 0.0, 0.0)
+    for _ in range(FUZZY_AFTER):
+        taken = bigs.take(10.0)
+        assert taken == (b"big", False)
+        bigs.torn(b"big", 0.0)
+    assert bigs.take(10.0) == (b"big", True)
+    bigs.ended(b"big", 10.0, seconds=2.0)
+    bigs.mark(b"big", 10.1)
+    assert bigs.take(11.0) is None
+    assert bigs.take(10.0 + REST_S_MAX) == (b"big", False)
+
+
+@pytest.mark.parametrize("place", ["waiting", "flying", "named while flying"])
+def test_what_a_dirty_key_costs(place: str) -> None:
+    """Besides its name (issue: at most 200 bytes)."""
+    count = 100_000
+    names = [b"key:%010d" % number for number in range(count)]
+
+    def made(work: Callable[[], DirtyKeys]) -> int:
+        tracemalloc.start()
+        before = tracemalloc.get_traced_memory()[0]
+        kept = work()
+        used = tracemalloc.get_traced_memory()[1] - before
+        tracemalloc.stop()
+        assert len(kept) >= count
+        return used
+
+    def work() -> DirtyKeys:
+        dirty = DirtyKeys(10 * count)
+        dirty.mark(names, 1.0)
+        if place != "waiting":
+            dirty.take(count, 2.0)
+        if place == "named while flying":
+            dirty.mark(names, 3.0)
+        return dirty
+
+    assert made(work) / count < ENTRY_BYTES_MAX
