@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+import random
 import tracemalloc
 from collections.abc import Callable
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from keyferry.capture.dirty import GATHER_S, REST_S, DirtyKeys
 from keyferry.capture.dirty_bigs import FUZZY_AFTER, REST_S_MAX, DirtyBigs
 
 KEYS = [b"a", b"b", b"c"]
 ENTRY_BYTES_MAX = 200
+WALKS, STEPS = 300, 300
 
 
-class Settling(RuleBasedStateMachine):
+class Settling:
     """A source, a target, one feed that lags behind, one pipeline; keys are big or small as they like."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.dirty = DirtyKeys(1000)
         self.now = 100.0
         self.source: dict[bytes, int] = {}
@@ -33,55 +31,48 @@ class Settling(RuleBasedStateMachine):
         self.big_read: dict[bytes, int | None] = {}
         self.clock = 0
 
-    @initialize()
-    def begin(self) -> None:
-        self.clock = 1
-
-    @rule(key=st.sampled_from(KEYS))
     def change(self, key: bytes) -> None:
         self.clock += 1
         self.source[key] = self.clock
         self.feed.append(key)
 
-    @rule(key=st.sampled_from(KEYS))
     def delete(self, key: bytes) -> None:
         self.source.pop(key, None)
         self.feed.append(key)
 
-    @precondition(lambda self: self.feed)
-    @rule(count=st.integers(1, 4))
     def hear(self, count: int) -> None:
+        """The feed names changes, some time after they were made."""
         self.dirty.mark(self.feed[:count], self.now)
         del self.feed[:count]
 
-    @rule(seconds=st.sampled_from([0.001, GATHER_S, REST_S, 2 * REST_S_MAX]))
     def wait(self, seconds: float) -> None:
         self.now += seconds
 
-    @precondition(lambda self: not self.taken)
-    @rule(limit=st.integers(1, 3))
     def take(self, limit: int) -> None:
+        if self.taken:
+            return
         self.taken = self.dirty.take(limit, self.now)
         assert len(set(self.taken)) == len(self.taken)
 
-    @rule()
     def look(self) -> None:
         """The pipeline reads, some time after the marks were taken off."""
         for key in self.taken:
             self.read.setdefault(key, self.source.get(key))
 
-    @precondition(lambda self: self.taken and set(self.taken) == self.read.keys())
-    @rule()
     def arrive(self) -> None:
+        if self.taken and set(self.taken) == self.read.keys():
+            self._arrive()
+
+    def _arrive(self) -> None:
         for key in self.taken:
             self._put(key, self.read[key])
         self.dirty.arrived(self.taken, self.now)
         self.taken, self.read = [], {}
 
-    @precondition(lambda self: self.taken and set(self.taken) == self.read.keys())
-    @rule()
     def turn_out_big(self) -> None:
         """The first key of the page is too big for one DUMP."""
+        if not self.taken or set(self.taken) != self.read.keys():
+            return
         key = self.taken[0]
         self.dirty.hand_over(key, 10_000_000, self.now)
         self.read.pop(key)
@@ -90,7 +81,6 @@ class Settling(RuleBasedStateMachine):
         self.dirty.arrived(self.taken, self.now)
         self.taken, self.read = [], {}
 
-    @rule()
     def take_big(self) -> None:
         found = self.dirty.bigs.take(self.now)
         if found is not None:
@@ -98,15 +88,13 @@ class Settling(RuleBasedStateMachine):
             assert found[0] not in self.taken, "never on both ways at once"
             self.big_taken.append(found[0])
 
-    @precondition(lambda self: self.big_taken)
-    @rule()
     def look_at_big(self) -> None:
         for key in self.big_taken:
             self.big_read.setdefault(key, self.source.get(key))
 
-    @precondition(lambda self: self.big_read)
-    @rule(torn=st.booleans())
     def end_big(self, torn: bool) -> None:
+        if not self.big_read:
+            return
         key, value = self.big_read.popitem()
         self.big_taken.remove(key)
         if torn:
@@ -115,7 +103,6 @@ class Settling(RuleBasedStateMachine):
             self._put(key, value)
             self.dirty.bigs.ended(key, self.now, seconds=0.1)
 
-    @rule()
     def break_off(self) -> None:
         """The pipeline breaks: some of what was read may have arrived."""
         for key, value in list(self.read.items())[:1]:
@@ -123,7 +110,6 @@ class Settling(RuleBasedStateMachine):
         self.dirty.returned()
         self.taken, self.read, self.big_taken, self.big_read = [], {}, [], {}
 
-    @rule()
     def flush(self) -> None:
         """Everything goes, and no key is named: what flies is marked, the rest is compared."""
         self.source.clear()
@@ -136,15 +122,12 @@ class Settling(RuleBasedStateMachine):
         else:
             self.target[key] = value
 
-    @invariant()
     def what_differs_is_known(self) -> None:
-        if self.clock == 0:
-            return
         for key in KEYS:
             if self.source.get(key) != self.target.get(key):
                 assert key in self.feed or self.dirty.is_dirty(key), key
 
-    def teardown(self) -> None:
+    def finish(self) -> None:
         """When nothing changes any more, everything arrives."""
         self.dirty.mark(self.feed, self.now)
         self.feed = []
@@ -164,8 +147,35 @@ class Settling(RuleBasedStateMachine):
         assert self.source == self.target
 
 
-TestSettling = Settling.TestCase
-TestSettling.settings = settings(max_examples=300, stateful_step_count=40, deadline=None)
+def _walk(seed: int, steps: int) -> None:
+    """Random steps, weighted so that a key is often changed while it is under way."""
+    rng = random.Random(seed)
+    model = Settling()
+    moves: list[tuple[int, Callable[[], None]]] = [
+        (6, lambda: model.change(rng.choice(KEYS))),
+        (2, lambda: model.delete(rng.choice(KEYS))),
+        (6, lambda: model.hear(rng.randint(1, 4))),
+        (3, lambda: model.wait(rng.choice([0.001, GATHER_S, REST_S, 2 * REST_S_MAX]))),
+        (6, lambda: model.take(rng.randint(1, 3))),
+        (6, model.look),
+        (5, model.arrive),
+        (1, model.turn_out_big),
+        (3, model.take_big),
+        (3, model.look_at_big),
+        (3, lambda: model.end_big(rng.random() < 0.3)),
+        (1, model.break_off),
+        (1, model.flush),
+    ]
+    weights = [weight for weight, _ in moves]
+    for _, move in rng.choices(moves, weights, k=steps):
+        move()
+        model.what_differs_is_known()
+    model.finish()
+
+
+def test_whatever_happens_what_differs_is_dirty() -> None:
+    for seed in range(WALKS):
+        _walk(seed, STEPS)
 
 
 def _dirty(*keys: bytes) -> DirtyKeys:
