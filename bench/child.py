@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,9 +30,17 @@ class Ended:
 
 
 def run_tool(
-    argv: Sequence[str], directory: Path, timeout_s: float, environment: Mapping[str, str] | None = None
+    argv: Sequence[str],
+    directory: Path,
+    timeout_s: float,
+    environment: Mapping[str, str] | None = None,
+    *,
+    results: Collection[int] = (0,),
 ) -> Ended:
     """Runs ``argv`` in ``directory`` to its end.
+
+    Args:
+        results: Exit codes that are no failure.
 
     Raises:
         BenchError: It failed, or took longer than ``timeout_s``.
@@ -62,7 +70,7 @@ def run_tool(
         if process.returncode != 0:
             raise BenchError(f"could not be started: {_tail(errors.read())}")
         used = json.loads(report.read_bytes())
-        if used["exit_code"] != 0:
+        if used["exit_code"] not in results:
             raise BenchError(f"exit code {used['exit_code']}: {_tail(errors.read())}")
         return Ended(output.read(), used["seconds"], used["cpu_s"], used["peak_bytes"])
 

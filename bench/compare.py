@@ -19,11 +19,13 @@ FIGURES: dict[str, Figure] = {
 }
 """What is compared; every row carries the same keys, so that CPU need not be divided by them."""
 TOOL_CPU = "tool CPU, copying"
+COPYING, WORKING = "copying", "copying or comparing"
+"""What the tools' own phase is called."""
 
 
-def speeds(rows: Sequence[RowResult]) -> str:
+def speeds(rows: Sequence[RowResult], phase: str = COPYING) -> str:
     """Speed and CPU time per key of every row that was measured, as a table."""
-    head = ("", "keys/s", "min – max", "CPU per key, us: tool, copying", "tool, process", "source", "target")
+    head = ("", "keys/s", "min – max", f"CPU per key, us: tool, {phase}", "tool, process", "source", "target")
     lines: list[tuple[str, ...]] = []
     for row in rows:
         found = spread(rates(row))
@@ -33,7 +35,7 @@ def speeds(rows: Sequence[RowResult]) -> str:
     return table(head, lines)
 
 
-def ratios(rows: Sequence[RowResult], bases: Mapping[str, str]) -> str:
+def ratios(rows: Sequence[RowResult], bases: Mapping[str, str], phase: str = COPYING) -> str:
     """Every figure as a multiple of another row's in the same round, as a table: the median and its span.
 
     Args:
@@ -46,7 +48,8 @@ def ratios(rows: Sequence[RowResult], bases: Mapping[str, str]) -> str:
         cells = [_spread(of_rounds(row, other, figure)) for figure in FIGURES]
         if any(cell != NONE for cell in cells):
             lines.append((f"{row.title} : {other.title}", *cells))
-    return table(("ratios, round by round", *FIGURES), lines)
+    heads = [f"tool CPU, {phase}" if figure == TOOL_CPU else figure for figure in FIGURES]
+    return table(("ratios, round by round", *heads), lines)
 
 
 def of_rounds(row: RowResult, base: RowResult, figure: str) -> list[float]:

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from bench.big_data import BIG_KINDS, BigSize
 from bench.datasets import DATA_SETS
 from bench.rows import REDISSHAKE_VARIABLE, ROW_NAMES
+from bench.sync_data import SyncSize
 
 DEFAULT_ROUNDS = 5
 DEFAULT_BIG_ROUNDS = 1
@@ -20,12 +21,14 @@ QUICK_SAMPLE_KEYS = 40
 QUICK_SHARE = 10
 """``--quick`` takes one key in so many."""
 BIG_SECTIONS = tuple(f"big-{kind}" for kind in BIG_KINDS)
-SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster")
+SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster", "sync", "verify")
 """In the order of the page."""
 GROUPS = {"big": BIG_SECTIONS}
 BIG_SIZE = BigSize(keys=20, members=200_000)
 SMALL_BIG_SIZE = BigSize(keys=3, members=30_000)
 """Of a small run: still above the size from which on keys travel in pieces."""
+SYNC_SIZE = SyncSize(1_000_000, 30_000, 20.0, 1_000, 300_000, 75_000)
+SMALL_SYNC_SIZE = SyncSize(2_000, 2_000, 2.0, 50, 1_500, 10_000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,10 @@ class Options:
     @property
     def big_size(self) -> BigSize:
         return SMALL_BIG_SIZE if self.small else BIG_SIZE
+
+    @property
+    def sync_size(self) -> SyncSize:
+        return SMALL_SYNC_SIZE if self.small else SYNC_SIZE
 
     def keys_of(self, data: str) -> int:
         full = DATA_SETS[data].keys

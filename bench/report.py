@@ -53,6 +53,16 @@ HOW_TO_READ = """\
   means that the source worked a tenth more.
 - The shards of a cluster share the cores of this one machine: with more servers than cores, keys/s is bound by the
   CPU of all of them; the tool's CPU per key is what its own work for several shards costs.
+- Sync: *from write to target* is seen from outside: a key of its own is written on the source every 20 ms, and looked
+  for on the target every few milliseconds; it counts from before its SET is sent until it is seen. *Oldest dirty
+  key's age* is what the sync itself shows, ten times a second. The load generator is one process with its requests
+  made in advance, sent every 10 ms as one pipeline; like the servers and the tool it needs CPU, which is shown. What
+  a sync adds to the source is its CPU in seconds per second beside the load, minus that beside the same load
+  without a sync. A backlog counts from the target's coming back until the sync shows no dirty key, so up to 0.1 s too
+  long. Memory per dirty key is what the tool's resident memory has grown by when all are dirty, divided by them, minus
+  the mean length of their names. The default guard is what users see; the guard off shows the tool's own limit.
+- Verify: keys/s are the source's keys over all seconds that `keyferry verify` reports, both directions and the looks
+  at suspects included.
 """
 
 

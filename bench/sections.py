@@ -16,6 +16,9 @@ from bench.options import Options
 from bench.page import Section
 from bench.report import data_section
 from bench.schedule import measure
+from bench.sync import measure_sync
+from bench.sync_report import sync_section
+from bench.verifying import measure_verify, verify_section
 from keyferry.testing.servers import ServerBinary
 
 REST_S, SMALL_REST_S = 5.0, 0.5
@@ -50,6 +53,14 @@ def measure_section(name: str, binary: ServerBinary, options: Options) -> Measur
         rows = measure_clusters(binary, keys, rounds, say)
         failed = any(row.failed for row in rows)
         return Measured(cluster_section(keys, rows), _interleaved(rounds), failed)
+    if name == "sync":
+        sync = measure_sync(binary, options.sync_size, options.latency_rounds, say)
+        failed = any(row.failed for row in sync.rows)
+        return Measured(sync_section(sync), _interleaved(options.latency_rounds), failed)
+    if name == "verify":
+        verified = measure_verify(binary, options, say)
+        failed = any(row.failed for data in verified for row in data.rows)
+        return Measured(verify_section(verified), _interleaved(rounds), failed)
     kind = BIG_KINDS[name.removeprefix("big-")]
     big = measure_big(
         kind, binary, options.big_size, options.big_rounds, SMALL_REST_S if options.small else REST_S, say

@@ -19,6 +19,7 @@ from keyferry.testing.deployment import Deployment
 
 HERE = Path(__file__).parent
 VERSION_TIMEOUT_S = 30.0
+DIFFERENCES_EXIT = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,21 @@ def run_keyferry(errand: Errand, implementation: str, arguments: Sequence[str] =
     if report["failed"]:
         raise BenchError(f"keyferry says that {report['failed']} keys failed")
     return work_of(ended, errand.keys, report)
+
+
+def run_verify(errand: Errand, arguments: Sequence[str] = ()) -> tuple[Work, int]:
+    """``keyferry verify``, and the number of differences that it found.
+
+    Raises:
+        BenchError: It ended with an error, or compared another number of keys than asked.
+    """
+    argv = [*keyferry_program(), "verify", errand.source.url, errand.target.url]
+    argv += ["--json", "--state-dir", str(errand.directory / "state"), *arguments]
+    ended = run_tool(argv, errand.directory, errand.timeout_s, results=(0, DIFFERENCES_EXIT))
+    report = _last_json(ended.output)
+    if report["compared"] != errand.keys:
+        raise BenchError(f"it compared {report['compared']:,} keys instead of {errand.keys:,}")
+    return work_of(ended, errand.keys, report), report["differences"]
 
 
 def run_redis_py(errand: Errand, page_keys: int) -> Work:
