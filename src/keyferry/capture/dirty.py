@@ -229,7 +229,13 @@ class DirtyKeys:
         """A key that flies, or that SCAN named, turned out to be too big for one DUMP. ``size_bytes`` 0: not known."""
         marks = [self._flying.pop(key, now_s), self._waiting.pop(key, now_s), self._rested.pop(key, now_s)]
         self._again.pop(key, None)
+        self._resting.discard(key)
         self.bigs.add(key, size_bytes, min(marks), now_s)
+
+    def give_back(self, key: bytes, now_s: float) -> None:
+        """A big key that flies is one for the ordinary way, after all."""
+        since_s = self.bigs.forget(key)
+        self._rested[key] = now_s if since_s is None else since_s
 
     def failed(self, key: bytes) -> None:
         """A key that flies cannot be carried; it is dirty no more, unless it was named meanwhile."""

@@ -127,8 +127,17 @@ class DirtyBigs:
         big.due_s = now_s + TORN_S
 
     def failed(self, key: bytes) -> None:
-        """It cannot be carried."""
-        self.names.pop(key, None)
+        """It cannot be carried; it is dirty no more, unless it was named meanwhile."""
+        big = self.names[key]
+        big.flying_s, big.torn = None, 0
+        if big.since_s is None:
+            del self.names[key]
+
+    def forget(self, key: bytes) -> float | None:
+        """It is somebody else's affair now; since when it was dirty."""
+        big = self.names.pop(key, None)
+        marks = [mark for mark in (big.since_s, big.flying_s) if mark is not None] if big else []
+        return min(marks, default=None)
 
     def returned(self) -> None:
         """The pipeline broke: whatever flew may have arrived, or not."""

@@ -7,6 +7,7 @@ free; how often that may be is the supply's affair.
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 
 from keyferry.copy.carriers import Carrier, Carriers
 from keyferry.copy.carrying import Send, drive, over_carrier
@@ -16,10 +17,12 @@ from keyferry.copy.redirects import Redirects
 from keyferry.copy.replies import ServerBusy, Verdict, stopping_error, verdict
 from keyferry.copy.rules import Rules
 from keyferry.copy.supply import BigEnd, BigSupply, BigTask
+from keyferry.copy.under_way import KeysUnderWay
 from keyferry.payload.carry import carry_in_pieces
 from keyferry.payload.differ import compare_in_pieces
 from keyferry.payload.differ_found import Applied, NotByDifference, Same, TooDifferent, Torn
 from keyferry.payload.exchange import TORN, Carried, Destination, Refused, Vanished
+from keyferry.wire.resp import Reply
 
 
 class BigSettler:
@@ -33,9 +36,11 @@ class BigSettler:
         later: Later,
         pace: Pace,
         rules: Rules,
+        under_way: KeysUnderWay,
     ) -> None:
         self._supply, self._carriers, self._redirects = supply, carriers, redirects
         self._later, self._pace, self._rules = later, pace, rules
+        self._under_way = under_way
 
     def turn(self, now_s: float) -> None:
         """Begins what can be begun.
@@ -52,7 +57,26 @@ class BigSettler:
             if task is None:
                 self._carriers.give_back(carrier)
                 return
-            self._by_difference(task, carrier, now_s)
+            if not self._under_way.begin(task.key):
+                # Another pipeline builds it: its slot has moved.
+                self._end(task, carrier, BigEnd(settled=False, torn=True), now_s, began=False)
+            elif self._rules.types:
+                self._look_at_type(task, carrier, now_s)
+            else:
+                self._by_difference(task, carrier, now_s)
+
+    def _look_at_type(self, task: BigTask, carrier: Carrier, began_s: float) -> None:
+        """What was of a wanted type may be of another one now; the ordinary way knows what that means."""
+
+        def typed(replies: list[Reply]) -> None:
+            kind = replies[0]
+            if isinstance(kind, bytes) and kind.decode("ascii", "replace") in self._rules.types:
+                self._by_difference(task, carrier, began_s)
+            else:
+                self._leave(task, carrier)
+                self._supply.give_back(task.key)
+
+        carrier.errands.ask_source([("TYPE", task.key)], typed)
 
     def _by_difference(self, task: BigTask, carrier: Carrier, began_s: float) -> None:
         rules = self._rules
@@ -97,16 +121,23 @@ class BigSettler:
             case Refused(code=code) if code == TORN:
                 end = BigEnd(settled=False, torn=True)
             case Refused():
-                end = self._refused(task.key, outcome)
+                found = self._refused(task.key, outcome)
+                if found is None:
+                    self._leave(task, carrier)
+                    self._supply.forget_big(task.key)
+                    return
+                end = found
             case _:
                 raise AssertionError(f"a carry that replaces ended with {outcome!r}")
         self._end(task, carrier, end, began_s)
 
-    def _refused(self, key: bytes, refused: Refused) -> BigEnd:
+    def _refused(self, key: bytes, refused: Refused) -> BigEnd | None:
+        """None: the source has sent the key elsewhere."""
         words = refused.reason
         message = words if words.startswith(refused.code) else f"{refused.code} {words}"
         if self._redirects.learn(key, refused.side, message):
-            return BigEnd(settled=False, torn=True)
+            elsewhere = refused.side == "source" and not message.startswith("TRYAGAIN")
+            return None if elsewhere else BigEnd(settled=False, torn=True)
         match verdict(message):
             case Verdict.WAIT:
                 raise ServerBusy(refused.side, message)
@@ -114,14 +145,18 @@ class BigSettler:
                 raise stopping_error(refused.side, message)
         return BigEnd(settled=False, refused=refused)
 
-    def _end(self, task: BigTask, carrier: Carrier, end: BigEnd, began_s: float) -> None:
+    def _end(
+        self, task: BigTask, carrier: Carrier, end: BigEnd, began_s: float, *, began: bool = True
+    ) -> None:
         now_s = self._later.now_s
+        if began:
+            self._under_way.end(task.key)
         self._carriers.give_back(carrier)
-        self._supply.ended_big(
-            task.key,
-            BigEnd(end.settled, end.torn, end.gone, end.refused, end.size_bytes, now_s - began_s),
-            now_s,
-        )
+        self._supply.ended_big(task.key, replace(end, seconds=now_s - began_s), now_s)
+
+    def _leave(self, task: BigTask, carrier: Carrier) -> None:
+        self._under_way.end(task.key)
+        self._carriers.give_back(carrier)
 
     def _over(self, key: bytes, carrier: Carrier) -> Send:
         return over_carrier(carrier, carrier.lane(self._redirects.place_of(key)), self._pace, self._later)

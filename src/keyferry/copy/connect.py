@@ -11,7 +11,7 @@ from keyferry.copy.identify import clock_offset, identify, with_footer
 from keyferry.copy.info import Keyspace, info_number, info_text, keyspace, module_names, parse_info
 from keyferry.copy.settings import CopySettings
 from keyferry.model.address import Endpoint
-from keyferry.model.errors import ServerError, Side
+from keyferry.model.errors import ServerAway, ServerError, Side
 from keyferry.model.identity import ServerIdentity
 from keyferry.payload.plan import PayloadPlan
 from keyferry.transfer.config import ExpiryMode
@@ -81,7 +81,11 @@ class Sides:
             ServerError: It refuses us.
         """
         deployment = self.source if side == "source" else self.target
-        return self.session_at(deployment.endpoint(shard or deployment.shards[0].id), side, database)
+        try:
+            endpoint = deployment.endpoint(shard or deployment.shards[0].id)
+        except (KeyError, IndexError):
+            raise ServerAway(side, f"A node of the {side}'s cluster is not there any more.") from None
+        return self.session_at(endpoint, side, database)
 
     def session_at(self, endpoint: Endpoint, side: Side, database: int | None = None) -> Session:
         """A new connection to one server. Raises as ``session``."""

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from keyferry.model.errors import ServerError
 from keyferry.payload.footer import resign
 from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
 
+Policy = Literal["APPEND", "REPLACE", "FLUSH"]
+"""FUNCTION RESTORE's: libraries of the same name refuse, are replaced, or all that were there go first."""
 
-def copy_functions(source: Session, target: Session, *, replace: bool, target_version: int) -> int:
+
+def copy_functions(source: Session, target: Session, *, policy: Policy, target_version: int) -> int:
     """Carries all libraries; returns how many there are.
 
     Args:
-        replace: A library of the same name on the target is replaced; else the run ends, naming it.
+        policy: What becomes of the target's own. APPEND ends the run, naming the library.
         target_version: RDB version under which the payload is signed: it has a DUMP payload's footer
             (functions.c, functionDumpCommand).
 
@@ -27,6 +32,8 @@ def copy_functions(source: Session, target: Session, *, replace: bool, target_ve
             "Leave --functions out.",
         )
     if not isinstance(libraries, list) or not libraries:
+        if policy == "FLUSH":
+            target.call("FUNCTION", "FLUSH")
         return 0
     payload = source.call("FUNCTION", "DUMP")
     if not isinstance(payload, bytes):
@@ -34,9 +41,7 @@ def copy_functions(source: Session, target: Session, *, replace: bool, target_ve
         raise ServerError(
             "source", f"The source does not give its functions: {message}.", "Leave --functions out."
         )
-    reply = target.call(
-        "FUNCTION", "RESTORE", resign(payload, target_version), "REPLACE" if replace else "APPEND"
-    )
+    reply = target.call("FUNCTION", "RESTORE", resign(payload, target_version), policy)
     if isinstance(reply, ReplyError):
         raise ServerError(
             "target",

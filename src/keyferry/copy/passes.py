@@ -167,7 +167,7 @@ class _Opening:
             supply = GivenKeys(task.keys, on_settled)
         parts = Parts(
             supply=supply,
-            bigs=self._big_settler(carriers, redirects, later, rules),
+            bigs=self._big_settler(carriers, redirects, later, rules, under_way),
             source=Channel(source),
             lanes=lanes,
             relay=relay,
@@ -193,11 +193,18 @@ class _Opening:
         )
 
     def _big_settler(
-        self, carriers: Carriers, redirects: Redirects, later: Later, rules: Rules
+        self,
+        carriers: Carriers,
+        redirects: Redirects,
+        later: Later,
+        rules: Rules,
+        under_way: KeysUnderWay,
     ) -> BigSettler | None:
         if self._following is None:
             return None
-        return BigSettler(self._following.bigs, carriers, redirects, later, self._context.pace, rules)
+        return BigSettler(
+            self._following.bigs, carriers, redirects, later, self._context.pace, rules, under_way
+        )
 
     def _open_lanes(self, lanes: Lanes) -> bytes:
         """One lane for each primary of the target; gives each slot's lane."""

@@ -450,7 +450,7 @@ class _Run:
                     carried = copy_functions(
                         source,
                         target,
-                        replace=self._settings.on_conflict == "replace",
+                        policy="REPLACE" if self._settings.on_conflict == "replace" else "APPEND",
                         target_version=self._sides.plan.target_version,
                     )
         self._tell(f"Carried {carried} function {'library' if carried == 1 else 'libraries'}.")

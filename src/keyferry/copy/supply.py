@@ -48,6 +48,14 @@ class BigSupply(Protocol):
 
     def ended_big(self, key: bytes, end: BigEnd, now_s: float) -> None: ...
 
+    def forget_big(self, key: bytes) -> None:
+        """It has left this server: its slot is gone over elsewhere."""
+        ...
+
+    def give_back(self, key: bytes) -> None:
+        """It is to be looked at like any other key: its type may not be one that is wanted."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class BigTask:

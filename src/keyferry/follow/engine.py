@@ -119,6 +119,9 @@ class Engine:
             ServerError: One refuses for good.
             ProtocolError: A peer does not speak RESP.
         """
+        for source in self._sources.values():
+            if not source.attached:  # lost while something else was waited for
+                raise ServerAway("source", "The connection that names changes on the source is lost.")
         ready = self._wait()
         now = time.monotonic()
         house = now >= self._house_s

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from keyferry.capture.choice import Availability, choose
+from keyferry.capture.counters import Counters, movement
 from keyferry.capture.feed import open_feed
 from keyferry.capture.heard import Heard
 from keyferry.capture.kinds import FeedKind
@@ -46,12 +47,19 @@ from keyferry.telemetry.progress import Teller
 from keyferry.telemetry.report import Counts
 from keyferry.transfer.config import Outcome
 from keyferry.verify.passes import CompareContext
+from keyferry.wire.session import Session
 
 PROBED_AT_ONCE = 8
 LOOK_AT_SLOTS_EVERY_S = 0.5
 CHORES_EVERY_S = 0.1
 HEAR_ALL_S_MAX = 10.0
 SWEEP_PAUSE_S = 2.0
+
+
+def counters_of(session: Session) -> Counters:
+    """How often each command was called. Raises ConnectionLost."""
+    info = session.call("INFO", "commandstats")
+    return Counters.of(info) if isinstance(info, bytes) else Counters()
 
 
 class Follower:
@@ -104,12 +112,15 @@ class Follower:
         self._slots_looked_s = self._chores_s = self._swept_s = 0.0
         self._functions_due = False
         self._extras_due = False
-        self._attached_once = False
+        self._gaps: set[str] = set()
+        """Shards whose feeds were attached after something of theirs had been carried: to be compared."""
         self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all)
         self._told_blind = False
         self._told_streams = False
         self._extras = 0
+        self._closing = False
+        self._flushes: dict[str, Counters] = {}
 
     # Beginning
 
@@ -168,12 +179,15 @@ class Follower:
         if sides.source.cluster and self._slots is None:
             self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
-        fresh = self._attach()
+        self._attach()
         context = self._pass_context()
         for source in self._sources.values():
             for database in self.ground.databases:
                 supply = source.add_database(database)
                 on_stream = functools.partial(source.add_stream, database)
+                if self._settings.keep_extra:
+                    target_database = self._copy.selection.target_database(database)
+                    supply.on_settled = functools.partial(self._state.forget_foreign, target_database)
                 following = Following(supply, supply, on_stream)
                 cursor = self.ground.position(source.shard, database)
                 engine.open_pipeline(context, Task(source.shard, database, cursor), following)
@@ -183,10 +197,10 @@ class Follower:
         if self._compare_all_once_open:
             self._compare_all_once_open = False
             self.compare_everything("comparing")
-        elif fresh and self._attached_once:
-            for shard in fresh:
-                self._on_gap(shard, "The feed was interrupted")
-        self._attached_once = True
+            self._gaps.clear()
+        for shard in sorted(self._gaps & self._sources.keys()):
+            self._on_gap(shard, "The feed was interrupted")
+        self._gaps.clear()
 
     def _know_shards(self) -> None:
         """Followers of new shards; those of shards that are gone end: what they had is found by slot."""
@@ -200,9 +214,9 @@ class Follower:
         targets = {shard.id for shard in self.sides.target.shards}
         self.comparisons.drop(lambda job: job.kind == "extras" and job.shard not in targets)
 
-    def _attach(self) -> list[str]:
-        """Feeds of the shards that have none; which these are."""
-        kind, attached = self.kind, []
+    def _attach(self) -> None:
+        """Feeds of the shards that have none; what was carried before is compared."""
+        kind = self.kind
         databases = None if self._copy.selection.databases is None else self.ground.databases
         for source in self._sources.values():
             if source.attached:
@@ -220,8 +234,8 @@ class Follower:
             except BaseException:
                 self.engine.detach(source)
                 raise
-            attached.append(source.shard)
-        return attached
+            if not self.ground.is_new(source.shard):
+                self._gaps.add(source.shard)
 
     def _open_watcher(self, source: Followed) -> Watcher:
         notifications = self.kind is FeedKind.NOTIFICATIONS
@@ -288,6 +302,12 @@ class Follower:
                 run_id = node_and_run(session)[1]
             if run_id != self.sides.source_run_ids.get(source.shard):
                 raise ServerAway("source", "The source was started anew.")
+        for shard in self.sides.target.shards:
+            with self.sides.session("target", shard=shard.id) as session:
+                run_id = node_and_run(session)[1]
+                self._flushes.setdefault(shard.id, counters_of(session))
+            if run_id != self.sides.target_run_ids.get(shard.id):
+                raise ServerAway("target", "The target was started anew.")
 
     def close_workers(self) -> None:
         self.engine.close_workers()
@@ -303,10 +323,13 @@ class Follower:
                 self._tell(f"{self._copy.failures_file} cannot be written: {error.strerror}.")
         with contextlib.suppress(ServerError):
             self.watch.turn(force=True)
+        self._closing = True
         self.close_workers()
         self.engine.close()
-        self._notifying.restore(self.sides)
         self.ground.save(force=True)
+        if self.ground.checkpoint.notifications:
+            self._notifying.restore(self.sides)
+            self.ground.save(force=True)
 
     def pump(self) -> None:
         """Hears the feeds while everything else waits."""
@@ -314,8 +337,9 @@ class Follower:
         self.watch.turn()
 
     def _while_waiting(self) -> None:
-        self._check_stop()
-        self.engine.pump(0)
+        if not self._closing:
+            self._check_stop()
+            self.engine.pump(0)
 
     def meet_again(self) -> None:
         """After trouble: who is there, is it who was there, what does that make void.
@@ -340,9 +364,8 @@ class Follower:
         if target_changed:
             self._generation("The target is another process than before")
             self._compare_all_once_open = True
-        elif changed and not sides.source.cluster:
-            self._compare_all_once_open = True
         if changed:
+            self._compare_all_once_open = True
             self._generation("The source is another process than before")
         ground.save(force=True)
 
@@ -384,6 +407,10 @@ class Follower:
         named = self.kind is not FeedKind.SWEEPS
         if named and self._is_equal_once and not self.engine.target_feeds and not self._told_blind:
             self._attach_target()
+        if self._extras_due and self._was_flushed():
+            self._extras_due = False
+            self._generation("The target was flushed while it was filled")
+            self.compare_everything("comparing")
         if self._extras_due:
             self._extras_due = False
             self.comparisons.request(self._extras_jobs(), self.sides.total_keys(self.ground.databases))
@@ -395,6 +422,15 @@ class Follower:
             if now - self._swept_s >= SWEEP_PAUSE_S:
                 self._swept_s = 0.0
                 self.compare_everything("following")
+
+    def _was_flushed(self) -> bool:
+        """Whether somebody has emptied the target during the first copy, when its feed is not heard yet."""
+        for shard in self.sides.target.shards:
+            with self.sides.session("target", shard=shard.id) as session:
+                moved = movement(self._flushes.get(shard.id, Counters()), counters_of(session))
+            if moved.flushed or moved.swapped:
+                return True
+        return False
 
     @property
     def _is_equal_once(self) -> bool:
@@ -421,15 +457,14 @@ class Follower:
 
     def _take_seen(self, shard: str, watcher: Watcher, now: float) -> None:
         seen = watcher.take()
-        if seen.keys:
+        if seen.run_id:
             self.ground.count_keys({shard: sum(seen.keys.get(db, 0) for db in self.ground.databases)})
-            if self._copy.selection.databases is None:
-                self._meet_databases(set(seen.keys) | self._sources[shard].databases_met)
         if seen.swapped:
             self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")
         elif seen.flushed and self.kind is not FeedKind.TRACKING:
             self._on_gap(shard, "The source was flushed")
         elif seen.silent:
+            self.engine.detach(self._sources[shard])
             raise ServerBusy("source", "notifications were switched off")
         if seen.functions and self._copy.functions:
             self._functions_due = True
@@ -439,6 +474,8 @@ class Follower:
         for database, key in seen.streams:
             if database in self._sources[shard].supplies:
                 self._sources[shard].mark(database, [key], now)
+        if self._copy.selection.databases is None:
+            self._meet_databases(set(seen.keys) | self._sources[shard].databases_met)
 
     def _meet_databases(self, databases: set[int]) -> None:
         """Databases that were empty when the sync began."""
@@ -452,12 +489,20 @@ class Follower:
         raise ServerBusy("source", "a new database is to be followed")
 
     def _copy_functions(self) -> None:
-        with self.sides.session("source") as source:
-            for shard in self.sides.target.shards:
-                with self.sides.session("target", shard=shard.id) as target:
-                    carried = copy_functions(
-                        source, target, replace=True, target_version=self.sides.plan.target_version
-                    )
+        carried = 0
+        try:
+            with self.sides.session("source") as source:
+                for shard in self.sides.target.shards:
+                    with self.sides.session("target", shard=shard.id) as target:
+                        carried = copy_functions(
+                            source, target, policy="FLUSH", target_version=self.sides.plan.target_version
+                        )
+        except ServerAway:
+            self._functions_due = True
+            raise
+        except ServerError as error:
+            self._tell(f"The functions could not be carried. {error}")
+            return
         self._tell(f"Carried {carried} function {'library' if carried == 1 else 'libraries'}.")
 
     # Generations
@@ -554,7 +599,7 @@ class Follower:
             )
         )
         for failure in pages.failures:
-            self._sources[task.shard].supplies[task.database].failures[failure.key] = failure.reason
+            self._sources[task.shard].supplies[task.database].remember(failure.key, failure.reason)
         for note, number in pages.notes.items():
             self._notes[note] = self._notes.get(note, 0) + number
         self.ground.scanned_to(task.shard, task.database, pages.settled.cursor)

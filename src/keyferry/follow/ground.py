@@ -49,8 +49,10 @@ class Ground:
         self.add_databases(sides.databases())
         if self.resumed:
             self._tell("Going on with an earlier run of this sync: what it has carried is compared.")
+            self._refuse_other_extras()
             self._check_shrunk()
             return 0
+        self.checkpoint.keep_extra = settings.keep_extra
         foreign = self._foreign()
         if settings.copy.on_conflict is None:
             _refuse_foreign(foreign)
@@ -147,6 +149,21 @@ class Ground:
     def position(self, shard: str, database: int) -> str:
         """Where the first copy of a shard's database goes on: a cursor, "" when there is nothing left to be scanned."""
         return self.checkpoint.scanned.get(f"{shard}/{database}", "")
+
+    def is_new(self, shard: str) -> bool:
+        """Whether nothing of a shard has been carried yet, and all of it is going to be scanned."""
+        names = [f"{shard}/{database}" for database in self.databases]
+        return all(self.checkpoint.scanned.get(name) == "0" for name in names)
+
+    def _refuse_other_extras(self) -> None:
+        before = self.checkpoint.keep_extra
+        if before != self._settings.keep_extra:
+            was, now = ("with", "without") if before else ("without", "with")
+            raise RefusedError(
+                f"This sync was begun {was} --keep-extra, and is to go on {now} it.",
+                "Which keys only the target had cannot be told any more. Go on as it was begun, or begin anew with "
+                "--restart.",
+            )
 
     def begin_scan(self, shard: str, database: int) -> None:
         self.checkpoint.scanned[f"{shard}/{database}"] = "0"

@@ -56,14 +56,14 @@ class MovedSlots:
             self._begin(known)
 
     def _told(self, probes: list[Probe]) -> Topology | None:
-        texts = [
-            (its.nodes, self._sides.source.endpoint(its.shard).host)
-            for its in probes
-            if its.side == "source" and its.nodes is not None
-        ]
         try:
+            texts = [
+                (its.nodes, self._sides.source.endpoint(its.shard).host)
+                for its in probes
+                if its.side == "source" and its.nodes is not None
+            ]
             return merge([parse_nodes(text, host) for text, host in texts]) if texts else None
-        except ValueError:
+        except (KeyError, ValueError):
             return None  # said by the next look at the servers, which has one to name
 
     def _begin(self, known: set[str]) -> None:

@@ -21,7 +21,7 @@ from keyferry.follow.settings import SyncSettings
 from keyferry.follow.verifying import Verification
 from keyferry.journal.state import State, state_name
 from keyferry.model.address import Endpoint
-from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, UsageError
+from keyferry.model.errors import InterruptedRun, RefusedError, ServerAway, ServerError, UsageError
 from keyferry.telemetry.following import SyncObserver, SyncReport
 from keyferry.telemetry.progress import Teller
 
@@ -29,6 +29,7 @@ VERIFY_AGAIN_S = 2.0
 VERIFY_AGAIN_S_MAX = 60.0
 TROUBLES_MIN = 5
 """So many in a row, with nothing settled, before a sync gives up: one may be long after the other."""
+EXTRAS_MIN = 100
 HEALING = frozenset(("OOM", "MISCONF", "NOREPLICAS"))
 """What a server refuses now, and may take in a moment. The feeds are heard meanwhile, so nothing is missed."""
 
@@ -111,7 +112,12 @@ class _Run:
     def run(self) -> SyncReport:
         follower = self._follower
         try:
-            self._begin()
+            try:
+                self._begin()
+            except ServerBusy as busy:
+                raise ServerAway(
+                    busy.side, f"The {busy.side} says: {busy.message}.", "Give the same command again."
+                ) from None
             while True:
                 try:
                     follower.open()
@@ -135,6 +141,8 @@ class _Run:
             end_writers(follower.sides, follower.owner)
             follower.tidy()
             follower.compare_later()
+            if not self._settings.keep_extra:
+                self._say_extras()
         else:
             if foreign:
                 self._say_extras()
@@ -148,11 +156,33 @@ class _Run:
         """Keys of the target that the source does not have: how many go, or are kept."""
         self._follower.watch.enter("comparing")
         extras = self._follower.count_extras()
+        if self._follower.ground.resumed:
+            self._check_extras(extras)
+            return
         they = f"The target holds {extras:,} {'key' if extras == 1 else 'keys'} that the source does not have"
         if self._settings.keep_extra:
             self._tell(f"{they}: they are kept.")
         else:
             self._tell(f"{they}: they are going to be deleted. (--keep-extra keeps them.)")
+
+    def _check_extras(self, extras: int) -> None:
+        """What an earlier run wrote and the source has deleted since goes; what somebody else put there must not.
+
+        Raises:
+            RefusedError: The target is another process than before, and holds mostly what is not ours.
+        """
+        ground = self._follower.ground
+        ours = sum(ground.checkpoint.source_keys.values())
+        if extras > EXTRAS_MIN and extras > ours / 2 and ground.target_changed():
+            raise RefusedError(
+                f"The target is another process than before, and holds {extras:,} keys that the source does not have.",
+                "If they may go, begin anew with --restart --on-conflict replace; else name another target.",
+            )
+        if extras:
+            self._tell(
+                f"The target holds {extras:,} {'key' if extras == 1 else 'keys'} that the source does not have "
+                "any more: they are going to be deleted."
+            )
 
     def _follow(self) -> bool:
         """Until it is stopped, or synced: True."""
@@ -168,14 +198,16 @@ class _Run:
         """Whether nothing is left to wait for."""
         follower = self._follower
         left = self._verification.run()
+        failures = {(failure.database, failure.key) for failure in follower.failures()}
+        cannot = sum((one.database, one.key) in failures for one in self._verification.differences)
         if restless := self._verification.restless:
             self._tell(
                 f"{restless:,} keys change all the time: they are followed, and could not be caught standing still."
             )
         if not left:
             return True
-        if follower.failed and left <= follower.failed:
-            self._tell(f"{left:,} keys cannot be carried, all others are equal.")
+        if left == cannot:
+            self._tell(f"{left:,} {'key' if left == 1 else 'keys'} cannot be carried, all others are equal.")
             return True
         self._tell(
             f"The verification found {left:,} keys that still differ; settling them and looking again."
@@ -216,7 +248,7 @@ class _Run:
             self._pause(self._trouble.pause_s())
             try:
                 follower.meet_again()
-            except ServerAway as error:
+            except (ServerAway, ServerBusy) as error:
                 side, message = error.side, error.message
             else:
                 return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from keyferry.capture.dirty import DirtyKeys
 from keyferry.copy.settled import SettledPages
@@ -25,6 +26,8 @@ class DirtySupply:
         self.counts = Counts()
         self.notes: Counter[str] = Counter()
         self.deleted = 0
+        self.on_settled: Callable[[list[bytes]], None] | None = None
+        """Is told of keys that the target holds, or lacks, because the source does."""
         self._pages: dict[int, list[bytes]] = {}
 
     @property
@@ -48,6 +51,8 @@ class DirtySupply:
             if self.failures:
                 self._healed(keys, {failure.key for failure in pages.failures})
             self.dirty.arrived(keys, now_s)
+            if self.on_settled:
+                self.on_settled(keys)
         outcomes = pages.settled.outcomes
         self.counts.copied += outcomes[Outcome.COPIED]
         self.counts.vanished += outcomes[Outcome.VANISHED]
@@ -57,6 +62,10 @@ class DirtySupply:
 
     def _failed(self, key: bytes, reason: str) -> None:
         self.dirty.failed(key)
+        self.remember(key, reason)
+
+    def remember(self, key: bytes, reason: str) -> None:
+        """The key cannot be carried."""
         if len(self.failures) < FAILURES_MAX:
             self.failures[key] = reason
 
@@ -94,5 +103,10 @@ class DirtySupply:
             bigs.torn(key, now_s)
         else:
             bigs.failed(key)
-            if len(self.failures) < FAILURES_MAX:
-                self.failures[key] = end.refused.reason if end.refused else "refused"
+            self.remember(key, end.refused.reason if end.refused else "refused")
+
+    def forget_big(self, key: bytes) -> None:
+        self.dirty.bigs.forget(key)
+
+    def give_back(self, key: bytes) -> None:
+        self.dirty.give_back(key, time.monotonic())

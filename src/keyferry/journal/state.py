@@ -208,6 +208,15 @@ class State:
             "INSERT OR IGNORE INTO foreign_keys VALUES (?)", ((_digest(*place),) for place in keys)
         )
 
+    def forget_foreign(self, database: int, keys: Iterable[bytes]) -> None:
+        """These are the source's now. Raises as ``save``."""
+        with self._usable():
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                "DELETE FROM foreign_keys WHERE digest = ?", ((_digest(database, key),) for key in keys)
+            )
+            self._database.execute("COMMIT")
+
     def is_foreign(self, database: int, key: bytes) -> bool:
         """Whether the target held the key before this copy began. ``database``: the target's.
 

@@ -20,6 +20,7 @@ class SyncCheckpoint:
         notifications: What ``notify-keyspace-events`` was on each source shard before we set it.
         evicted_keys: The target's count.
         seconds: Of all runs.
+        keep_extra: Keys that only the target had when the first run began are kept.
     """
 
     source_run_ids: dict[str, str] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class SyncCheckpoint:
     notifications: dict[str, str] = field(default_factory=dict)
     evicted_keys: int | None = None
     seconds: float = 0.0
+    keep_extra: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -42,6 +42,9 @@ class ExtrasPass(ScanPass):
             self._counts.queued_keys -= keys
             self._counts.fetching_keys += keys
             asked += keys
+            if self._types:
+                self._ask_types(batch)
+                continue
             # In a cluster the keys of one command belong to one slot.
             self._ask_exists(batch, 1 if self._others[batch.lane].cluster else KEYS_PER_EXISTS)
         return asked
@@ -61,6 +64,24 @@ class ExtrasPass(ScanPass):
                 self._missing(batch.page, picked(batch.names, short))
 
         self._others[batch.lane].ask(exists(batch.names, each), -(-keys // each), then)
+
+    def _ask_types(self, batch: Batch) -> None:
+        """Where not every type is meant, a key that is of another one on the source is not there, either."""
+        keys = picked(batch.names, list(range(batch.names.number)))
+
+        def then(data: bytes) -> None:
+            self._counts.fetched_bytes += len(data)
+            missing = []
+            for key, reply in zip(keys, replies_of(data), strict=True):
+                if isinstance(reply, ReplyError):
+                    self.refused(self._others[batch.lane], key, reply.message.encode())
+                elif not isinstance(reply, bytes) or reply.decode("ascii", "replace") not in self._types:
+                    missing.append(key)
+            self._resolve(batch.page, len(keys) - len(missing))
+            if missing:
+                self._missing(batch.page, missing)
+
+        self._others[batch.lane].ask(encode_commands([("TYPE", key) for key in keys]), len(keys), then)
 
     def _short(self, batch: Batch, data: bytes, each: int) -> list[int]:
         """The numbers of keys in commands that did not find all of theirs; those of refused ones are suspects."""
