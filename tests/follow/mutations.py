@@ -72,7 +72,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "pass",
             )
         ],
-        only("cut-feed", "kill-tracking", "tiny-buffer", "cut-side"),
+        only("cut-feed", "kill-tracking", "tiny-buffer", "cut-source", flush_every_s=0.0),
     ),
     Mutation(
         "no comparison after a restart",
@@ -121,7 +121,7 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "            self._flying.pop(key)\n",
             )
         ],
-        only("cut-side", "cut-replies", "kill-clients", "restart-target"),
+        only("cut-target", flush_every_s=0.0, keys=20_000, rate=3_500.0),
     ),
     Mutation(
         "a fence of one PING",

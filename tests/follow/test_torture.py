@@ -23,7 +23,8 @@ SHORT = Plan(
 )
 """Beside other tests everything takes longer; torture.py by itself asks for two seconds."""
 NO_CLUSTER_RESTARTS = (
-    "cut-side",
+    "cut-source",
+    "cut-target",
     "cut-feed",
     "kill-clients",
     "kill-tool",

@@ -71,6 +71,8 @@ class Plan:
         faults: Names; one is drawn again and again.
         rate: Commands per second of all writers together.
         fill_keys: How many keys are there before the tool starts.
+        flush_every_s: About how often database 1 is flushed, ``swap_every_s``: swapped with 2; 0 is never. Both make
+            the tool compare everything.
         tool: The program and its first arguments; the addresses and options follow.
         options: Further options of the tool. ``without``: what writers leave out.
         arrives_within_s: How long after the last write both sides must be equal; ``never_after_s``: how long that is
@@ -87,6 +89,7 @@ class Plan:
     rate: float = 1_500.0
     keys: int = 2_000
     fill_keys: int = 5_000
+    flush_every_s: float = 12.0
     swap_every_s: float = 0.0
     tool: tuple[str, ...] = (sys.executable, "-m", "keyferry", "sync")
     options: tuple[str, ...] = ()
@@ -224,6 +227,7 @@ def _writing(plan: Plan, world: World, directory: Path) -> Iterator[Writers]:
         "seconds": plan.seconds,
         "keys": plan.keys,
         "calm_s": plan.quiet_s / 2,
+        "flush_every_s": plan.flush_every_s,
         "swap_every_s": plan.swap_every_s,
     }
     without = [*plan.without, *not_for(world.target.deployment.binary)]

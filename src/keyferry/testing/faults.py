@@ -59,13 +59,14 @@ class World:
 Fault = Callable[[World], str]
 
 
-def cut_side(world: World) -> str:
-    """All connections to one node of one side are reset."""
-    side = world.side()
-    proxy = world.rng.choice(side.proxies)
-    open_connections = proxy.open_connections
-    proxy.cut()
-    return f"{open_connections} connections to the {side.side} reset"
+def cut_source(world: World) -> str:
+    """All connections to one node of the source are reset, the feed's too."""
+    return _cut(world, world.source)
+
+
+def cut_target(world: World) -> str:
+    """All connections to one node of the target are reset."""
+    return _cut(world, world.target)
 
 
 def cut_feed(world: World) -> str:
@@ -203,10 +204,17 @@ def out_of_memory(world: World) -> str:
 FAULTS: dict[str, Fault] = {
     fault.__name__.replace("_", "-"): fault
     for fault in (
-        cut_side, cut_feed, kill_tracking, kill_clients, kill_tool, end_tool, pause_tool, restart_target, pause_target,
+        cut_source, cut_target, cut_feed, kill_tracking, kill_clients, kill_tool, end_tool, pause_tool, restart_target, pause_target,
         pause_source, delay, cut_replies, stall, tiny_buffer, reset_statistics, out_of_memory,
     )
 }  # fmt: skip
+
+
+def _cut(world: World, side: ProxiedSide) -> str:
+    proxy = world.rng.choice(side.proxies)
+    open_connections = proxy.open_connections
+    proxy.cut()
+    return f"{open_connections} connections to the {side.side} reset"
 
 
 def _pause(node: Server, seconds: float) -> str:
