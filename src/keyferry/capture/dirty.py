@@ -56,8 +56,6 @@ class DirtyKeys:
         """Settlings so far."""
         self.overflowed = False
         """Keys were forgotten; whoever has everything compared takes it back."""
-        self.hurried = False
-        """Nothing rests and nothing is gathered: writers wait."""
 
     def __len__(self) -> int:
         """Dirty keys: named and not settled since."""
@@ -153,7 +151,7 @@ class DirtyKeys:
 
     def presses(self, now_s: float) -> bool:
         """Whether they should go before other work: they are many, or old."""
-        oldest_s = self.oldest_s()
+        oldest_s = self.small_oldest_s()
         return oldest_s is not None and (now_s - oldest_s > PRESS_S or len(self._waiting) > PRESS_KEYS)
 
     def take(self, limit: int, now_s: float) -> list[bytes]:
@@ -162,7 +160,7 @@ class DirtyKeys:
         ready = len(self._waiting) + len(self._rested)
         if not ready:
             return []
-        if ready < GATHER_KEYS and not self.hurried:
+        if ready < GATHER_KEYS:
             oldest_s = min(next(iter(named.values())) for named in (self._waiting, self._rested) if named)
             if now_s - oldest_s < GATHER_S:
                 return []
@@ -179,11 +177,8 @@ class DirtyKeys:
         flying = self._flying
         landed = [key for key in keys if flying.pop(key, None) is not None]
         self.settled += len(landed)
-        if self.hurried:
-            self._name_again(landed)
-        else:
-            self._resting.update(landed)
-            self._rests.append((now_s + REST_S, landed))
+        self._resting.update(landed)
+        self._rests.append((now_s + REST_S, landed))
 
     def returned(self) -> None:
         """The pipeline broke: whatever flew may have arrived, or not."""
@@ -194,7 +189,7 @@ class DirtyKeys:
 
     def _rise(self, now_s: float) -> None:
         """Those that have rested."""
-        while self._rests and (self.hurried or self._rests[0][0] <= now_s):
+        while self._rests and self._rests[0][0] <= now_s:
             keys = self._rests.popleft()[1]
             self._resting.difference_update(keys)
             self._name_again(keys)
@@ -211,7 +206,8 @@ class DirtyKeys:
                 heat[key] = heat.get(key, 0) + 1
 
     def _cool(self, now_s: float) -> None:
-        """Once in a while the counts of hot keys begin anew."""
+        """Once in a while the counts of hot keys begin anew, and big keys that have rested are like all others."""
+        self.bigs.forget_rested(now_s)
         span_s = now_s - self._heat_s if self._heat_s else HOT_WINDOW_S
         best = heapq.nlargest(3, self._heat.items(), key=lambda item: item[1])
         self._hottest = [(key, count / span_s) for key, count in best]

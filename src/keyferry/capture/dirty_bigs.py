@@ -45,6 +45,8 @@ class DirtyBigs:
     def __init__(self) -> None:
         self.names: dict[bytes, _Big] = {}
         """By name; only to be looked at from outside."""
+        self._waiting: dict[bytes, None] = {}
+        """Those that are dirty and do not fly, in the order in which they were named."""
         self.settled = 0
         self.rest_share = REST_SHARE
 
@@ -73,6 +75,7 @@ class DirtyBigs:
         big = self.names.get(key)
         if big is None:
             self.names[key] = _Big(since_s, now_s, size_bytes)
+            self._waiting[key] = None
         else:
             big.size_bytes = size_bytes or big.size_bytes
             self.mark(key, since_s)
@@ -82,6 +85,8 @@ class DirtyBigs:
         big = self.names[key]
         if big.since_s is None:
             big.since_s = now_s
+            if big.flying_s is None:
+                self._waiting[key] = None
 
     def mark_flying(self, now_s: float) -> None:
         """As ``DirtyKeys.mark_flying``."""
@@ -89,30 +94,30 @@ class DirtyBigs:
             if big.flying_s is not None:
                 self.mark(key, now_s)
 
-    def has(self, now_s: float, *, hurried: bool = False) -> bool:
+    def has(self, now_s: float) -> bool:
         """Whether ``take`` has one now."""
-        return self._due(now_s, hurried) is not None
+        return self._due(now_s) is not None
 
-    def _due(self, now_s: float, hurried: bool) -> bytes | None:
-        best: tuple[float, bytes] | None = None
-        for key, big in self.names.items():
-            if big.since_s is not None and big.flying_s is None and (hurried or big.due_s <= now_s):
-                best = min(best, (big.since_s, key)) if best else (big.since_s, key)
-        return best[1] if best else None
+    def _due(self, now_s: float) -> bytes | None:
+        """The first that has rested; those that have not are few."""
+        return next((key for key in self._waiting if self.names[key].due_s <= now_s), None)
 
-    def take(self, now_s: float, *, hurried: bool = False) -> tuple[bytes, bool] | None:
+    def take(self, now_s: float) -> tuple[bytes, bool] | None:
         """Takes the mark off the oldest that is due; it flies until ``ended``. The flag: settle it member by member."""
-        key = self._due(now_s, hurried)
+        key = self._due(now_s)
         if key is None:
             return None
         big = self.names[key]
         big.flying_s, big.since_s = big.since_s, None
+        del self._waiting[key]
         return key, big.torn >= FUZZY_AFTER
 
     def ended(self, key: bytes, now_s: float, *, seconds: float, size_bytes: int = 0) -> None:
         """The target holds what the source held; a key that was not named meanwhile is forgotten when it has rested."""
         big = self.names[key]
         big.flying_s, big.torn = None, 0
+        if big.since_s is not None:
+            self._waiting[key] = None
         big.settled += 1
         self.settled += 1
         big.size_bytes = max(big.size_bytes, size_bytes)
@@ -123,6 +128,7 @@ class DirtyBigs:
         """It changed while it was read: dirty still, since then."""
         big = self.names[key]
         big.since_s, big.flying_s = big.flying_s, None
+        self._waiting[key] = None
         big.torn += 1
         big.due_s = now_s + TORN_S
 
@@ -132,18 +138,22 @@ class DirtyBigs:
         big.flying_s, big.torn = None, 0
         if big.since_s is None:
             del self.names[key]
+        else:
+            self._waiting[key] = None
 
     def forget(self, key: bytes) -> float | None:
         """It is somebody else's affair now; since when it was dirty."""
         big = self.names.pop(key, None)
+        self._waiting.pop(key, None)
         marks = [mark for mark in (big.since_s, big.flying_s) if mark is not None] if big else []
         return min(marks, default=None)
 
     def returned(self) -> None:
         """The pipeline broke: whatever flew may have arrived, or not."""
-        for big in self.names.values():
+        for key, big in self.names.items():
             if big.flying_s is not None:
                 big.since_s, big.flying_s = big.flying_s, None
+                self._waiting[key] = None
 
     def forget_rested(self, now_s: float) -> None:
         """Those that have rested and were not named: the next naming is an ordinary one."""
@@ -154,11 +164,6 @@ class DirtyBigs:
         ]
         for key in rested:
             del self.names[key]
-
-    def clear_marks(self) -> None:
-        """All keys are to be compared."""
-        for big in self.names.values():
-            big.since_s = None
 
     def hottest(self) -> list[Hot]:
         """Those that were settled more than once while they were here, the largest first."""

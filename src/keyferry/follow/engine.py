@@ -111,8 +111,8 @@ class Engine:
 
     # Turning
 
-    def turn(self, *, carrying: bool = True) -> None:
-        """One turn of everything. Args: carrying: False: nothing is written (pause).
+    def turn(self) -> None:
+        """One turn of everything.
 
         Raises:
             ConnectionLost, ServerAway, ServerBusy: A server is to be met anew.
@@ -130,7 +130,7 @@ class Engine:
         self._comparing_first = not self._comparing_first
         if self._comparing_first:
             self._compare(ready, now, house=house)
-        for pipeline in list(self.pipelines.values()) if carrying else []:
+        for pipeline in list(self.pipelines.values()):
             if house or pipeline.buffered or pipeline.concerns(ready):
                 pipeline.turn(ready, now)
         if not self._comparing_first:

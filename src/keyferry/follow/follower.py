@@ -8,23 +8,21 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
-from keyferry.capture.choice import Availability, choose
-from keyferry.capture.counters import Counters, movement
-from keyferry.capture.feed import open_feed
+from keyferry.capture.counters import Counters
 from keyferry.capture.heard import Heard
 from keyferry.capture.kinds import FeedKind
-from keyferry.capture.probe import probe
 from keyferry.capture.watcher import Watcher
-from keyferry.copy.connect import Sides, node_and_run
+from keyferry.copy.connect import Sides
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.functions import copy_functions
 from keyferry.copy.leftovers import sweep
 from keyferry.copy.pace import Pace
 from keyferry.copy.passes import Following, PassContext, Task
 from keyferry.copy.predecessors import end_writers
-from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
-from keyferry.copy.settled import Failure, SettledPages
+from keyferry.copy.settled import SettledPages
+from keyferry.follow.accounts import Accounts
+from keyferry.follow.attaching import Attaching
 from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import Engine
 from keyferry.follow.extras import count_extras
@@ -33,33 +31,23 @@ from keyferry.follow.foreign_looks import ForeignLooks
 from keyferry.follow.ground import Ground
 from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
 from keyferry.follow.moved_slots import MovedSlots
-from keyferry.follow.notify import Notifying
+from keyferry.follow.opening import check_processes, open_probes, was_flushed
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
 from keyferry.follow.watch import FollowWatch
 from keyferry.journal.state import State
-from keyferry.model.errors import ServerAway, ServerError, Side
+from keyferry.model.errors import ServerAway, ServerError
 from keyferry.model.keys import escape
 from keyferry.payload.names import slot
 from keyferry.telemetry.comparing import Difference
 from keyferry.telemetry.following import Stage, SyncObserver, SyncReport
 from keyferry.telemetry.progress import Teller
-from keyferry.telemetry.report import Counts
-from keyferry.transfer.config import Outcome
 from keyferry.verify.passes import CompareContext
-from keyferry.wire.session import Session
 
-PROBED_AT_ONCE = 8
 LOOK_AT_SLOTS_EVERY_S = 0.5
 CHORES_EVERY_S = 0.1
 HEAR_ALL_S_MAX = 10.0
 SWEEP_PAUSE_S = 2.0
-
-
-def counters_of(session: Session) -> Counters:
-    """How often each command was called. Raises ConnectionLost."""
-    info = session.call("INFO", "commandstats")
-    return Counters.of(info) if isinstance(info, bytes) else Counters()
 
 
 class Follower:
@@ -99,24 +87,18 @@ class Follower:
         )
         self.watch = FollowWatch(self._pace, self._sources, observe, lambda: self.engine.probes)
         self._foreign = ForeignWrites(self._copy.selection, self._sources, lambda: self.ground.databases)
-        self._notifying = Notifying(self.ground, tell)
-        self.kind: FeedKind | None = None
+        self._attaching = Attaching(settings, self.sides, self.ground, self.engine, self._sources, tell)
         self.collect: set[tuple[int, bytes]] | None = None
         """Gets what a verification doubts."""
         self._verifying = False
-        self._copied = Counts()
-        self._notes: dict[str, int] = {}
-        self._failed_scans: dict[tuple[int, bytes], str] = {}
+        self.accounts = Accounts(self._sources)
         self._under_way: set[tuple[int, bytes]] = set()
         self._slots: MovedSlots | None = None
         self._slots_looked_s = self._chores_s = self._swept_s = 0.0
         self._functions_due = False
         self._extras_due = False
-        self._gaps: set[str] = set()
-        """Shards whose feeds were attached after something of theirs had been carried: to be compared."""
         self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all)
-        self._told_blind = False
         self._told_streams = False
         self._extras = 0
         self._closing = False
@@ -125,29 +107,8 @@ class Follower:
     # Beginning
 
     def choose_feed(self) -> None:
-        """Finds the best feed that every server of the source allows, and says what it means.
-
-        Raises:
-            RefusedError: The one that was asked for is not available.
-        """
-        wanted = self._settings.feed
-        # The next best is only tried where the best is missing: that may write a key.
-        found = self._probe((wanted,) if wanted else (FeedKind.TRACKING,))
-        if wanted is None and not all(one.available for server in found for one in server):
-            found = self._probe(tuple(FeedKind))
-        choice = choose(found, wanted)
-        self.kind = choice.kind
-        for sentence in choice.sentences:
-            self._tell(sentence)
-        self._tell(f"Changes are followed by {choice.kind.value}.")
-        self.watch.feed = choice.kind.value
-
-    def _probe(self, kinds: tuple[FeedKind, ...]) -> list[list[Availability]]:
-        found = []
-        for shard in self.sides.source.shards:
-            with self.sides.session("source", shard=shard.id) as session:
-                found.append(probe(session, self._settings.enable_notifications, kinds))
-        return found
+        """Raises RefusedError where the feed that was asked for is not available."""
+        self.watch.feed = self._attaching.choose().value
 
     def begin_scans(self) -> None:
         """A first copy: every database of every shard is scanned."""
@@ -179,7 +140,7 @@ class Follower:
         if sides.source.cluster and self._slots is None:
             self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
-        self._attach()
+        self._attaching.attach()
         context = self._pass_context()
         for source in self._sources.values():
             for database in self.ground.databases:
@@ -191,16 +152,16 @@ class Follower:
                 following = Following(supply, supply, on_stream)
                 cursor = self.ground.position(source.shard, database)
                 engine.open_pipeline(context, Task(source.shard, database, cursor), following)
-        engine.probes = self._open_probes()
-        self._check_processes()
+        engine.probes = open_probes(sides, guarded=bool(self._copy.max_latency_ms))
+        check_processes(sides, self._flushes)
         engine.open = True
         if self._compare_all_once_open:
             self._compare_all_once_open = False
             self.compare_everything("comparing")
-            self._gaps.clear()
-        for shard in sorted(self._gaps & self._sources.keys()):
+            self._attaching.gaps.clear()
+        for shard in sorted(self._attaching.gaps & self._sources.keys()):
             self._on_gap(shard, "The feed was interrupted")
-        self._gaps.clear()
+        self._attaching.gaps.clear()
 
     def _know_shards(self) -> None:
         """Followers of new shards; those of shards that are gone end: what they had is found by slot."""
@@ -213,56 +174,6 @@ class Follower:
         self.comparisons.drop(lambda job: job.kind == "keys" and job.shard not in present)
         targets = {shard.id for shard in self.sides.target.shards}
         self.comparisons.drop(lambda job: job.kind == "extras" and job.shard not in targets)
-
-    def _attach(self) -> None:
-        """Feeds of the shards that have none; what was carried before is compared."""
-        kind = self.kind
-        databases = None if self._copy.selection.databases is None else self.ground.databases
-        for source in self._sources.values():
-            if source.attached:
-                continue
-            session = self.sides.session("source", shard=source.shard)
-            if kind is FeedKind.NOTIFICATIONS:
-                self._notifying.enable(session, source.shard, self._settings.enable_notifications)
-            if kind is None or kind is FeedKind.SWEEPS:
-                session.close()
-            else:
-                source.feed = open_feed(kind, session, databases)
-                self.engine.poller.watch(source.feed.fileno(), source.feed.events)
-            try:
-                source.watcher = self._open_watcher(source)
-            except BaseException:
-                self.engine.detach(source)
-                raise
-            if not self.ground.is_new(source.shard):
-                self._gaps.add(source.shard)
-
-    def _open_watcher(self, source: Followed) -> Watcher:
-        notifications = self.kind is FeedKind.NOTIFICATIONS
-        watcher = Watcher(self.sides.session("source", shard=source.shard), notifications=notifications)
-        self.engine.poller.watch(watcher.fileno(), watcher.events)
-        now = time.monotonic()
-        for database, keys in source.streams.items():
-            watcher.add_streams(database, keys)
-            if database in source.supplies:
-                source.mark(database, keys, now)
-        return watcher
-
-    def _attach_target(self) -> None:
-        """Only to notice writes of others; a target that allows no feed is followed all the same."""
-        for shard in self.sides.target.shards:
-            session = self.sides.session("target", shard=shard.id)
-            try:
-                feed = open_feed(FeedKind.TRACKING, session)
-            except ServerAway:
-                raise
-            except ServerError as error:
-                if not self._told_blind:
-                    self._told_blind = True
-                    self._tell(f"Writes of others to the target will not be noticed: {error.message}")
-                continue
-            self.engine.target_feeds[shard.id] = feed
-            self.engine.poller.watch(feed.fileno(), feed.events)
 
     def _pass_context(self) -> PassContext:
         return PassContext(
@@ -277,38 +188,6 @@ class Follower:
             under_way=self._under_way,
         )
 
-    def _open_probes(self) -> list[Probe]:
-        sides: tuple[Side, Side] = ("source", "target")
-        servers = [
-            (side, shard.id)
-            for side in sides
-            for shard in (self.sides.source if side == "source" else self.sides.target).shards
-        ]
-        every_s = (0.01 if self._copy.max_latency_ms else 0.2) * max(1.0, len(servers) / PROBED_AT_ONCE)
-        found: list[Probe] = []
-        with contextlib.ExitStack() as stack:
-            for side, shard in servers:
-                session = self.sides.session(side, shard=shard)
-                stack.callback(session.close)
-                asks_nodes = side == "source" and self.sides.source.cluster
-                found.append(Probe(session, every_s, shard=shard, cluster=asks_nodes))
-            stack.pop_all()
-        return found
-
-    def _check_processes(self) -> None:
-        """Between the look at the servers and the last connection to them one may have been started anew, empty."""
-        for source in self._sources.values():
-            with self.sides.session("source", shard=source.shard) as session:
-                run_id = node_and_run(session)[1]
-            if run_id != self.sides.source_run_ids.get(source.shard):
-                raise ServerAway("source", "The source was started anew.")
-        for shard in self.sides.target.shards:
-            with self.sides.session("target", shard=shard.id) as session:
-                run_id = node_and_run(session)[1]
-                self._flushes.setdefault(shard.id, counters_of(session))
-            if run_id != self.sides.target_run_ids.get(shard.id):
-                raise ServerAway("target", "The target was started anew.")
-
     def close_workers(self) -> None:
         self.engine.close_workers()
         self._under_way.clear()  # whoever was building them is gone
@@ -318,7 +197,7 @@ class Follower:
         """Everything; what was set on the source is put back, if it can be reached."""
         if self._copy.failures_file is not None and self.ground.begun:
             try:
-                FailureLog(self._copy.failures_file, None).write(self.failures())
+                FailureLog(self._copy.failures_file, None).write(self.accounts.failures())
             except OSError as error:
                 self._tell(f"{self._copy.failures_file} cannot be written: {error.strerror}.")
         with contextlib.suppress(ServerError):
@@ -327,9 +206,7 @@ class Follower:
         self.close_workers()
         self.engine.close()
         self.ground.save(force=True)
-        if self.ground.checkpoint.notifications:
-            self._notifying.restore(self.sides)
-            self.ground.save(force=True)
+        self._attaching.restore()
 
     def pump(self) -> None:
         """Hears the feeds while everything else waits."""
@@ -403,11 +280,9 @@ class Follower:
         self.ground.save()
 
     def _after_scans(self, now: float) -> None:
-        # Without a feed of the source nobody could tell its changes from those of the target.
-        named = self.kind is not FeedKind.SWEEPS
-        if named and self._is_equal_once and not self.engine.target_feeds and not self._told_blind:
-            self._attach_target()
-        if self._extras_due and self._was_flushed():
+        if self._is_equal_once and not self._attaching.hears_target:
+            self._attaching.attach_target()
+        if self._extras_due and was_flushed(self.sides, self._flushes):
             self._extras_due = False
             self._generation("The target was flushed while it was filled")
             self.compare_everything("comparing")
@@ -417,20 +292,11 @@ class Follower:
         if self._functions_due:
             self._functions_due = False
             self._copy_functions()
-        if self.kind is FeedKind.SWEEPS and self.comparisons.idle:
+        if self._attaching.kind is FeedKind.SWEEPS and self.comparisons.idle:
             self._swept_s = self._swept_s or now
             if now - self._swept_s >= SWEEP_PAUSE_S:
                 self._swept_s = 0.0
                 self.compare_everything("following")
-
-    def _was_flushed(self) -> bool:
-        """Whether somebody has emptied the target during the first copy, when its feed is not heard yet."""
-        for shard in self.sides.target.shards:
-            with self.sides.session("target", shard=shard.id) as session:
-                moved = movement(self._flushes.get(shard.id, Counters()), counters_of(session))
-            if moved.flushed or moved.swapped:
-                return True
-        return False
 
     @property
     def _is_equal_once(self) -> bool:
@@ -443,7 +309,7 @@ class Follower:
         if self.engine.scanning:
             watch.enter("copying")
             watch.keys_total = self.sides.total_keys(self.ground.databases)
-            watch.keys_done = self._copied.scanned
+            watch.keys_done = self.accounts.copied.scanned
         else:
             if self._verifying and self.comparisons.idle:
                 self._verifying = False
@@ -452,7 +318,7 @@ class Follower:
             elif self.collect is None:
                 watch.enter("following")
             watch.keys_total, watch.keys_done = self.comparisons.keys_total, self.comparisons.keys_done
-        watch.foreign_keys, watch.failed = self._foreign.found, self.failed
+        watch.foreign_keys, watch.failed = self._foreign.found, self.accounts.failed
         watch.turn()
 
     def _take_seen(self, shard: str, watcher: Watcher, now: float) -> None:
@@ -461,7 +327,7 @@ class Follower:
             self.ground.count_keys({shard: sum(seen.keys.get(db, 0) for db in self.ground.databases)})
         if seen.swapped:
             self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")
-        elif seen.flushed and self.kind is not FeedKind.TRACKING:
+        elif seen.flushed and self._attaching.kind is not FeedKind.TRACKING:
             self._on_gap(shard, "The source was flushed")
         elif seen.silent:
             self.engine.detach(self._sources[shard])
@@ -586,22 +452,7 @@ class Follower:
         return owner is not None and owner.id == shard
 
     def _on_scanned(self, task: Task, pages: SettledPages) -> None:
-        """Pages of the first copy."""
-        outcomes = pages.settled.outcomes
-        self._copied.add(
-            Counts(
-                scanned=sum(outcomes[:4]),
-                copied=outcomes[Outcome.COPIED],
-                vanished=outcomes[Outcome.VANISHED],
-                failed=outcomes[Outcome.FAILED],
-                bytes=pages.settled.payload_bytes,
-                methods=list(pages.settled.methods),
-            )
-        )
-        for failure in pages.failures:
-            self._sources[task.shard].supplies[task.database].remember(failure.key, failure.reason)
-        for note, number in pages.notes.items():
-            self._notes[note] = self._notes.get(note, 0) + number
+        self.accounts.scanned(task, pages)
         self.ground.scanned_to(task.shard, task.database, pages.settled.cursor)
 
     # Slots of the source that move
@@ -689,13 +540,6 @@ class Follower:
     def lag_s(self) -> float:
         return self.watch.lag_s(time.monotonic())
 
-    @property
-    def failed(self) -> int:
-        """Keys that could not be carried, and have not been since."""
-        return sum(
-            len(supply.failures) for source in self._sources.values() for supply in source.supplies.values()
-        )
-
     def tidy(self) -> None:
         """Removes what interrupted carries have left. Nothing may be carried meanwhile."""
         selection = self._copy.selection
@@ -722,35 +566,14 @@ class Follower:
 
         return answered
 
-    def failures(self) -> list[Failure]:
-        """Keys that could not be carried, and have not been since."""
-        return [
-            Failure(key, database, reason)
-            for source in self._sources.values()
-            for database, supply in source.supplies.items()
-            for key, reason in supply.failures.items()
-        ]
-
     def report(self) -> SyncReport:
-        supplies = [supply for source in self._sources.values() for supply in source.supplies.values()]
-        notes = dict(self._notes)
-        for supply in supplies:
-            for note, number in supply.notes.items():
-                notes[note] = notes.get(note, 0) + number
-        return SyncReport(
-            copied=self._copied,
-            feed=self.kind.value if self.kind else "",
-            generations=self.watch.generation,
-            changes=self.watch.changes,
-            settled=self.watch.settled,
-            deleted=sum(supply.deleted for supply in supplies),
-            failed=self.failed,
-            extra_deleted=self._extras,
-            foreign_keys=self._foreign.found,
-            lag_s=self.lag_s(),
-            lag_max_s=self.watch.lag_max_s,
-            seconds=self.ground.seconds,
-            throttled_seconds=self._pace.throttled_s,
-            resumed=self.ground.resumed,
-            notes=notes,
-        )
+        """What this run has done until now."""
+        report = self.accounts.report()
+        report.feed = self.watch.feed
+        report.generations = self.watch.generation
+        report.changes, report.settled = self.watch.changes, self.watch.settled
+        report.extra_deleted, report.foreign_keys = self._extras, self._foreign.found
+        report.lag_s, report.lag_max_s = self.lag_s(), self.watch.lag_max_s
+        report.seconds, report.resumed = self.ground.seconds, self.ground.resumed
+        report.throttled_seconds = self._pace.throttled_s
+        return report

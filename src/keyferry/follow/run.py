@@ -198,7 +198,7 @@ class _Run:
         """Whether nothing is left to wait for."""
         follower = self._follower
         left = self._verification.run()
-        failures = {(failure.database, failure.key) for failure in follower.failures()}
+        failures = {(failure.database, failure.key) for failure in follower.accounts.failures()}
         cannot = sum((one.database, one.key) in failures for one in self._verification.differences)
         if restless := self._verification.restless:
             self._tell(
@@ -276,7 +276,7 @@ class _Run:
         follower.close_workers()
         if follower.watch.generation > 1:
             follower.tidy()
-        report.synced = not follower.failed
+        report.synced = not follower.accounts.failed
         report.verified = self._verification.compared
         report.cpu_seconds = time.process_time() - self._began_cpu_s
         follower.ground.save(force=True)

@@ -85,10 +85,10 @@ class DirtySupply:
         self.dirty.hand_over(key, size_bytes, time.monotonic())
 
     def has_big(self, now_s: float) -> bool:
-        return bool(self.dirty.bigs) and self.dirty.bigs.has(now_s, hurried=self.dirty.hurried)
+        return bool(self.dirty.bigs) and self.dirty.bigs.has(now_s)
 
     def take_big(self, now_s: float) -> BigTask | None:
-        taken = self.dirty.bigs.take(now_s, hurried=self.dirty.hurried)
+        taken = self.dirty.bigs.take(now_s)
         return BigTask(*taken) if taken else None
 
     def ended_big(self, key: bytes, end: BigEnd, now_s: float) -> None:
