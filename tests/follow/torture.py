@@ -52,6 +52,7 @@ UNNOTIFIED = "PFCOUNT"
 """It keeps what it has counted in the value, and no notification says so: a blind spot of that feed."""
 NEVER_SAID = "Traceback", "mistake in Keyferry", "Somebody else has written"
 """On standard error; nobody else writes to the target."""
+BEGUN = "Changes are followed by"
 UNHINDERED = ("--max-latency", "0")
 """The guard would hold the tool back for what the faults and the writers do to the servers' latency."""
 BETWEEN_FAULTS_S = 0.3, 2.5
@@ -218,7 +219,7 @@ def _tool(plan: Plan, sides: Sequence[ProxiedSide], directory: Path) -> Tool:
         *UNHINDERED,
         *plan.options,
     ]
-    return Tool(command, directory)
+    return Tool(command, directory, begun=BEGUN)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ ENDS_WITHIN_S = 3.0
 WAIT_S = 20.0
 EARLY_S = 2.0
 """Before its handlers are in place a signal ends a process by itself; imports take a while on a busy machine."""
-YOUNG_S = 4.0
 NOT_REACHED = 3
 """The exit status that says that a server cannot be reached, or refuses us."""
 FULL = "OOM command not allowed"
@@ -26,6 +25,7 @@ class Tool:
     Args:
         command: Program and arguments.
         directory: Where it runs, and where what each process says is kept.
+        begun: What it says when it has been let in by both servers.
 
     Attributes:
         starts: How often it was started. ``turned_away``: how often it ended because a fault did not let it in from
@@ -34,8 +34,9 @@ class Tool:
             with another status, to fail with a traceback.
     """
 
-    def __init__(self, command: Sequence[str], directory: Path) -> None:
+    def __init__(self, command: Sequence[str], directory: Path, *, begun: str) -> None:
         self._command = list(command)
+        self._begun = begun
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._started_s = 0.0
@@ -109,8 +110,8 @@ class Tool:
             return True
         if self._process is not None:
             status = self._process.returncode
-            young = time.monotonic() - self._started_s < YOUNG_S
-            if status == NOT_REACHED and (young or FULL in self.said()):
+            said = self.said()
+            if status == NOT_REACHED and (self._begun not in said or FULL in said):
                 self.turned_away += 1
                 self.start()
                 return True
