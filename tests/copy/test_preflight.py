@@ -504,7 +504,7 @@ def test_feeds_in_one_line() -> None:
     [
         ("KA", True),
         ("AKE", True),
-        ("EA", True),
+        ("EA", False),
         ("Kg$lshzxet", True),
         ("Kg$", False),
         ("A", False),
