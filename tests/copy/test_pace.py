@@ -152,3 +152,23 @@ def test_both_limits_together_let_the_first_key_through() -> None:
     pace = Pace(1_000, 1_000_000, 0)
     pace.allowance(0.0, 0, 0, 0)
     assert pace.allowance(0.1, 0, 0, 0) == 1
+
+
+def test_what_is_needed_is_never_held_back() -> None:
+    guard = Guard(5.0)
+    guard.needs(30_000)
+    keys = 0
+    for step in range(40):
+        now = step * 0.1
+        for _ in range(10):
+            guard.sample(50.0)
+        keys += 3000
+        guard.tick(now, keys)
+    assert guard.rate is not None, "it does slow down"
+    assert guard.rate >= 30_000
+    guard.needs(0)
+    for step in range(40, 60):
+        for _ in range(10):
+            guard.sample(50.0 + step)
+        guard.tick(step * 0.1, keys)
+    assert guard.rate < 30_000

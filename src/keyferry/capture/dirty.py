@@ -19,9 +19,9 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Iterable
-from itertools import islice
 
 from keyferry.capture.dirty_bigs import DirtyBigs, Hot
+from keyferry.capture.queue import KeyQueue
 
 REST_S = 0.2
 """Between two settlings of one key."""
@@ -41,8 +41,8 @@ class DirtyKeys:
 
     def __init__(self, keys_max: int) -> None:
         self._keys_max = keys_max
-        self._waiting: dict[bytes, float] = {}
-        self._rested: dict[bytes, float] = {}
+        self._waiting = KeyQueue()
+        self._rested = KeyQueue()
         """Those that were named while they flew or rested: older than what waits, so they go first."""
         self._flying: dict[bytes, float] = {}
         self._again: dict[bytes, float] = {}
@@ -77,8 +77,8 @@ class DirtyKeys:
 
     def strangers(self, keys: list[bytes]) -> list[bytes]:
         """Those that are neither dirty nor were settled a moment ago."""
-        flying, resting, waiting = self._flying, self._resting, self._waiting
-        rested, bigs = self._rested, self.bigs.names
+        flying, resting, waiting = self._flying, self._resting, self._waiting.names
+        rested, bigs = self._rested.names, self.bigs.names
         return [
             key
             for key in keys
@@ -105,17 +105,17 @@ class DirtyKeys:
 
     def small_oldest_s(self) -> float | None:
         """The same without keys that are too big for one DUMP."""
-        return min((next(iter(named.values())) for named in self._dicts() if named), default=None)
-
-    def _dicts(self) -> tuple[dict[bytes, float], ...]:
-        return self._waiting, self._rested, self._flying, self._again
+        found = [self._waiting.oldest_s(), self._rested.oldest_s()]
+        found += [next(iter(named.values())) for named in (self._flying, self._again) if named]
+        return min((since_s for since_s in found if since_s is not None), default=None)
 
     # Naming
 
     def mark(self, keys: Iterable[bytes], now_s: float) -> None:
         """These keys changed before ``now_s``."""
-        waiting, flying, resting, bigs = self._waiting, self._flying, self._resting, self.bigs.names
-        rested, again = self._rested, self._again
+        waiting, flying, resting, bigs = self._waiting.names, self._flying, self._resting, self.bigs.names
+        rested, again = self._rested.names, self._again
+        fresh: dict[bytes, None] = {}
         for key in keys:
             if key in waiting or key in again:
                 continue
@@ -124,8 +124,9 @@ class DirtyKeys:
             elif key in bigs:
                 self.bigs.mark(key, now_s)
             elif key not in rested:
-                waiting[key] = now_s
-        if len(waiting) > self._keys_max:
+                fresh[key] = None
+        self._waiting.put(list(fresh), now_s)
+        if len(self._waiting) > self._keys_max:
             self._overflow()
 
     def _overflow(self) -> None:
@@ -161,16 +162,11 @@ class DirtyKeys:
         if not ready:
             return []
         if ready < GATHER_KEYS:
-            oldest_s = min(next(iter(named.values())) for named in (self._waiting, self._rested) if named)
-            if now_s - oldest_s < GATHER_S:
+            oldest = (self._waiting.oldest_s(), self._rested.oldest_s())
+            if now_s - min(since_s for since_s in oldest if since_s is not None) < GATHER_S:
                 return []
-        taken: list[bytes] = []
-        for named in (self._rested, self._waiting):
-            keys = list(islice(named, limit - len(taken)))
-            for key in keys:
-                self._flying[key] = named.pop(key)
-            taken += keys
-        return taken
+        taken = self._rested.take(limit, self._flying)
+        return taken + self._waiting.take(limit - len(taken), self._flying)
 
     def arrived(self, keys: Iterable[bytes], now_s: float) -> None:
         """The target holds what the source held when these were read, after ``take``; those handed over do not count."""
@@ -182,9 +178,12 @@ class DirtyKeys:
 
     def returned(self) -> None:
         """The pipeline broke: whatever flew may have arrived, or not."""
-        for key in list(self._flying):
-            self._again.pop(key, None)
-            self._rested[key] = self._flying.pop(key)
+        if self._flying:
+            oldest_s = min(self._flying.values())
+            for key in self._flying:
+                self._again.pop(key, None)
+            self._rested.put(list(self._flying), oldest_s)
+            self._flying.clear()
         self.bigs.returned()
 
     def _rise(self, now_s: float) -> None:
@@ -200,8 +199,11 @@ class DirtyKeys:
         again, heat = self._again, self._heat
         if not again:
             return
-        for key in [key for key in keys if key in again]:
-            self._rested[key] = again.pop(key)
+        risen = [key for key in keys if key in again]
+        if not risen:
+            return
+        self._rested.put(risen, min(again.pop(key) for key in risen))
+        for key in risen:
             if key in heat or len(heat) < HOT_KEYS_MAX:
                 heat[key] = heat.get(key, 0) + 1
 
@@ -223,19 +225,20 @@ class DirtyKeys:
 
     def hand_over(self, key: bytes, size_bytes: int, now_s: float) -> None:
         """A key that flies, or that SCAN named, turned out to be too big for one DUMP. ``size_bytes`` 0: not known."""
-        marks = [self._flying.pop(key, now_s), self._waiting.pop(key, now_s), self._rested.pop(key, now_s)]
+        marks = [self._flying.pop(key, None), self._waiting.discard(key), self._rested.discard(key)]
         self._again.pop(key, None)
         self._resting.discard(key)
-        self.bigs.add(key, size_bytes, min(marks), now_s)
+        since_s = min((mark for mark in marks if mark is not None), default=now_s)
+        self.bigs.add(key, size_bytes, since_s, now_s)
 
     def give_back(self, key: bytes, now_s: float) -> None:
         """A big key that flies is one for the ordinary way, after all."""
         since_s = self.bigs.forget(key)
-        self._rested[key] = now_s if since_s is None else since_s
+        self._rested.put([key], now_s if since_s is None else since_s)
 
     def failed(self, key: bytes) -> None:
         """A key that flies cannot be carried; it is dirty no more, unless it was named meanwhile."""
         self._flying.pop(key, None)
         since_s = self._again.pop(key, None)
         if since_s is not None:
-            self._rested[key] = since_s
+            self._rested.put([key], since_s)

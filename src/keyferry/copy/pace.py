@@ -46,7 +46,15 @@ class Guard:
         self._since = -1.0
         self._fastest = RATE_MIN
         self.rate: float | None = None
+        self.rate_min = RATE_MIN
+        """Keys per second below which it never goes."""
         self.slowed_s = 0.0
+
+    def needs(self, rate: float) -> None:
+        """So fast keys change on the source: slower than this the work would only grow."""
+        self.rate_min = max(RATE_MIN, rate)
+        if self.rate is not None:
+            self.rate = max(self.rate, self.rate_min)
 
     def sample(self, added_ms: float) -> None:
         """One measured latency, over what the idle server answers in."""
@@ -82,7 +90,7 @@ class Guard:
                 self._floor_ms = min(self._while_slowed)
         self._floor_ms = min(self._floor_ms, worst_ms)
         if worst_ms > self._floor_ms + self._latency_max_ms:
-            self.rate = max(RATE_MIN, DECREASE * min(measured or RATE_MIN, self.rate or measured))
+            self.rate = max(self.rate_min, DECREASE * min(measured or RATE_MIN, self.rate or measured))
         elif self.rate is not None:
             self.rate += INCREASE * self._fastest
             if self.rate > 1.1 * self._fastest:

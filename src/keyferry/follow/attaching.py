@@ -17,6 +17,7 @@ from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
 from keyferry.model.errors import ServerAway, ServerError
 from keyferry.telemetry.progress import Teller
+from keyferry.wire.session import Session
 
 
 class Attaching:
@@ -69,6 +70,7 @@ class Attaching:
 
         Raises:
             ServerAway: A server cannot be reached now.
+            ServerBusy: It does not notify of every change now.
             ServerError: One refuses us.
         """
         kind = self.kind
@@ -79,7 +81,7 @@ class Attaching:
                 continue
             session = self._sides.session("source", shard=source.shard)
             if kind is FeedKind.NOTIFICATIONS:
-                self._notifying.enable(session, source.shard, self._settings.enable_notifications)
+                self._notify(session, source.shard)
             if kind is None or kind is FeedKind.SWEEPS:
                 session.close()
             else:
@@ -92,6 +94,14 @@ class Attaching:
                 raise
             if not self._ground.is_new(source.shard):
                 self.gaps.add(source.shard)
+
+    def _notify(self, session: Session, shard: str) -> None:
+        try:
+            self._notifying.enable(session, shard, self._settings.enable_notifications)
+            self._notifying.check(session)
+        except BaseException:
+            session.close()
+            raise
 
     def _open_watcher(self, source: Followed) -> Watcher:
         notifications = self.kind is FeedKind.NOTIFICATIONS

@@ -31,6 +31,7 @@ from keyferry.follow.foreign_looks import ForeignLooks
 from keyferry.follow.ground import Ground
 from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
 from keyferry.follow.moved_slots import MovedSlots
+from keyferry.follow.notify import SWITCHED_OFF
 from keyferry.follow.opening import check_processes, open_probes, was_flushed
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
@@ -265,6 +266,10 @@ class Follower:
 
     def _chores(self, now: float) -> None:
         self._show()
+        # The guard holds the copy and comparisons back; what changes must arrive, or the lag would only grow.
+        self._pace.guard.needs(
+            self.watch.needed_rate(scanning=self.engine.scanning or not self.comparisons.idle)
+        )
         for shard, source in list(self._sources.items()):
             if source.watcher is not None:
                 self._take_seen(shard, source.watcher, now)
@@ -331,7 +336,7 @@ class Follower:
             self._on_gap(shard, "The source was flushed")
         elif seen.silent:
             self.engine.detach(self._sources[shard])
-            raise ServerBusy("source", "notifications were switched off")
+            raise ServerBusy("source", SWITCHED_OFF)
         if seen.functions and self._copy.functions:
             self._functions_due = True
         if seen.blind and not self._told_streams:

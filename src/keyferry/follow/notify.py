@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import contextlib
 
-from keyferry.capture.notifications import PARAMETER, enable_notifications, restore_notifications
+from keyferry.capture.notifications import (
+    PARAMETER,
+    current_flags,
+    enable_notifications,
+    notifications_flags,
+    restore_notifications,
+)
 from keyferry.copy.connect import Sides
+from keyferry.copy.replies import ServerBusy
 from keyferry.follow.ground import Ground
 from keyferry.model.errors import ServerError
 from keyferry.telemetry.progress import Teller
 from keyferry.wire.session import Session
+
+SWITCHED_OFF = "notifications were switched off"
 
 
 class Notifying:
@@ -23,12 +32,20 @@ class Notifying:
         if not allowed:
             return
         known = self._ground.checkpoint.notifications
-        reply = session.call("CONFIG", "GET", PARAMETER)
-        if shard not in known and isinstance(reply, list) and len(reply) == 2 and isinstance(reply[1], bytes):
-            known[shard] = reply[1].decode("ascii", "replace")
+        # What an earlier feed has found stays: what is set now may be ours.
+        first = shard not in known
+        flags = current_flags(session)
+        if first and isinstance(flags, str):
+            known[shard] = flags
             self._ground.save(force=True)
-        if enable_notifications(session) is None:
+        if enable_notifications(session) is None and first:
             known.pop(shard, None)
+
+    def check(self, session: Session) -> None:
+        """Raises ServerBusy while the parameter does not name every change; where CONFIG is refused nobody knows."""
+        flags = current_flags(session)
+        if isinstance(flags, str) and notifications_flags(flags) != flags:
+            raise ServerBusy("source", SWITCHED_OFF)
 
     def restore(self, sides: Sides) -> None:
         """Puts back what was set, where the servers can be reached."""

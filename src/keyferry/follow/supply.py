@@ -99,6 +99,8 @@ class DirtySupply:
             self.deleted += end.gone
             self.counts.copied += not end.gone
             self.counts.bytes += end.size_bytes
+            if self.on_settled:
+                self.on_settled([key])
         elif end.torn:
             bigs.torn(key, now_s)
         else:

@@ -15,6 +15,8 @@ from keyferry.telemetry.following import HotKey, Stage, SyncObserver, SyncProgre
 from keyferry.telemetry.meter import Meter
 
 SHOW_EVERY_S = 0.1
+KEEP_UP = 1.2
+WORK_OFF_S = 2.0
 BACKLOG_KEYS = 500
 """With fewer dirty keys the rate of settling says how fast keys change, not how fast they can be settled."""
 
@@ -72,6 +74,15 @@ class FollowWatch:
         if stage != self.stage:
             self.stage = stage
             self._keys = Meter()
+
+    def needed_rate(self, *, scanning: bool) -> float:
+        """Keys per second that must be allowed, so that dirty keys do not become more and more.
+
+        Args: scanning: A copy or a comparison takes half of what is allowed.
+        """
+        now = time.monotonic()
+        rate = KEEP_UP * self._changes.rate(now, self.changes) + self.dirty_keys / WORK_OFF_S
+        return 2 * rate if scanning else rate
 
     def turn(self, *, force: bool = False) -> None:
         """Shows a snapshot when one is due.
