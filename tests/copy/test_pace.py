@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.copy.pace import UNLIMITED, Pace
+from keyferry.copy.pace import UNLIMITED, Guard, Pace
 
 STEP_S = 0.01
 
