@@ -10,6 +10,8 @@ from keyferry.model.errors import ServerAway
 from keyferry.model.topology import Topology, merge, parse_nodes
 from keyferry.telemetry.progress import Teller
 
+ANOTHER_PRIMARY = "The source's cluster has another primary now."
+
 
 class MovedSlots:
     """Of one run, whose source is a cluster and open."""
@@ -40,14 +42,18 @@ class MovedSlots:
             scanning: A first copy goes on; slots are compared after it.
 
         Raises:
-            ServerAway: There is a primary that is not followed yet: everything is to be opened anew.
+            ServerAway: Other primaries are there than those that are followed: everything is to be opened anew.
         """
+        if {
+            shard.id for shard in self._sides.source.shards
+        } != known:  # somebody else has looked around since
+            raise ServerAway("source", ANOTHER_PRIMARY)
         topology = self._told(probes)
         if topology is None:
             return
         self._ledger.observe(topology)
         if {shard.id for shard in topology.shards} - known:
-            raise ServerAway("source", "The source's cluster has another primary now.")
+            raise ServerAway("source", ANOTHER_PRIMARY)
         if self._going_over:
             if not self._comparisons.is_busy(slots=True):
                 self._ledger.finished(self._going_over)
@@ -63,7 +69,7 @@ class MovedSlots:
                 if its.side == "source" and its.nodes is not None
             ]
             return merge([parse_nodes(text, host) for text, host in texts]) if texts else None
-        except (KeyError, ValueError):
+        except ValueError:
             return None  # said by the next look at the servers, which has one to name
 
     def _begin(self, known: set[str]) -> None:
