@@ -29,6 +29,7 @@ from keyferry.follow.extras import count_extras
 from keyferry.follow.foreign import ForeignWrites
 from keyferry.follow.foreign_looks import ForeignLooks
 from keyferry.follow.ground import Ground
+from keyferry.follow.half_built import HalfBuilt
 from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
 from keyferry.follow.moved_slots import MovedSlots
 from keyferry.follow.notify import SWITCHED_OFF
@@ -49,6 +50,8 @@ LOOK_AT_SLOTS_EVERY_S = 0.5
 CHORES_EVERY_S = 0.1
 HEAR_ALL_S_MAX = 10.0
 SWEEP_PAUSE_S = 2.0
+CLOSE_S_MAX = 1.5
+"""What is tidied at the end must not keep the user waiting."""
 
 
 class Follower:
@@ -99,10 +102,11 @@ class Follower:
         self._functions_due = False
         self._extras_due = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
-        self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all)
+        self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all, self._is_kept)
         self._told_streams = False
         self._extras = 0
-        self._closing = False
+        self._close_by_s: float | None = None
+        self._half_built = HalfBuilt(self.sides, owner)
         self._flushes: dict[str, Counters] = {}
 
     # Beginning
@@ -191,7 +195,9 @@ class Follower:
 
     def close_workers(self) -> None:
         self.engine.close_workers()
-        self._under_way.clear()  # whoever was building them is gone
+        # Whoever was building them is gone.
+        self._half_built.add(self._under_way)
+        self._under_way.clear()
         self._judge.close()
 
     def close(self) -> None:
@@ -203,10 +209,14 @@ class Follower:
                 self._tell(f"{self._copy.failures_file} cannot be written: {error.strerror}.")
         with contextlib.suppress(ServerError):
             self.watch.turn(force=True)
-        self._closing = True
+        self._close_by_s = time.monotonic() + CLOSE_S_MAX
         self.close_workers()
         self.engine.close()
         self.ground.save(force=True)
+        if self.ground.begun:
+            with contextlib.suppress(ServerError):
+                end_writers(self.sides, self.owner)
+                self._half_built.remove()
         self._attaching.restore()
 
     def pump(self) -> None:
@@ -215,9 +225,11 @@ class Follower:
         self.watch.turn()
 
     def _while_waiting(self) -> None:
-        if not self._closing:
+        if self._close_by_s is None:
             self._check_stop()
             self.engine.pump(0)
+        elif time.monotonic() > self._close_by_s:
+            raise ServerAway("source", "It does not answer in the time that there is.")
 
     def meet_again(self) -> None:
         """After trouble: who is there, is it who was there, what does that make void.
@@ -229,6 +241,7 @@ class Follower:
         sides, ground = self.sides, self.ground
         sides.open()
         end_writers(sides, self.owner)
+        self._half_built.remove()
         changed = ground.source_changes()
         for shard in changed:
             if shard in self._sources:
@@ -427,11 +440,14 @@ class Follower:
         self.mark(database, keys)
 
     def _on_extras(self, database: int, keys: list[bytes]) -> None:
-        if self._settings.keep_extra:
-            target = self._copy.selection.target_database(database)
-            keys = [key for key in keys if not self._state.is_foreign(target, key)]
+        keys = [key for key in keys if not self._is_kept(database, key)]
         self._extras += len(keys)
         self._on_suspects(database, keys)
+
+    def _is_kept(self, database: int, key: bytes) -> bool:
+        """Whether the target had the key before this sync, without the source."""
+        target = self._copy.selection.target_database(database)
+        return self._settings.keep_extra and self._state.is_foreign(target, key)
 
     def mark(self, database: int, keys: list[bytes]) -> None:
         """These are dirty, for whatever reason."""

@@ -23,10 +23,17 @@ class ForeignLooks:
 
     Args:
         hear_all: Lets everything go on until all that was changed before it has been heard; False: it could not.
+        is_kept: Whether a key is somebody else's, as long as the source does not have it.
     """
 
-    def __init__(self, foreign: ForeignWrites, judge: Judge, hear_all: Callable[[], bool]) -> None:
-        self._foreign, self._judge, self._hear_all = foreign, judge, hear_all
+    def __init__(
+        self,
+        foreign: ForeignWrites,
+        judge: Judge,
+        hear_all: Callable[[], bool],
+        is_kept: Callable[[int, bytes], bool],
+    ) -> None:
+        self._foreign, self._judge, self._hear_all, self._is_kept = foreign, judge, hear_all, is_kept
         self._hears = False
 
     def found(self, now_s: float) -> list[Place]:
@@ -56,5 +63,10 @@ class ForeignLooks:
         if not places:
             return []
         found = self._judge.differing(places, rounds=ROUNDS)
-        differing = [(one.database, one.key) for one in found if one.reason != "changes all the time"]
+        differing = [
+            (one.database, one.key)
+            for one in found
+            if one.reason != "changes all the time"
+            and not (one.type_source == "none" and self._is_kept(one.database, one.key))
+        ]
         return [place for place in differing if not self._foreign.is_ours(place)]

@@ -99,8 +99,6 @@ class DirtySupply:
             self.deleted += end.gone
             self.counts.copied += not end.gone
             self.counts.bytes += end.size_bytes
-            if self.on_settled:
-                self.on_settled([key])
         elif end.torn:
             bigs.torn(key, now_s)
         else:
