@@ -229,9 +229,20 @@ def test_a_big_key_rests_longer_and_becomes_fuzzy() -> None:
         bigs.torn(b"big", 0.0)
     assert bigs.take(10.0) == (b"big", True)
     bigs.ended(b"big", 10.0, seconds=2.0)
-    bigs.mark(b"big", 10.1)
-    assert bigs.take(11.0) is None
+    for step in range(10):
+        bigs.mark(b"big", 10.0 + step / 2)
+        assert bigs.take(10.2 + step / 2) is None, "it changes all the time"
     assert bigs.take(10.0 + REST_S_MAX) == (b"big", False)
+
+
+def test_a_big_key_that_holds_still_rests_no_longer_than_it_took() -> None:
+    bigs = DirtyBigs()
+    bigs.add(b"big", 5_000_000, 0.0, 0.0)
+    assert bigs.take(0.0) == (b"big", False)
+    bigs.mark(b"big", 2.5)
+    bigs.ended(b"big", 3.0, seconds=2.0)
+    assert bigs.take(4.9) is None
+    assert bigs.take(5.0) == (b"big", False)
 
 
 @pytest.mark.parametrize("place", ["waiting", "flying", "named while flying"])

@@ -12,6 +12,8 @@ REST_S_MIN = 0.2
 REST_SHARE = 3.0
 """It rests so many times as long as its last settling took."""
 REST_S_MAX = 10.0
+QUIET_S = 0.3
+"""A key that was not named for so long is settled without the rest; only as long as its last settling took it waits."""
 TORN_S = 0.3
 FUZZY_AFTER = 2
 """Torn so often in a row, it is settled member by member."""
@@ -33,10 +35,18 @@ class _Big:
     """Named since, and not taken; ``flying_s`` of what was taken."""
     due_s: float
     size_bytes: int
+    named_s: float
+    """When it was named last."""
+    soonest_s: float = 0.0
     flying_s: float | None = None
     torn: int = 0
     settled: int = 0
     rest_s: float = REST_S_MIN
+
+    def is_due(self, now_s: float) -> bool:
+        """Whether it has rested, or is quiet."""
+        quiet = now_s - self.named_s >= QUIET_S
+        return now_s >= (self.soonest_s if quiet else self.due_s)
 
 
 class DirtyBigs:
@@ -74,7 +84,7 @@ class DirtyBigs:
         """A key turned out to be big, dirty since then."""
         big = self.names.get(key)
         if big is None:
-            self.names[key] = _Big(since_s, now_s, size_bytes)
+            self.names[key] = _Big(since_s, now_s, size_bytes, now_s)
             self._waiting[key] = None
         else:
             big.size_bytes = size_bytes or big.size_bytes
@@ -83,6 +93,7 @@ class DirtyBigs:
     def mark(self, key: bytes, now_s: float) -> None:
         """It changed, one that is here."""
         big = self.names[key]
+        big.named_s = max(big.named_s, now_s)
         if big.since_s is None:
             big.since_s = now_s
             if big.flying_s is None:
@@ -100,7 +111,7 @@ class DirtyBigs:
 
     def _due(self, now_s: float) -> bytes | None:
         """The first that has rested; those that have not are few."""
-        return next((key for key in self._waiting if self.names[key].due_s <= now_s), None)
+        return next((key for key in self._waiting if self.names[key].is_due(now_s)), None)
 
     def take(self, now_s: float) -> tuple[bytes, bool] | None:
         """Takes the mark off the oldest that is due; it flies until ``ended``. The flag: settle it member by member."""
@@ -123,6 +134,7 @@ class DirtyBigs:
         big.size_bytes = max(big.size_bytes, size_bytes)
         big.rest_s = min(REST_S_MAX, max(REST_S_MIN, self.rest_share * seconds))
         big.due_s = now_s + big.rest_s
+        big.soonest_s = now_s + min(big.rest_s, seconds)
 
     def torn(self, key: bytes, now_s: float) -> None:
         """It changed while it was read: dirty still, since then."""
@@ -130,7 +142,7 @@ class DirtyBigs:
         big.since_s, big.flying_s = big.flying_s, None
         self._waiting[key] = None
         big.torn += 1
-        big.due_s = now_s + TORN_S
+        big.due_s = big.soonest_s = now_s + TORN_S
 
     def failed(self, key: bytes) -> None:
         """It cannot be carried; it is dirty no more, unless it was named meanwhile."""
