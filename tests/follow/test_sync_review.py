@@ -300,8 +300,10 @@ def _busy(server: Server) -> Iterator[None]:
 
     with Beside(spin), server.session() as session:
         wait_until(lambda: _is_busy(session.call("PING")), "the script runs")
-        yield
-        wait_until(lambda: session.call("SCRIPT", "KILL") == b"OK", "the script ends")
+        try:
+            yield
+        finally:
+            wait_until(lambda: session.call("SCRIPT", "KILL") == b"OK", "the script ends")
 
 
 def _is_busy(reply: object) -> bool:

@@ -44,9 +44,8 @@ class MovedSlots:
         Raises:
             ServerAway: Other primaries are there than those that are followed: everything is to be opened anew.
         """
-        if {
-            shard.id for shard in self._sides.source.shards
-        } != known:  # somebody else has looked around since
+        # A look at single keys may have met them first.
+        if {shard.id for shard in self._sides.source.shards} != known:
             raise ServerAway("source", ANOTHER_PRIMARY)
         topology = self._told(probes)
         if topology is None:
