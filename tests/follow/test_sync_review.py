@@ -17,6 +17,7 @@ from keyferry.capture.dirty import DirtyKeys
 from keyferry.capture.kinds import FeedKind
 from keyferry.copy.supply import BigEnd
 from keyferry.follow import follower as follower_module
+from keyferry.follow.attaching import Attaching
 from keyferry.follow.comparisons import Comparisons
 from keyferry.follow.engine import Engine
 from keyferry.follow.judging import Judge
@@ -134,19 +135,29 @@ def test_notifications_that_are_switched_off_and_on(
 
 
 @pytest.mark.parametrize("killed", [False, True])
-def test_notifications_are_put_back_after_a_feed_was_lost(
-    flushed: Flushed, start_server: Flushed, tmp_path: Path, killed: bool
+def test_notifications_are_put_back_by_a_later_feed(
+    flushed: Flushed, start_server: Flushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, killed: bool
 ) -> None:
-    """What the second feed finds set is the first one's work."""
+    """What the second feed finds set is the first one's work, of this run or of one that was killed."""
     source, target = start_server("redis-7.0"), flushed("valkey-9.1")
-    given = {"feed": FeedKind.NOTIFICATIONS, "enable_notifications": True}
     fill_strings(source, 200)
-    with syncing(source, target, tmp_path, **given) as sync:
-        sync.follows()
-        assert ask(source, "CONFIG", "GET", PARAMETER) == [PARAMETER.encode(), b"AK"]
-        _kill_feeds(source)
-        sync.was_told("generation 2", SLOW_S)
-        sync.follows()
+
+    def run(*, cut: bool) -> None:
+        with syncing(
+            source, target, tmp_path, feed=FeedKind.NOTIFICATIONS, enable_notifications=True
+        ) as sync:
+            sync.follows()
+            assert ask(source, "CONFIG", "GET", PARAMETER) == [PARAMETER.encode(), b"AK"]
+            if cut:
+                _kill_feeds(source)
+                sync.was_told("generation 2", SLOW_S)
+                sync.follows()
+
+    if killed:
+        with monkeypatch.context() as patch:
+            patch.setattr(Attaching, "restore", lambda self: None)
+            run(cut=False)
+    run(cut=not killed)
     assert ask(source, "CONFIG", "GET", PARAMETER) == [PARAMETER.encode(), b""]
 
 
