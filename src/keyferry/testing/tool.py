@@ -111,7 +111,7 @@ class Tool:
         if self._process is not None:
             status = self._process.returncode
             said = self.said()
-            if status == NOT_REACHED and (self._begun not in said or FULL in said):
+            if (status == NOT_REACHED and self._begun not in said) or FULL in said:
                 self.turned_away += 1
                 self.start()
                 return True
