@@ -401,3 +401,22 @@ def test_who_owns_a_key_that_is_kept_may_write_it(flushed: Flushed, tmp_path: Pa
         wait_until(lambda: ask(target, "EXISTS", "new:last") == 0, "what is not kept goes", SLOW_S)
         assert ask(target, "GET", "kept") == b"last"
         assert not any("target: kept" in told for told in sync.told)
+
+
+def test_a_kept_key_whose_name_changes_in_another_database(
+    flushed: Callable[..., Server], tmp_path: Path
+) -> None:
+    """Tracking names no database: the change of database 0 makes the name dirty in database 1 as well."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill(source, [("SET", "a", "1")])
+    fill(source, [("SET", "b", "1")], db=1)
+    fill(target, [("SET", "theirs", "kept")], db=1)
+    selection = Selection(databases=(0, 1))
+    given: dict[str, Any] = {"on_conflict": "replace", "keep_extra": True, "selection": selection}
+    with syncing(source, target, tmp_path, **given) as sync:
+        sync.follows()
+        fill(source, [("SET", "theirs", "of database 0")])
+        wait_until(lambda: ask(target, "GET", "theirs") == b"of database 0", "the change arrives")
+        fill(source, [("SET", "a", "2")])
+        wait_until(lambda: ask(target, "GET", "a") == b"2", "a later one, too")
+        assert ask(target, "GET", "theirs", db=1) == b"kept"

@@ -76,11 +76,13 @@ class Following:
         supply: Of such keys.
         bigs: Takes every key that is too big for one DUMP, of SCAN too.
         on_stream: Is told of every key that holds a stream.
+        keeps: Whether a key that the source does not have stays on the target; None: none does.
     """
 
     supply: Supply
     bigs: BigSupply
     on_stream: Callable[[bytes], None]
+    keeps: Callable[[bytes], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,6 +324,7 @@ class _Opening:
             owner=context.owner,
             on_big=self._following.bigs.hand_over if self._following else None,
             on_stream=self._following.on_stream if self._following else None,
+            keeps=self._following.keeps if self._following else None,
         )
 
 

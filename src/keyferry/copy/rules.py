@@ -23,6 +23,7 @@ class Rules:
         owner: Of temporary names: this copy, in letters and digits.
         on_big: Takes keys that are too big for one DUMP, with their size or 0; None carries them here.
         on_stream: Is told of every key that holds a stream.
+        keeps: Whether a key that the source does not have stays on the target; None: none does.
     """
 
     plan: PayloadPlan
@@ -39,6 +40,7 @@ class Rules:
     owner: bytes
     on_big: Callable[[bytes, int], None] | None = None
     on_stream: Callable[[bytes], None] | None = None
+    keeps: Callable[[bytes], bool] | None = None
 
     @property
     def follows(self) -> bool:

@@ -331,7 +331,7 @@ class SlowPath:
             self._relay.resolve(aside.page, KeyOutcome.UNSELECTED)
 
     def _vanished(self, aside: Aside) -> None:
-        if not self._rules.delete_vanished:
+        if not self._rules.delete_vanished or (self._rules.keeps and self._rules.keeps(aside.key)):
             self._relay.resolve(aside.page, KeyOutcome.VANISHED)
         elif self._rules.types:
             self._ask_target(

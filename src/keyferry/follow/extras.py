@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from keyferry.copy.poller import Poller
 from keyferry.follow.comparisons import Comparisons, Job
+from keyferry.journal.state import State
 from keyferry.verify.passes import CompareContext
 
 COUNT_MS = 20.0
@@ -54,3 +55,17 @@ def count_extras(
     finally:
         counting.close()
     return count
+
+
+class KeptKeys:
+    """Keys of one target database that only the target had when the sync began: kept until the source has them."""
+
+    def __init__(self, state: State, database: int) -> None:
+        self._state, self._database = state, database
+
+    def holds(self, key: bytes) -> bool:
+        return self._state.is_foreign(self._database, key)
+
+    def forget(self, keys: list[bytes]) -> None:
+        """The source has them now."""
+        self._state.forget_foreign(self._database, keys)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -25,7 +24,7 @@ from keyferry.follow.accounts import Accounts
 from keyferry.follow.attaching import Attaching
 from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import Engine
-from keyferry.follow.extras import count_extras
+from keyferry.follow.extras import KeptKeys, count_extras
 from keyferry.follow.foreign import ForeignWrites
 from keyferry.follow.foreign_looks import ForeignLooks
 from keyferry.follow.ground import Ground
@@ -151,10 +150,11 @@ class Follower:
             for database in self.ground.databases:
                 supply = source.add_database(database)
                 on_stream = functools.partial(source.add_stream, database)
+                keeps = None
                 if self._settings.keep_extra:
-                    target_database = self._copy.selection.target_database(database)
-                    supply.on_settled = functools.partial(self._state.forget_foreign, target_database)
-                following = Following(supply, supply, on_stream)
+                    supply.foreign = KeptKeys(self._state, self._copy.selection.target_database(database))
+                    keeps = supply.keeps
+                following = Following(supply, supply, on_stream, keeps)
                 cursor = self.ground.position(source.shard, database)
                 engine.open_pipeline(context, Task(source.shard, database, cursor), following)
         engine.probes = open_probes(sides, guarded=bool(self._copy.max_latency_ms))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from typing import Protocol
 
 from keyferry.capture.dirty import DirtyKeys
 from keyferry.copy.settled import SettledPages
@@ -14,6 +14,16 @@ from keyferry.transfer.config import Outcome
 
 FAILURES_MAX = 10_000
 """Keys whose failure is remembered by name; more are only counted."""
+
+
+class ForeignKeys(Protocol):
+    """Of one database: keys that the target held, and the source did not, when the sync began."""
+
+    def holds(self, key: bytes) -> bool: ...
+
+    def forget(self, keys: list[bytes]) -> None:
+        """The source has them now."""
+        ...
 
 
 class DirtySupply:
@@ -26,8 +36,9 @@ class DirtySupply:
         self.counts = Counts()
         self.notes: Counter[str] = Counter()
         self.deleted = 0
-        self.on_settled: Callable[[list[bytes]], None] | None = None
-        """Is told of keys that the target holds, or lacks, because the source does."""
+        self.foreign: ForeignKeys | None = None
+        """Where keys that only the target has are kept."""
+        self._kept: set[bytes] = set()
         self._pages: dict[int, list[bytes]] = {}
 
     @property
@@ -51,14 +62,25 @@ class DirtySupply:
             if self.failures:
                 self._healed(keys, {failure.key for failure in pages.failures})
             self.dirty.arrived(keys, now_s)
-            if self.on_settled:
-                self.on_settled(keys)
+            if self.foreign is not None:
+                self.foreign.forget([key for key in keys if key not in self._kept])
+                self._kept.difference_update(keys)
         outcomes = pages.settled.outcomes
         self.counts.copied += outcomes[Outcome.COPIED]
         self.counts.vanished += outcomes[Outcome.VANISHED]
         self.counts.bytes += pages.settled.payload_bytes
         self.deleted += outcomes[Outcome.VANISHED]
         self.notes.update(pages.notes)
+
+    def keeps(self, key: bytes) -> bool:
+        """Whether a key that the source does not have stays: only the target ever had it.
+
+        A feed may name it all the same, when another database has a key of that name.
+        """
+        if self.foreign is None or not self.foreign.holds(key):
+            return False
+        self._kept.add(key)
+        return True
 
     def _failed(self, key: bytes, reason: str) -> None:
         self.dirty.failed(key)
