@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -195,7 +196,7 @@ class Follower:
 
     def close_workers(self) -> None:
         self.engine.close_workers()
-        # Whoever was building them is gone.
+
         self._half_built.add(self._under_way)
         self._under_way.clear()
         self._judge.close()
