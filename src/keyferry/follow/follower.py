@@ -196,7 +196,6 @@ class Follower:
 
     def close_workers(self) -> None:
         self.engine.close_workers()
-
         self._half_built.add(self._under_way)
         self._under_way.clear()
         self._judge.close()
