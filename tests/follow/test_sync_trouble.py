@@ -278,3 +278,18 @@ def test_slots_of_the_source_that_move(
         fill(source, [("DEL", f"key:{i}") for i in range(1, 3000, 30)])
         becomes_equal(source, target, within_s=20)
         sync.was_told("moved")
+
+
+def test_a_run_that_goes_on_waits_for_a_target_that_is_away(
+    flushed: Callable[..., Server], start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    source, target = flushed("redis-7.0"), start_server("redis-7.0", appendonly="yes", appendfsync="always")
+    fill_strings(source, 300)
+    with syncing(source, target, tmp_path) as sync:
+        sync.follows()
+    target.kill()
+    fill(source, [("SET", "key:1", "while both were away")])
+    with syncing(source, target, tmp_path) as sync:
+        sync.was_told("Trying again")
+        target.start()
+        becomes_equal(source, target, within_s=15)

@@ -112,12 +112,7 @@ class _Run:
     def run(self) -> SyncReport:
         follower = self._follower
         try:
-            try:
-                self._begin()
-            except ServerBusy as busy:
-                raise ServerAway(
-                    busy.side, f"The {busy.side} says: {busy.message}.", "Give the same command again."
-                ) from None
+            self._begin_in_time()
             while True:
                 try:
                     follower.open()
@@ -131,6 +126,28 @@ class _Run:
                     self._recover(refusal)
         finally:
             follower.close()
+
+    def _begin_in_time(self) -> None:
+        """A run that goes on waits for a server that is away; the first one says so at once.
+
+        Raises:
+            ServerAway: It was not there in time.
+        """
+        began_s = time.monotonic()
+        while True:
+            try:
+                self._begin()
+                return
+            except (ServerAway, ServerBusy) as trouble:
+                message = trouble.message
+                if isinstance(trouble, ServerBusy):
+                    message = f"The {trouble.side} says: {message}."
+                waited_s = time.monotonic() - began_s
+                if not self._follower.ground.resumed or waited_s > self._settings.copy.retry_s:
+                    hint = trouble.hint if isinstance(trouble, ServerAway) else "Give the same command again."
+                    raise ServerAway(trouble.side, message, hint) from None
+                self._tell(f"{message} Trying again.")
+                self._pause(BACKOFF_S_MAX / 2)
 
     def _begin(self) -> None:
         """Looks, and says what is going to happen before anything is written."""
