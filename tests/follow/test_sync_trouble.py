@@ -13,8 +13,7 @@ from pathlib import Path
 
 from copying import ask, fill, fill_strings, keys_of, wait_until
 from following import becomes_equal, syncing
-
-from keyferry.model.errors import RefusedError
+from keyferry.model.errors import RefusedError, ServerAway
 from keyferry.model.selection import Selection
 from keyferry.telemetry.following import SyncReport
 from keyferry.testing.cluster import Cluster
@@ -293,3 +292,16 @@ def test_a_run_that_goes_on_waits_for_a_target_that_is_away(
         sync.was_told("Trying again")
         target.start()
         becomes_equal(source, target, within_s=15)
+
+
+def test_a_run_that_goes_on_without_its_target_ends_in_time(
+    flushed: Callable[..., Server], start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    source, target = flushed("redis-7.0"), start_server("redis-7.0")
+    fill_strings(source, 300)
+    with syncing(source, target, tmp_path) as sync:
+        sync.follows()
+    target.kill()
+    with syncing(source, target, tmp_path, retry_s=0.5) as sync:
+        assert isinstance(sync.wait(), ServerAway)
+        sync.report, sync.error = SyncReport(copied=None), None  # type: ignore[arg-type]

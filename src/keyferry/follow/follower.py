@@ -100,11 +100,13 @@ class Follower:
         self._slots: MovedSlots | None = None
         self._slots_looked_s = self._chores_s = self._swept_s = 0.0
         self._functions_due = False
-        self._extras_due = False
+        self._extras_due = self._compare_all_once_open = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all, self._is_kept)
         self._told_streams = False
         self._extras = 0
+        self._met = False
+        """Both sides were reached once."""
         self._close_by_s: float | None = None
         self._half_built = HalfBuilt(self.sides, owner)
         self._flushes: dict[str, Counters] = {}
@@ -131,8 +133,6 @@ class Follower:
                 self.ground.end_scans(shard.id)
         self._compare_all_once_open = True
 
-    _compare_all_once_open = False
-
     # Opening and closing
 
     def open(self) -> None:
@@ -142,6 +142,7 @@ class Follower:
             ServerAway: A server cannot be reached now, or is another process than a moment ago.
         """
         sides, engine = self.sides, self.engine
+        self._met = True
         if sides.source.cluster and self._slots is None:
             self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
@@ -213,10 +214,11 @@ class Follower:
         self.close_workers()
         self.engine.close()
         self.ground.save(force=True)
-        if self.ground.begun:
-            with contextlib.suppress(ServerError):
-                end_writers(self.sides, self.owner)
-                self._half_built.remove()
+        if not self._met:
+            return
+        with contextlib.suppress(ServerError):
+            end_writers(self.sides, self.owner)
+            self._half_built.remove()
         self._attaching.restore()
 
     def pump(self) -> None:
@@ -409,10 +411,9 @@ class Follower:
         shards = [shard.id for shard in self.sides.source.shards]
         self.comparisons.request(self._jobs(shards), 2 * self.sides.total_keys(self.ground.databases))
 
-    def _jobs(self, shards: Iterable[str], slots: frozenset[int] | None = None) -> list[Job]:
-        databases = self.ground.databases
-        keys = [Job("keys", shard, database, slots) for shard in shards for database in databases]
-        return keys + self._extras_jobs(slots)
+    def _jobs(self, shards: Iterable[str]) -> list[Job]:
+        keys = [Job("keys", shard, database) for shard in shards for database in self.ground.databases]
+        return keys + self._extras_jobs()
 
     def _comparing(self, job: Job) -> CompareContext:
         extras = job.kind == "extras"
@@ -537,9 +538,9 @@ class Follower:
             on_turn,
         )
 
-    def _extras_jobs(self, slots: frozenset[int] | None = None) -> list[Job]:
+    def _extras_jobs(self) -> list[Job]:
         return [
-            Job("extras", shard.id, database, slots)
+            Job("extras", shard.id, database)
             for shard in self.sides.target.shards
             for database in self.ground.databases
         ]
