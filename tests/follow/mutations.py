@@ -81,9 +81,10 @@ MUTATIONS: tuple[Mutation, ...] = (
                 "follow/follower.py",
                 "                self.ground.end_scans(shard.id)\n        self._compare_all_once_open = True\n",
                 "                self.ground.end_scans(shard.id)\n",
-            )
+            ),
+            ("follow/attaching.py", "if not self._ground.is_new(source.shard):", "if source.changes:"),
         ],
-        only("kill-tool", "end-tool"),
+        only("kill-tool", "end-tool", flush_every_s=0.0),
     ),
     Mutation(
         "a flush is not heard",
@@ -117,8 +118,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         [
             (
                 "capture/dirty.py",
-                "            self._rested[key] = self._flying.pop(key)\n",
-                "            self._flying.pop(key)\n",
+                "            self._rested.put(list(self._flying), oldest_s)\n",
+                "",
             )
         ],
         only("cut-target", flush_every_s=0.0, keys=20_000, rate=3_500.0),

@@ -64,7 +64,8 @@ class Settings:
             is written anew. ``swap_every_s``: how often databases 1 and 2 are swapped.
         calm_s: Nothing of the three happens in the last so many of ``seconds``.
         survive: Go on when the source's connection is lost.
-        without: Left out: names of operations, or ``field-expiry``, ``dangling``, ``databases``, ``readers``.
+        without: Left out: names of operations, or ``big`` (values), ``field-expiry``, ``dangling``,
+            ``databases``, ``readers``.
     """
 
     writer: int = 0
@@ -252,7 +253,7 @@ class _Rare:
     def __init__(self, settings: Settings, rng: random.Random, *, several: bool) -> None:
         self._rng = rng
         self._until_s = settings.seconds - settings.calm_s if settings.seconds else float("inf")
-        every: dict[str, float] = {"big": settings.big_every_s}
+        every: dict[str, float] = {} if "big" in settings.without else {"big": settings.big_every_s}
         if several:
             every |= {"flush": settings.flush_every_s, "swap": settings.swap_every_s}
         self._every_s = {what: s for what, s in every.items() if s and settings.writer == 0}
@@ -368,6 +369,8 @@ def _available(roads: Roads, settings: Settings, *, several: bool) -> list[Op]:
         *(() if "dangling" in settings.without else DANGLING),
     )  # fmt: skip
     ops = [op for op in table if several or not op.databases]
+    if "big" in settings.without:
+        ops = [op for op in ops if not op.name.endswith(" big")]
     if "field-expiry" in settings.without:
         ops = [op for op in ops if not op.field_expiry]
     known = roads.known({word for op in ops for word in op.required})
