@@ -143,7 +143,9 @@ def test_a_target_with_keys(source: Server, target: Server, tmp_path: Path) -> N
     assert "--on-conflict" in refused.err
     kept = keyferry(*arguments, "--on-conflict", "replace", "--keep-extra", cwd=tmp_path)
     assert (kept.status, call(target, "EXISTS", "mine")) == (0, 1), kept.err
-    deleted = keyferry(*arguments, "--on-conflict", "replace", cwd=tmp_path)
+    other = keyferry(*arguments, "--on-conflict", "replace", cwd=tmp_path)
+    assert (other.status, call(target, "EXISTS", "mine")) == (4, 1), other.err
+    deleted = keyferry(*arguments, "--on-conflict", "replace", "--restart", cwd=tmp_path)
     assert (deleted.status, call(target, "EXISTS", "mine")) == (0, 0), deleted.err
     assert "note: " in deleted.err
     assert_equal(source, target)

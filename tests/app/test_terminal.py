@@ -55,7 +55,7 @@ def test_a_sync(flushed: Callable[..., Server], tmp_path: Path, columns: int) ->
                 assert time.monotonic() < deadline, "nothing is followed"
                 session.call("SET", "last", "v")
                 time.sleep(0.5)
-        time.sleep(1)  # some frames of the stage that follows
+        time.sleep(3)  # some frames of the stage that follows
         process.send_signal(signal.SIGINT)
 
     status, seen = run_on_terminal(["sync", source.url, target.url], tmp_path, columns, meanwhile)
