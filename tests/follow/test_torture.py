@@ -45,8 +45,21 @@ PLANS: list[tuple[str, str, dict[str, Any]]] = [
     ("redis-7.0", "redis-7.0x3", {"faults": NO_CLUSTER_RESTARTS}),
 ]
 
-REGRESSION_SEEDS: list[tuple[str, str, int, dict[str, Any]]] = []
-"""Runs that once failed: source, target, seed, and what else differs from ``SHORT``."""
+REGRESSION_SEEDS: list[tuple[str, str, int, dict[str, Any]]] = [
+    # Groups of a stream that was deleted and came back were watched no more.
+    ("redis-7.0", "valkey-9.1", 3, {}),
+    # A carry that a cut connection had ended was waited for, and the pipeline stood still.
+    ("valkey-9.1", "redis-8.2", 31, {"options": ("--feed", "notifications", "--enable-notifications")}),
+    # A restarted node that says CLUSTERDOWN for a moment ended the run.
+    (
+        "redis-7.0x3",
+        "valkey-9.1x3",
+        31,
+        {"faults": ("restart-target", "stall"), "seconds": 14.0, "quiet_s": 7.0},
+    ),
+]
+"""Runs that once failed: source, target, seed, and what else differs from ``SHORT``. What they found has tests of its
+own in test_found_by_attack.py."""
 
 
 def attack(binaries: dict[str, ServerBinary], plan: Plan) -> Outcome:
