@@ -185,12 +185,12 @@ def test_a_busy_key_is_followed_and_equal_once_it_rests(ferry: Ferry, writer: Se
 
     nearly = 0
     with meanwhile(write):
-        until_s = time.monotonic() + 2
-        while time.monotonic() < until_s:
+        began_s = time.monotonic()
+        while (lasted_s := time.monotonic() - began_s) < 2 or (nearly < 3 and lasted_s < 20):
             outcome = settled(ferry, fuzzy=True, attempts=1)
             assert isinstance(outcome, (Applied, Same, Torn)), outcome
             nearly += isinstance(outcome, Applied)
-    assert nearly
+    assert nearly >= 3
     assert isinstance(settled(ferry, fuzzy=True), (Applied, Same))
     here, there = views(ferry)
     assert here == there
