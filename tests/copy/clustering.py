@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from copying import assert_equal, fill
-
 from keyferry.telemetry.progress import Progress
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.compare import Comparison

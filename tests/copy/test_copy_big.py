@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from copying import Copying, Process, ask, assert_equal, fill, fill_strings, keys_of, wait_until
 
+from copying import Copying, Process, ask, assert_equal, fill, fill_strings, keys_of, wait_until
 from keyferry.model.selection import Selection
 from keyferry.testing.servers import Server
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from copying import Beside, Copying, assert_consistent, assert_equal, fill_strings, wait_until
-
 from keyferry.testing.cluster import Cluster
 from keyferry.wire.resp import Reply
 

@@ -19,8 +19,8 @@ from clustering import (
     move_slots,
     some_slots,
 )
-from copying import Beside, Copying, Process, assert_consistent, keys_of, wait_until
 
+from copying import Beside, Copying, Process, assert_consistent, keys_of, wait_until
 from keyferry.model.errors import ExitCode, InterruptedRun
 from keyferry.testing.announcing import behind_proxies
 from keyferry.testing.cluster import Cluster

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from clustering import Moments, assert_same, fill_slots, some_slots
-from copying import Copying, ask, assert_consistent, compared, keys_of
 
+from copying import Copying, ask, assert_consistent, compared, keys_of
 from keyferry.model.errors import ExitCode, ServerError
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.servers import Server

@@ -24,8 +24,8 @@ from clustering import (
     redirections,
     some_slots,
 )
-from copying import Beside, Copying, ask, assert_consistent, fill, keys_of, wait_until
 
+from copying import Beside, Copying, ask, assert_consistent, fill, keys_of, wait_until
 from keyferry.model.address import parse_endpoint
 from keyferry.model.announced import AddressMap
 from keyferry.model.errors import InterruptedRun, RefusedError, ServerError

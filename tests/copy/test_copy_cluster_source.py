@@ -17,8 +17,8 @@ from clustering import (
     some_slots,
     tag_of,
 )
-from copying import Beside, Copying, Process, ask, assert_consistent, fill, keys_of, wait_until
 
+from copying import Beside, Copying, Process, ask, assert_consistent, fill, keys_of, wait_until
 from keyferry.model.errors import ExitCode, ServerError
 from keyferry.model.selection import Selection
 from keyferry.testing.binaries import server_names

@@ -23,8 +23,8 @@ from clustering import (
     some_slots,
     tag_of,
 )
-from copying import Copying, ask, assert_consistent, fill, keys_of
 
+from copying import Copying, ask, assert_consistent, fill, keys_of
 from keyferry.copy.stop import StopFlag
 from keyferry.model.errors import ExitCode, ServerError
 from keyferry.model.identity import Family

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+
 from copying import (
     Beside,
     Copying,
@@ -19,7 +20,6 @@ from copying import (
     keys_of,
     wait_until,
 )
-
 from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ExitCode, InterruptedRun, RefusedError

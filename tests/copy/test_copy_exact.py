@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copying import Copying, ask, assert_consistent, assert_equal, compared, fill, fill_strings
 
+from copying import Copying, ask, assert_consistent, assert_equal, compared, fill, fill_strings
 from keyferry.model.identity import Family
 from keyferry.testing.cases import build, cases_for
 from keyferry.testing.cluster import Cluster

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from copying import (
     Beside,
     Copying,
@@ -21,7 +22,6 @@ from copying import (
     keys_of,
     wait_until,
 )
-
 from keyferry.model.selection import Selection
 from keyferry.testing.servers import Server
 from keyferry.transfer.config import ExpiryMode, RelayConfig

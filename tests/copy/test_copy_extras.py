@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copying import Copying, ask, assert_equal, fill, fill_strings, keys_of
 
+from copying import Copying, ask, assert_equal, fill, fill_strings, keys_of
 from keyferry.model.errors import ServerError
 from keyferry.model.selection import Selection
 from keyferry.testing.servers import Server

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from copying import (
     Beside,
     Copying,
@@ -20,7 +21,6 @@ from copying import (
     keys_of,
     wait_until,
 )
-
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import ExitCode, InterruptedRun, ServerError
 from keyferry.model.selection import Selection

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from copying import (
     WAIT_S_MAX,
     Copying,
@@ -24,7 +25,6 @@ from copying import (
     keys_of,
     wait_until,
 )
-
 from keyferry.model.errors import ExitCode, InterruptedRun, RefusedError, UsageError
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.proxy import FaultProxy

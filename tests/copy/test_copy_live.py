@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from copying import (
     Beside,
     Copying,
@@ -21,7 +22,6 @@ from copying import (
     keys_of,
     wait_until,
 )
-
 from keyferry.model.address import Endpoint
 from keyferry.telemetry.progress import Progress
 from keyferry.testing.proxy import FaultProxy

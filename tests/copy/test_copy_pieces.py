@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copying import Beside, Copying, ask, assert_consistent, assert_equal, fill, fill_strings, wait_until
 
+from copying import Beside, Copying, ask, assert_consistent, assert_equal, fill, fill_strings, wait_until
 from keyferry.model.address import Endpoint
 from keyferry.payload.names import TEMPORARY_PREFIX
 from keyferry.testing.proxy import FaultProxy

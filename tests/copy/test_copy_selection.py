@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from copying import Copying, ask, assert_consistent, assert_equal, fill, fill_strings, keys_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from copying import Copying, ask, assert_consistent, assert_equal, fill, fill_strings, keys_of
 from keyferry.model.errors import InterruptedRun, RefusedError, ServerError, UsageError
 from keyferry.model.glob import compile_glob
 from keyferry.model.selection import Selection

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from copying import endpoint_of, wait_until
-
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.follow.run import run_sync

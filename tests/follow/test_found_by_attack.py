@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from copying import ask, fill
 from following import becomes_equal, syncing
-
 from keyferry.capture.watcher import SHAPES_EVERY_S
 from keyferry.copy.bigkeys import BigKeyLimits
 from keyferry.copy.passes import _look_bytes

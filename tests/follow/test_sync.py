@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from copying import ask, fill, fill_strings, keys_of, wait_until
 from following import becomes_equal, syncing
-
 from keyferry.model.errors import RefusedError, UsageError
 from keyferry.model.selection import Selection
 from keyferry.telemetry.following import SyncReport

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from verifying import Beside, Verifying, ask, fill, strings
 
 from keyferry.testing.servers import Server
 from keyferry.verify.rounds import Calm, WriteMarks
+from verifying import Beside, Verifying, ask, fill, strings
 
 Flushed = Callable[..., Server]
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from verifying import Beside, Verifying, ask, fill, forget_writes, reasons, told_keys, writes_seen
 
 from keyferry.model.errors import RefusedError, ServerError
 from keyferry.model.selection import Selection
@@ -18,6 +17,7 @@ from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server
 from keyferry.testing.topology import even_ranges, hash_slot
 from keyferry.wire.resp import Argument
+from verifying import Beside, Verifying, ask, fill, forget_writes, reasons, told_keys, writes_seen
 
 Clusters = Callable[..., Cluster]
 Flushed = Callable[..., Server]

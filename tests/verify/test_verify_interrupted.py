@@ -8,7 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from verifying import Verifying, ask, fill, lines_of, strings
 
 from keyferry.model.errors import InterruptedRun, RefusedError, ServerError
 from keyferry.telemetry.comparing import VerifyProgress, VerifyReport
@@ -16,6 +15,7 @@ from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
 from keyferry.verify import rounds as verify_rounds
 from keyferry.verify import run as verify_run
+from verifying import Verifying, ask, fill, lines_of, strings
 
 Flushed = Callable[..., Server]
 StartServer = Callable[..., Server]

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from verifying import Beside, Verifying, ask, fill, reasons, strings, told_keys
 
 from keyferry.testing.servers import Server
 from keyferry.wire.resp import Argument
+from verifying import Beside, Verifying, ask, fill, reasons, strings, told_keys
 
 Flushed = Callable[..., Server]
 KEYS = 2000

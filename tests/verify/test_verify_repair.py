@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from verifying import Verifying, ask, fill, forget_writes, lines_of, reasons, strings, told_keys, writes_seen
-
 from keyferry.model.selection import Selection
 from keyferry.testing.compare import compare_databases
 from keyferry.testing.servers import Server
+from verifying import Verifying, ask, fill, forget_writes, lines_of, reasons, strings, told_keys, writes_seen
 
 Flushed = Callable[..., Server]
 

@@ -8,6 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from keyferry.model.errors import RefusedError, ServerError, UsageError
+from keyferry.model.selection import Selection
+from keyferry.testing.cases import build, cases_for
+from keyferry.testing.servers import Server
 from verifying import (
     Verifying,
     ask,
@@ -19,11 +24,6 @@ from verifying import (
     told_keys,
     writes_seen,
 )
-
-from keyferry.model.errors import RefusedError, ServerError, UsageError
-from keyferry.model.selection import Selection
-from keyferry.testing.cases import build, cases_for
-from keyferry.testing.servers import Server
 
 Flushed = Callable[..., Server]
 StartServer = Callable[..., Server]
