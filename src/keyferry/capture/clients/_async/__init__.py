@@ -1,0 +1,1 @@
+"""The asyncio form of the clients, written by hand."""

@@ -1,0 +1,109 @@
+"""What differs between tasks and threads; `_sync/platform.py` has the same names for threads. Both by hand."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from redis.asyncio import Connection as Connection
+from redis.asyncio import ConnectionPool as ConnectionPool
+from redis.asyncio import Redis as BaseRedis
+from redis.asyncio import RedisCluster as RedisCluster
+from redis.asyncio.client import Monitor as Monitor
+from redis.asyncio.client import Pipeline as BasePipeline
+from redis.asyncio.client import PubSub as BasePubSub
+from redis.asyncio.retry import Retry as Retry
+
+from keyferry.capture.clients.order import Turn
+
+__all__ = [
+    "IS_ASYNC",
+    "BasePipeline",
+    "BasePubSub",
+    "BaseRedis",
+    "Connection",
+    "ConnectionPool",
+    "Event",
+    "Lock",
+    "Monitor",
+    "RedisCluster",
+    "Retry",
+    "Worker",
+    "context_key",
+    "sleep",
+    "spawn",
+    "wait_event",
+    "wait_turn",
+]
+
+IS_ASYNC = True
+
+Event = asyncio.Event
+Lock = asyncio.Lock
+sleep = asyncio.sleep
+
+
+class Worker:
+    """A task in the background."""
+
+    def __init__(self, task: asyncio.Task[None]) -> None:
+        self._task = task
+
+    def alive(self) -> bool:
+        """Whether it runs; not after a fork, and not when its event loop is gone."""
+        return not self._task.done() and not self._task.get_loop().is_closed()
+
+    async def join(self, timeout_seconds: float) -> bool:
+        """Waits for its end; False when it is still running after the time."""
+        done, _ = await asyncio.wait({self._task}, timeout=timeout_seconds)
+        return bool(done)
+
+    async def stop(self, timeout_seconds: float = 1.0) -> None:
+        """Ends it: by its own end if it comes in time, else by cancelling."""
+        if not self._task.done() and not await self.join(timeout_seconds):
+            self._task.cancel()
+            await asyncio.wait({self._task}, timeout=timeout_seconds)
+
+
+def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Worker:
+    """Starts work in the background of the running event loop."""
+    return Worker(asyncio.get_running_loop().create_task(work(), name=name))
+
+
+async def wait_event(event: asyncio.Event, timeout_seconds: float) -> bool:
+    """Waits until the event is set; False when it is not after the time."""
+    if event.is_set():
+        return True
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
+
+
+async def wait_turn(turn: Turn) -> None:
+    """Waits until it is this operation's turn on all its keys."""
+    loop = asyncio.get_running_loop()
+    come: asyncio.Future[None] = loop.create_future()
+
+    def wake() -> None:
+        if not come.done():
+            come.set_result(None)
+
+    if turn.when_come(lambda: loop.call_soon_threadsafe(wake)):
+        await come
+
+
+def context_key() -> object:
+    """What clients must share to share connections: the event loop that runs them, None outside of one."""
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+async def settled(value: Awaitable[Any] | Any) -> Any:
+    """A result that may have to be waited for."""
+    return await value if isinstance(value, Awaitable) else value

@@ -1,0 +1,1 @@
+"""The threads' form of the clients, written by `make generate`."""

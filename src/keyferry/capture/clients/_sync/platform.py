@@ -1,0 +1,97 @@
+"""What differs between threads and tasks; `_async/platform.py` has the same names for tasks. Both by hand."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+from redis import Connection as Connection
+from redis import ConnectionPool as ConnectionPool
+from redis import Redis as BaseRedis
+from redis import RedisCluster as RedisCluster
+from redis.client import Monitor as Monitor
+from redis.client import Pipeline as BasePipeline
+from redis.client import PubSub as BasePubSub
+from redis.retry import Retry as Retry
+
+from keyferry.capture.clients.order import Turn
+
+__all__ = [
+    "IS_ASYNC",
+    "BasePipeline",
+    "BasePubSub",
+    "BaseRedis",
+    "Connection",
+    "ConnectionPool",
+    "Event",
+    "Lock",
+    "Monitor",
+    "RedisCluster",
+    "Retry",
+    "Worker",
+    "context_key",
+    "sleep",
+    "spawn",
+    "wait_event",
+    "wait_turn",
+]
+
+IS_ASYNC = False
+
+Event = threading.Event
+Lock = threading.Lock
+sleep = time.sleep
+
+
+class Worker:
+    """A daemon thread."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._thread = thread
+
+    def alive(self) -> bool:
+        """Whether it runs; not after a fork."""
+        return self._thread.is_alive()
+
+    def join(self, timeout_seconds: float) -> bool:
+        """Waits for its end; False when it is still running after the time."""
+        if self._thread is threading.current_thread():
+            return False
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def stop(self, timeout_seconds: float = 1.0) -> None:
+        """Waits for its end. A thread cannot be cancelled: whoever stops it has told it to end before."""
+        self.join(timeout_seconds)
+
+
+def spawn(work: Callable[[], None], name: str) -> Worker:
+    """Starts work in a daemon thread."""
+    thread = threading.Thread(target=work, name=name, daemon=True)
+    thread.start()
+    return Worker(thread)
+
+
+def wait_event(event: threading.Event, timeout_seconds: float) -> bool:
+    """Waits until the event is set; False when it is not after the time."""
+    return event.wait(timeout_seconds)
+
+
+def wait_turn(turn: Turn) -> None:
+    """Waits until it is this operation's turn on all its keys."""
+    come = threading.Lock()
+    come.acquire()
+    if turn.when_come(come.release):
+        come.acquire()
+
+
+def context_key() -> object:
+    """What clients must share to share connections: nothing, threads share all."""
+    return None
+
+
+def settled(value: Any) -> Any:
+    """A result, which is there already."""
+    return value

@@ -1,0 +1,105 @@
+"""The order of writes to one key within a process, the same on both servers.
+
+Without it:
+1. thread A: SET k 1 on the source      2. thread B: SET k 2 on the source
+3. thread B: SET k 2 on the target      4. thread A: SET k 1 on the target       the two servers differ
+
+So a write takes its turn on all its keys before its first leg and gives it back when its second leg is done, or is
+queued where the order is kept. Turns are taken in one step for all keys of an operation, so that two of them never
+wait for each other. Shared by the threads and the event loops of a process.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+
+
+class Turn:
+    """A place in the order; ready when everything before it on its keys is done."""
+
+    __slots__ = ("_keys", "_order", "_wake", "_waits", "followers")
+
+    def __init__(self, order: KeyOrder, keys: Iterable[bytes]) -> None:
+        self._order = order
+        self._keys = keys
+        self._waits = 0
+        self._wake: Callable[[], object] | None = None
+        self.followers: list[Turn] | None = []
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is before it."""
+        return not self._waits
+
+    def when_come(self, wake: Callable[[], object]) -> bool:
+        """Has `wake` called (by whichever thread) when the turn comes; False, without a call, when it has come."""
+        with self._order.mutex:
+            if not self._waits:
+                return False
+            self._wake = wake
+            return True
+
+    def leave(self) -> None:
+        """Lets the next ones go. To be called once, also by one who gave up waiting.
+
+        Who leaves before it was its turn is followed by those behind it only when those before it have left.
+        """
+        with self._order.mutex:
+            if self._waits:
+                self._wake = self._leave_held
+                return
+            self._leave_held()
+
+    def _leave_held(self) -> None:
+        last = self._order.last
+        for key in self._keys:
+            if last.get(key) is self:
+                del last[key]
+        if self._order.barrier is self:
+            self._order.barrier = None
+        followers, self.followers = self.followers, None
+        for follower in followers or ():
+            follower._waits -= 1
+            if not follower._waits and follower._wake is not None:
+                follower._wake()
+
+
+class KeyOrder:
+    """Who writes to which key, in the order in which they came."""
+
+    def __init__(self) -> None:
+        # Re-entrant: one who left early lets its followers go from within another's leave().
+        self.mutex = threading.RLock()
+        self.last: dict[bytes, Turn] = {}
+        self.barrier: Turn | None = None
+
+    def take(self, keys: Iterable[bytes]) -> Turn:
+        """A turn on these keys (a collection that is not changed afterwards), behind all that came before."""
+        turn = Turn(self, keys)
+        with self.mutex:
+            last = self.last
+            for key in keys:
+                before = last.get(key)
+                if before is not None and before is not turn:
+                    before.followers.append(turn)  # type: ignore[union-attr]
+                    turn._waits += 1
+                last[key] = turn
+            if self.barrier is not None:
+                self.barrier.followers.append(turn)  # type: ignore[union-attr]
+                turn._waits += 1
+        return turn
+
+    def take_all(self) -> Turn:
+        """A turn on every key there is: FLUSHALL and what names no key."""
+        turn = Turn(self, ())
+        with self.mutex:
+            for before in {*self.last.values(), *([self.barrier] if self.barrier else ())}:
+                before.followers.append(turn)  # type: ignore[union-attr]
+                turn._waits += 1
+            self.barrier = turn
+        return turn
+
+    def busy(self, key: bytes) -> bool:
+        """Whether somebody has a turn on the key now."""
+        return key in self.last or self.barrier is not None
