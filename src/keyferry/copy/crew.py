@@ -6,24 +6,17 @@ ends the crew; whoever made it decides what follows.
 
 from __future__ import annotations
 
-import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from keyferry.copy.house import House, take_startable
 from keyferry.copy.passes import PassContext, Task, open_pass
-from keyferry.copy.pipeline import POLL_MS, Pipeline
+from keyferry.copy.pipeline import Pipeline
 from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
 from keyferry.copy.settled import SettledPages
 from keyferry.copy.watch import Watch
-
-HOUSE_EVERY_S = 0.005
-SLEPT_S = 0.0002
-WAITING_MS = 20.0
-"""A ping that has waited so long counts before it is answered: a server that stands still must not look calm."""
-PIPELINES_MAX = 64
-"""More shards than these wait for their turn."""
 
 
 class Crew:
@@ -45,13 +38,11 @@ class Crew:
             on_settled: Called for pages that the target has acknowledged, in order per task.
             on_turn: Called every few milliseconds; ends the run by raising.
         """
-        self._context, self._watch, self._probes = context, watch, probes
+        self._context, self._watch = context, watch
         self._on_settled, self._on_done, self._on_turn = on_settled, on_done, on_turn
-        self._poller = Poller()
+        self._house = House(Poller(), watch.pace.guard, probes)
         self._running: dict[Pipeline, Task] = {}
         self._ended = (0, 0)
-        self._polled_s = time.monotonic()
-        self._first = 0
         watch.use(probes)
         watch.pace.begin_pass()
 
@@ -62,8 +53,7 @@ class Crew:
         self._watch.use([])
         for pipeline in self._running:
             pipeline.close()
-        for probe in self._probes:
-            probe.close()
+        self._house.close_probes()
 
     def run(self, tasks: Iterable[Task]) -> None:
         """Does all tasks, those of different shards beside each other.
@@ -75,32 +65,23 @@ class Crew:
             ProtocolError: A peer does not speak RESP.
         """
         waiting = deque(tasks)
-        house_s = 0.0
         while waiting or self._running:
             self._start(waiting)
-            ready = self._wait()
+            ready = self._house.wait(buffered=any(pipeline.buffered for pipeline in self._running))
             now = time.monotonic()
-            house = now >= house_s
-            for pipeline in self._in_turn():
+            house = self._house.is_due(now)
+            for pipeline in self._house.in_turn(self._running):
                 if house or pipeline.buffered or pipeline.concerns(ready):
                     pipeline.turn(ready, now)
                     if pipeline.done:
                         self._end(pipeline)
             if house:
-                house_s = now + HOUSE_EVERY_S
-                self._keep_house(now)
+                self._house.keep(now, self._running)
                 self._on_turn()
 
     def _start(self, waiting: deque[Task]) -> None:
-        """Begins what can be begun: one task per shard at a time."""
-        busy = {task.shard for task in self._running.values()}
-        for _ in range(len(waiting)):
-            task = waiting.popleft()
-            if task.shard in busy or len(self._running) >= PIPELINES_MAX:
-                waiting.append(task)
-                continue
-            busy.add(task.shard)
-            pipeline = open_pass(self._context, task, self._poller, self._totals, self._on_settled)
+        for task in take_startable(waiting, self._running.values()):
+            pipeline = open_pass(self._context, task, self._house.poller, self._totals, self._on_settled)
             self._running[pipeline] = task
             self._watch.database = task.database
             pipeline.begin(None if task.keys is not None else task.cursor)
@@ -112,27 +93,6 @@ class Crew:
         pipeline.close()
         self._on_done(task)
 
-    def _in_turn(self) -> list[Pipeline]:
-        """Another one first each time: a limit is not to be used up by the first shard."""
-        pipelines = list(self._running)
-        self._first = (self._first + 1) % max(1, len(pipelines))
-        return pipelines[self._first :] + pipelines[: self._first]
-
-    def _wait(self) -> dict[int, int]:
-        """Polls; hands the probes what came, with the earliest time at which it can have come."""
-        buffered = any(pipeline.buffered for pipeline in self._running)
-        before = time.monotonic()
-        ready = self._poller.wait(0 if buffered else POLL_MS)
-        after = time.monotonic()
-        # Had a probe's answer been there before, poll() would not have slept; had it not slept, the answer may
-        # have come at any time since it last returned: then the earliest is taken.
-        came = after if after - before > SLEPT_S else self._polled_s
-        self._polled_s = after
-        for probe in self._probes:
-            if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
-                probe.read(came)
-        return ready
-
     def _totals(self) -> tuple[int, int, int]:
         """Of this very moment: what one pipeline has just asked for is not to be asked for by the next one again."""
         keys, size = self._ended
@@ -143,19 +103,6 @@ class Crew:
             size += relay.fetched_bytes
             asked += relay.fetching_keys
         return keys, size, asked
-
-    def _keep_house(self, now: float) -> None:
-        """What need not be done in every turn: probes, the guard's samples, dead servers."""
-        guard = self._watch.pace.guard
-        for probe in self._probes:
-            probe.turn(now)
-            self._poller.watch(probe.fileno(), probe.events)
-            for sample in probe.take_samples():
-                guard.sample(sample)
-            if (waiting_ms := probe.waiting_ms(now)) > WAITING_MS:
-                guard.sample(waiting_ms)
-        for pipeline in self._running:
-            pipeline.check_silence(now)
 
 
 __all__ = ["Crew"]

@@ -15,15 +15,15 @@ import time
 from keyferry.copy.books import Books
 from keyferry.copy.connect import Sides, evicted_keys
 from keyferry.copy.crew import Crew
-from keyferry.copy.deployment import Deployment
 from keyferry.copy.functions import copy_functions
+from keyferry.copy.house import open_probes
 from keyferry.copy.leftovers import sweep
 from keyferry.copy.meeting import Meeting
 from keyferry.copy.passes import PassContext, Task
+from keyferry.copy.patience import Patience
 from keyferry.copy.pipeline import ExpiryMoved
 from keyferry.copy.plan import CopyPlan, plan_copy
 from keyferry.copy.predecessors import end_writers
-from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.settled import SettledPages
@@ -31,21 +31,15 @@ from keyferry.copy.stop import StopFlag
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import State, state_name
 from keyferry.model.address import Endpoint
-from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
+from keyferry.model.errors import InterruptedRun, ServerAway, ServerError
 from keyferry.model.topology import Topology, merge, parse_nodes, slots_text
 from keyferry.telemetry.progress import Observer, ShardProgress, Teller
 from keyferry.telemetry.report import CopyReport
 
 __all__ = ["CopyPlan", "has_checkpoint", "plan_copy", "run_copy"]
 
-BACKOFF_S = 0.1
-BACKOFF_S_MAX = 2.0
 LOOK_AT_SLOTS_EVERY_S = 1.0
-TROUBLES_MIN = 5
-"""So many in a row, with nothing settled, before a copy gives up: one may be long after the other."""
 OPEN_SLOTS_PAUSE_S = 0.5
-PROBED_AT_ONCE = 8
-"""With more servers than this each is asked less often: the probes are not to become the load."""
 
 
 def copy_name(settings: CopySettings) -> str:
@@ -102,12 +96,15 @@ class _Run:
         )
         self._databases: list[int] = []
         self._began_cpu_s = time.process_time()
-        self._trouble_s: float | None = None
-        """Since when nothing has been settled because a server is away."""
         self._owner = copy_name(settings).encode()
         self._interrupted = False
         """Whether pipelines have ended before their time."""
-        self._troubles = 0
+        self._patience = Patience(
+            settings.retry_s,
+            "Everything acknowledged is in the checkpoint: give the same command again when it is back.",
+            tell,
+            self._pause,
+        )
         self._slots_looked_s = 0.0
         self._ask_expiry = False
 
@@ -160,9 +157,7 @@ class _Run:
 
     def _copy(self) -> None:
         """Everything, through as many pipelines as it takes."""
-        backoff_s = BACKOFF_S
         while True:
-            settlings = self._books.settlings
             try:
                 self._run_tasks(self._tasks())
                 self._settle_slots()
@@ -175,10 +170,7 @@ class _Run:
                 self._ask_expiry = True
                 self._tell("Keys expire on the source: fetching expiries too, from here on.")
             except (ServerAway, ServerBusy) as trouble:
-                if self._books.settlings != settlings:
-                    backoff_s = BACKOFF_S
-                self._wait(trouble, backoff_s)
-                backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
+                self._patience.wait(trouble, self._meet_again)
 
     def _is_done(self) -> bool:
         return not self._tasks() and not (self._books.slots and self._books.slots.moved)
@@ -217,45 +209,24 @@ class _Run:
             on_target_met=self._meeting.met_target,
             owner=self._owner,
         )
-        with contextlib.ExitStack() as stack:
-            crew = Crew(
-                context,
-                self._watch,
-                self._probes(stack),
-                on_settled=self._on_settled,
-                on_done=self._on_done,
-                on_turn=self._turn,
-            )
-            stack.pop_all()
-            with crew:
-                try:
-                    crew.run(tasks)
-                except BaseException:
-                    self._interrupted = True
-                    raise
-
-    def _probes(self, stack: contextlib.ExitStack) -> list[Probe]:
-        """One for each server, even with the guard off: the display shows latencies, evictions must be noticed."""
-        sides: tuple[Side, Side] = ("source", "target")
-        servers = [(side, shard.id) for side in sides for shard in self._deployment(side).shards]
-        every_s = 0.01 if self._settings.max_latency_ms else 0.2
-        every_s *= max(1.0, len(servers) / PROBED_AT_ONCE)
-        found = []
-        for side, shard in servers:
-            session = self._sides.session(side, shard=shard)
-            stack.callback(session.close)
-            found.append(Probe(session, every_s, shard=shard, cluster=self._asks_nodes(side)))
-        return found
-
-    def _deployment(self, side: Side) -> Deployment:
-        return self._sides.source if side == "source" else self._sides.target
-
-    def _asks_nodes(self, side: Side) -> bool:
-        return side == "source" and self._sides.source.cluster
+        crew = Crew(
+            context,
+            self._watch,
+            open_probes(self._sides, guarded=bool(self._settings.max_latency_ms)),
+            on_settled=self._on_settled,
+            on_done=self._on_done,
+            on_turn=self._turn,
+        )
+        with crew:
+            try:
+                crew.run(tasks)
+            except BaseException:
+                self._interrupted = True
+                raise
 
     def _on_settled(self, task: Task, pages: SettledPages) -> None:
         self._watch.add(self._books.settle(task, pages), task.shard)
-        self._trouble_s, self._troubles = None, 0
+        self._patience.renew()
 
     def _on_done(self, task: Task) -> None:
         position = self._books.position(task.shard, task.database)
@@ -366,42 +337,12 @@ class _Run:
 
     # When something breaks
 
-    def _wait(self, trouble: ServerAway | ServerBusy, backoff_s: float) -> None:
-        """Waits a moment, then meets both servers again; gives up when nothing was settled for ``retry_s``.
-
-        Raises:
-            ServerError: It did not come back in time, or refuses us now.
-        """
-        side: Side = trouble.side
-        message = (
-            trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
-        )
-        self._troubles += 1
-        if self._trouble_s is None:
-            self._trouble_s = time.monotonic()
-        self._tell(f"{message} Trying again.")
-        away_s = time.monotonic()
-        while True:
-            now, retry_s = time.monotonic(), self._settings.retry_s
-            # Two troubles with a giant in between, which settles nothing for long, are no reason yet.
-            often = self._troubles >= TROUBLES_MIN and now - self._trouble_s > retry_s
-            if often or now - away_s > retry_s:
-                raise ServerError(
-                    side,
-                    f"{message} It has not come back for {self._settings.retry_s:g} s.",
-                    "Everything acknowledged is in the checkpoint: give the same command again when it is back.",
-                )
-            self._pause(backoff_s)
-            backoff_s = min(BACKOFF_S_MAX, backoff_s * 2)
-            try:
-                self._sides.open()
-                end_writers(self._sides, self._owner)
-            except ServerAway as error:
-                side, message = error.side, error.message
-            else:
-                self._watch.evictions(self._sides.evicted_keys)
-                self._meeting.recognise()
-                return
+    def _meet_again(self) -> None:
+        """Raises ServerAway when a server is away still."""
+        self._sides.open()
+        end_writers(self._sides, self._owner)
+        self._watch.evictions(self._sides.evicted_keys)
+        self._meeting.recognise()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds

@@ -13,9 +13,10 @@ from collections.abc import Callable
 from keyferry.capture.feed import Feed, Heard
 from keyferry.capture.watcher import Watcher
 from keyferry.copy.connect import Sides
+from keyferry.copy.house import House
 from keyferry.copy.pace import Pace
 from keyferry.copy.passes import Following, PassContext, Task, open_pass
-from keyferry.copy.pipeline import POLL_MS, Pipeline
+from keyferry.copy.pipeline import Pipeline
 from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
 from keyferry.copy.settled import SettledPages
@@ -24,9 +25,6 @@ from keyferry.follow.source import Followed
 from keyferry.model.errors import ServerAway
 from keyferry.verify.passes import CompareContext
 
-HOUSE_EVERY_S = 0.005
-SLEPT_S = 0.0002
-WAITING_MS = 20.0
 PUMP_MS = 50.0
 
 
@@ -52,20 +50,27 @@ class Engine:
         on_target: Callable[[str, Heard], None],
         comparing: Callable[[Job], CompareContext],
     ) -> None:
-        self._sides, self._pace, self._sources = sides, pace, sources
+        self._sides, self._sources = sides, sources
         self.comparisons = comparisons
         self._on_scanned, self._on_gap, self._on_target = on_scanned, on_gap, on_target
         self._comparing = comparing
         self.poller = Poller()
+        self._house = House(self.poller, pace.guard)
         self.pipelines: dict[tuple[str, int], Pipeline] = {}
         self._tasks: dict[Pipeline, Task] = {}
-        self.probes: list[Probe] = []
         self.target_feeds: dict[str, Feed] = {}
         self._ended = (0, 0)
-        self._polled_s = time.monotonic()
-        self._house_s = 0.0
         self._comparing_first = False
         self.open = False
+
+    @property
+    def probes(self) -> list[Probe]:
+        """Those that run now; closed with the workers."""
+        return self._house.probes
+
+    @probes.setter
+    def probes(self, probes: list[Probe]) -> None:
+        self._house.probes = probes
 
     # Opening and closing
 
@@ -85,10 +90,7 @@ class Engine:
         self.pipelines.clear()
         self._tasks.clear()
         self.comparisons.close()
-        for probe in self.probes:
-            self.poller.forget(probe.fileno())
-            probe.close()
-        self.probes = []
+        self._house.close_probes()
         for feed in self.target_feeds.values():
             self.poller.forget(feed.fileno())
             feed.close()
@@ -122,9 +124,9 @@ class Engine:
         for source in self._sources.values():
             if not source.attached:  # lost while something else was waited for
                 raise ServerAway("source", "The connection that names changes on the source is lost.")
-        ready = self._wait()
+        ready = self._house.wait(buffered=self._buffered)
         now = time.monotonic()
-        house = now >= self._house_s
+        house = self._house.is_due(now)
         self._hear(ready, now, house=house)
         # Another one first each time: what a limit leaves is not to be used up by either.
         self._comparing_first = not self._comparing_first
@@ -136,8 +138,7 @@ class Engine:
         if not self._comparing_first:
             self._compare(ready, now, house=house)
         if house:
-            self._house_s = now + HOUSE_EVERY_S
-            self._keep_house(ready, now)
+            self._house.keep(now, self.pipelines.values())
 
     def _compare(self, ready: dict[int, int], now: float, *, house: bool) -> None:
         self.comparisons.turn(ready, now, self._comparing, house=house, startable=self._is_scanned)
@@ -199,19 +200,12 @@ class Engine:
             watcher.turn(now)
             self.poller.watch(watcher.fileno(), watcher.events)
 
-    def _wait(self) -> dict[int, int]:
-        """Polls; hands the probes what came, with the earliest time at which it can have come (as copy.crew)."""
-        buffered = any(pipeline.buffered for pipeline in self.pipelines.values())
-        buffered = buffered or any(source.feed and source.feed.buffered for source in self._sources.values())
-        before = time.monotonic()
-        ready = self.poller.wait(0 if buffered else POLL_MS)
-        after = time.monotonic()
-        came = after if after - before > SLEPT_S else self._polled_s
-        self._polled_s = after
-        for probe in self.probes:
-            if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
-                probe.read(came)
-        return ready
+    @property
+    def _buffered(self) -> bool:
+        """Something is there to be worked on."""
+        return any(pipeline.buffered for pipeline in self.pipelines.values()) or any(
+            source.feed and source.feed.buffered for source in self._sources.values()
+        )
 
     def totals(self) -> tuple[int, int, int]:
         """Keys and bytes that came, keys asked for: of pipelines and comparisons together."""
@@ -223,18 +217,6 @@ class Engine:
             asked += relay.fetching_keys
         compared = self.comparisons.asked()
         return keys + compared[0], size + compared[1], asked + compared[2]
-
-    def _keep_house(self, ready: dict[int, int], now: float) -> None:
-        guard = self._pace.guard
-        for probe in self.probes:
-            probe.turn(now)
-            self.poller.watch(probe.fileno(), probe.events)
-            for sample in probe.take_samples():
-                guard.sample(sample)
-            if (waiting_ms := probe.waiting_ms(now)) > WAITING_MS:
-                guard.sample(waiting_ms)
-        for pipeline in self.pipelines.values():
-            pipeline.check_silence(now)
 
     # Fences
 

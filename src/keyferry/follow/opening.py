@@ -2,36 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-
 from keyferry.capture.counters import Counters, movement
 from keyferry.copy.connect import Sides, node_and_run
-from keyferry.copy.probe import Probe
-from keyferry.model.errors import ServerAway, Side
+from keyferry.copy.house import open_probes
+from keyferry.model.errors import ServerAway
 from keyferry.wire.session import Session
-
-PROBED_AT_ONCE = 8
-"""With more servers than this each is asked less often: the probes are not to become the load."""
-
-
-def open_probes(sides: Sides, *, guarded: bool) -> list[Probe]:
-    """One for each server. Raises as ``Sides.session``. Args: guarded: The latency guard looks at them."""
-    names: tuple[Side, Side] = ("source", "target")
-    servers = [
-        (side, shard.id)
-        for side in names
-        for shard in (sides.source if side == "source" else sides.target).shards
-    ]
-    every_s = (0.01 if guarded else 0.2) * max(1.0, len(servers) / PROBED_AT_ONCE)
-    found: list[Probe] = []
-    with contextlib.ExitStack() as stack:
-        for side, shard in servers:
-            session = sides.session(side, shard=shard)
-            stack.callback(session.close)
-            asks_nodes = side == "source" and sides.source.cluster
-            found.append(Probe(session, every_s, shard=shard, cluster=asks_nodes))
-        stack.pop_all()
-    return found
 
 
 def check_processes(sides: Sides, flushes: dict[str, Counters]) -> None:
@@ -69,3 +44,6 @@ def was_flushed(sides: Sides, flushes: dict[str, Counters]) -> bool:
         if moved.flushed or moved.swapped:
             return True
     return False
+
+
+__all__ = ["check_processes", "counters_of", "open_probes", "was_flushed"]

@@ -12,9 +12,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from keyferry.copy.patience import BACKOFF_S, BACKOFF_S_MAX, TROUBLES_MIN
 from keyferry.copy.predecessors import end_writers
 from keyferry.copy.replies import ServerBusy, ServerRefuses
-from keyferry.copy.run import BACKOFF_S, BACKOFF_S_MAX
 from keyferry.copy.stop import StopFlag
 from keyferry.follow.follower import Follower
 from keyferry.follow.settings import SyncSettings
@@ -27,8 +27,6 @@ from keyferry.telemetry.progress import Teller
 
 VERIFY_AGAIN_S = 2.0
 VERIFY_AGAIN_S_MAX = 60.0
-TROUBLES_MIN = 5
-"""So many in a row, with nothing settled, before a sync gives up: one may be long after the other."""
 EXTRAS_MIN = 100
 HEALING = frozenset(("OOM", "MISCONF", "NOREPLICAS"))
 """What a server refuses now, and may take in a moment. The feeds are heard meanwhile, so nothing is missed."""

@@ -5,14 +5,12 @@ A pass that breaks ends the crew; whoever made it decides what follows.
 
 from __future__ import annotations
 
-import select
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from keyferry.copy.crew import HOUSE_EVERY_S, PIPELINES_MAX, SLEPT_S, WAITING_MS
-from keyferry.copy.pipeline import POLL_MS
+from keyferry.copy.house import House, take_startable
 from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
 from keyferry.verify.books import PassTask
@@ -57,12 +55,10 @@ class PassCrew:
             open_pass: Connects a pass.
             probes: Are closed with the crew.
         """
-        self._poller, self._open, self._watch = poller, open_pass, watch
-        self._probes, self._events = probes, events
+        self._open, self._watch, self._events = open_pass, watch, events
+        self._house = House(poller, watch.pace.guard, probes)
         self._running: dict[KeyPass, _Running] = {}
         self._ended = (0, 0)
-        self._polled_s = time.monotonic()
-        self._first = 0
         watch.probes = probes
         watch.pace.begin_pass()
 
@@ -73,9 +69,7 @@ class PassCrew:
         self._watch.probes = []
         for key_pass in self._running:
             key_pass.close()
-        for probe in self._probes:
-            self._poller.forget(probe.fileno())
-            probe.close()
+        self._house.close_probes()
 
     def run(self, tasks: Iterable[PassTask]) -> None:
         """Does all tasks, those of different shards beside each other, or as many as come before ``enough``.
@@ -86,21 +80,19 @@ class PassCrew:
             ProtocolError: A peer does not speak RESP.
         """
         waiting = deque(tasks)
-        house_s = 0.0
         while (waiting or self._running) and not self._events.enough():
             self._start(waiting)
-            ready = self._wait()
+            ready = self._house.wait(buffered=any(key_pass.buffered for key_pass in self._running))
             now = time.monotonic()
-            house = now >= house_s
-            for key_pass in self._in_turn():
+            house = self._house.is_due(now)
+            for key_pass in self._house.in_turn(self._running):
                 if house or key_pass.buffered or key_pass.concerns(ready):
                     key_pass.turn(ready, now)
                     self._tell(key_pass)
                     if key_pass.done:
                         self._end(key_pass)
             if house:
-                house_s = now + HOUSE_EVERY_S
-                self._keep_house(now)
+                self._house.keep(now, self._running)
                 self._events.on_turn()
 
     def totals(self) -> tuple[int, int, int]:
@@ -113,14 +105,7 @@ class PassCrew:
         return keys, size, asked
 
     def _start(self, waiting: deque[PassTask]) -> None:
-        """Begins what can be begun: one task per shard at a time."""
-        busy = {running.task.shard for running in self._running.values()}
-        for _ in range(len(waiting)):
-            task = waiting.popleft()
-            if task.shard in busy or len(self._running) >= PIPELINES_MAX:
-                waiting.append(task)
-                continue
-            busy.add(task.shard)
+        for task in take_startable(waiting, [running.task for running in self._running.values()]):
             key_pass = self._open(task)
             self._running[key_pass] = _Running(task)
             self._watch.database = task.database
@@ -138,35 +123,3 @@ class PassCrew:
         self._ended = self._ended[0] + keys, self._ended[1] + size
         key_pass.close()
         self._events.on_done(running.task)
-
-    def _in_turn(self) -> list[KeyPass]:
-        """Another one first each time: a limit is not to be used up by the first shard."""
-        passes = list(self._running)
-        self._first = (self._first + 1) % max(1, len(passes))
-        return passes[self._first :] + passes[: self._first]
-
-    def _wait(self) -> dict[int, int]:
-        """Polls; hands the probes what came, with the earliest time at which it can have come (as ``copy.crew``)."""
-        buffered = any(key_pass.buffered for key_pass in self._running)
-        before = time.monotonic()
-        ready = self._poller.wait(0 if buffered else POLL_MS)
-        after = time.monotonic()
-        came = after if after - before > SLEPT_S else self._polled_s
-        self._polled_s = after
-        for probe in self._probes:
-            if ready.get(probe.fileno(), 0) & ~select.POLLOUT:
-                probe.read(came)
-        return ready
-
-    def _keep_house(self, now: float) -> None:
-        """What need not be done in every turn: probes, the guard's samples, dead servers."""
-        guard = self._watch.pace.guard
-        for probe in self._probes:
-            probe.turn(now)
-            self._poller.watch(probe.fileno(), probe.events)
-            for sample in probe.take_samples():
-                guard.sample(sample)
-            if (waiting_ms := probe.waiting_ms(now)) > WAITING_MS:
-                guard.sample(waiting_ms)
-        for key_pass in self._running:
-            key_pass.check_silence(now)

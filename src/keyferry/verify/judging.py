@@ -35,7 +35,7 @@ class JudgeParts:
 
     Attributes:
         owner: Of temporary names, where values are settled.
-        probes: Makes those that the guard listens to while values are settled.
+        probes: Opens those that the guard listens to while values are settled.
         pause: Waits so many seconds, keeping the display alive; ends the run by raising.
         written_by_others: Whether somebody else than a sync has written the key on the target; None: nobody knows.
     """
@@ -46,7 +46,7 @@ class JudgeParts:
     watch: VerifyWatch
     tell: Teller
     owner: bytes
-    probes: Callable[[contextlib.ExitStack], list[Probe]]
+    probes: Callable[[], list[Probe]]
     pause: Callable[[float], None]
     written_by_others: WrittenByOthers | None = None
 

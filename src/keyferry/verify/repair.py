@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -27,14 +26,14 @@ def settle_keys(
     places: Sequence[Place],
     *,
     owner: bytes,
-    probes: Callable[[contextlib.ExitStack], list[Probe]],
+    probes: Callable[[], list[Probe]],
     on_turn: Callable[[], None],
 ) -> list[Failure]:
     """Makes the target's keys the source's; what the source does not have (any more) is deleted on the target.
 
     Args:
         owner: Of temporary names.
-        probes: Makes those that the guard listens to.
+        probes: Opens those that the guard listens to.
         on_turn: Called every few milliseconds; ends the work by raising.
 
     Returns:
@@ -61,18 +60,9 @@ def settle_keys(
         on_target_met=lambda shard, run_id: None,
         owner=owner,
     )
-    with contextlib.ExitStack() as stack:
-        crew = Crew(
-            context,
-            watch,
-            probes(stack),
-            on_settled=on_settled,
-            on_done=lambda task: None,
-            on_turn=on_turn,
-        )
-        stack.pop_all()
-        with crew:
-            crew.run(_tasks(routes, places))
+    crew = Crew(context, watch, probes(), on_settled=on_settled, on_done=lambda task: None, on_turn=on_turn)
+    with crew:
+        crew.run(_tasks(routes, places))
     return failures
 
 

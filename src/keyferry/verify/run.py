@@ -8,21 +8,16 @@ What makes a cursor void is what does so for a copy: another process, or slots t
 
 from __future__ import annotations
 
-import contextlib
 import time
 
 from keyferry.copy.connect import Sides
+from keyferry.copy.house import open_probes
 from keyferry.copy.leftovers import sweep
+from keyferry.copy.patience import Patience
 from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
 from keyferry.copy.replies import ServerBusy
-from keyferry.copy.run import (
-    BACKOFF_S,
-    BACKOFF_S_MAX,
-    OPEN_SLOTS_PAUSE_S,
-    PROBED_AT_ONCE,
-    TROUBLES_MIN,
-)
+from keyferry.copy.run import OPEN_SLOTS_PAUSE_S
 from keyferry.copy.stop import StopFlag
 from keyferry.journal.state import State
 from keyferry.model.errors import InterruptedRun, ServerAway, ServerError, Side
@@ -87,9 +82,14 @@ class _Run:
         self._began = False
         self._began_cpu_s = time.process_time()
         self._keys_total = 0
-        self._troubles = 0
-        self._trouble_s: float | None = None
-        self._backoff_s = BACKOFF_S
+        self._patience = Patience(
+            settings.copy.retry_s,
+            "What was compared is in the checkpoint: give the same command again when it is back.",
+            tell,
+            self._pause,
+        )
+        self._interrupted = False
+        """Whether a server was away in the middle of something."""
         self._slots_looked_s = 0.0
         self._limited_s = 0.0
         self._judge = Judge(
@@ -134,13 +134,14 @@ class _Run:
                 if self._step():
                     return
             except (ServerAway, ServerBusy) as trouble:
-                self._wait(trouble)
+                self._interrupted = True
+                self._patience.wait(trouble, self._meet_again)
 
     def _step(self) -> bool:
         """One step on; True when all is done. Raises as the passes do."""
         if self._enough():
             self._judge.judge_pending()
-            self._note_success()
+            self._patience.renew()
         for direction in BOTH:
             tasks = self._first_tasks(direction)
             if tasks:
@@ -187,42 +188,26 @@ class _Run:
             opens = open_compare if task.direction == "compare" else open_extras
             return opens(context, task.shard, task.database, cursor=task.cursor, slots=task.slots)
 
-        with contextlib.ExitStack() as stack:
-            probes = self._probes(stack)
-            crew = PassCrew(poller, open_pass, self._watch, probes, self._events())
-            stack.pop_all()
-            with crew:
-                crew.run(tasks)
+        crew = PassCrew(poller, open_pass, self._watch, self._probes(), self._events())
+        with crew:
+            crew.run(tasks)
 
     def _events(self) -> CrewEvents:
         return CrewEvents(self._on_moved_on, self._on_done, self._turn, self._enough)
 
-    def _probes(self, stack: contextlib.ExitStack) -> list[Probe]:
-        """One for each server, even with the guard off: the display shows latencies. Closed by the stack on failure."""
-        sides: tuple[Side, Side] = ("source", "target")
-        servers = [(side, shard.id) for side in sides for shard in self._meeting.deployment(side).shards]
-        every_s = 0.01 if self._copy.max_latency_ms else 0.2
-        every_s *= max(1.0, len(servers) / PROBED_AT_ONCE)
-        found = []
-        for side, shard in servers:
-            session = self._sides.session(side, shard=shard)
-            stack.callback(session.close)
-            cluster = self._meeting.deployment(side).cluster
-            found.append(Probe(session, every_s, shard=shard, cluster=cluster))
-        return found
+    def _probes(self) -> list[Probe]:
+        guarded = bool(self._copy.max_latency_ms)
+        return open_probes(self._sides, guarded=guarded, nodes_of=("source", "target"))
 
     def _on_moved_on(self, task: PassTask, cursor: str, keys: int) -> None:
         self._books.moved_on(task, cursor, keys)
         if keys:
-            self._note_success()
+            self._patience.renew()
 
     def _on_done(self, task: PassTask) -> None:
         self._books.done(task)
-        self._note_success()
+        self._patience.renew()
         self._books.save(force=True)
-
-    def _note_success(self) -> None:
-        self._trouble_s, self._troubles, self._backoff_s = None, 0, BACKOFF_S
 
     def _turn(self) -> None:
         """Every few milliseconds while something runs."""
@@ -309,39 +294,10 @@ class _Run:
 
     # When something breaks
 
-    def _wait(self, trouble: ServerAway | ServerBusy) -> None:
-        """Waits a moment, then meets both servers again; gives up when nothing was done for ``retry_s``.
-
-        Raises:
-            ServerError: It did not come back in time, or refuses us now.
-        """
-        side: Side = trouble.side
-        message = (
-            trouble.message if isinstance(trouble, ServerAway) else f"The {side} says: {trouble.message}."
-        )
-        self._troubles += 1
-        if self._trouble_s is None:
-            self._trouble_s = time.monotonic()
-        self._tell(f"{message} Trying again.")
-        away_s = time.monotonic()
-        while True:
-            now, retry_s = time.monotonic(), self._copy.retry_s
-            often = self._troubles >= TROUBLES_MIN and now - self._trouble_s > retry_s
-            if often or now - away_s > retry_s:
-                raise ServerError(
-                    side,
-                    f"{message} It has not come back for {retry_s:g} s.",
-                    "What was compared is in the checkpoint: give the same command again when it is back.",
-                )
-            self._pause(self._backoff_s)
-            self._backoff_s = min(BACKOFF_S_MAX, self._backoff_s * 2)
-            try:
-                self._sides.open()
-            except ServerAway as error:
-                side, message = error.side, error.message
-            else:
-                self._meeting.recognise()
-                return
+    def _meet_again(self) -> None:
+        """Raises ServerAway when a server is away still."""
+        self._sides.open()
+        self._meeting.recognise()
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
@@ -354,7 +310,7 @@ class _Run:
 
     def _sweep(self) -> None:
         """Removes what an interrupted repair may have left, of this run or an earlier one."""
-        if not self._settings.repair or not (self._books.resumed or self._copy.restart or self._troubles):
+        if not self._settings.repair or not (self._books.resumed or self._copy.restart or self._interrupted):
             return
         targets = sorted(map(self._copy.selection.target_database, self._meeting.databases))
         for shard in self._sides.target.shards:
