@@ -5,9 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from keyferry.model.address import parse_endpoint
 from keyferry.model.selection import Selection
+from keyferry.payload.names import temporary_name
+from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.testing.compare import compare_databases
+from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
+from keyferry.verify.naming import verify_name
+from keyferry.verify.settings import VerifySettings
 from verifying import Verifying, ask, fill, forget_writes, lines_of, reasons, strings, told_keys, writes_seen
 
 Flushed = Callable[..., Server]
@@ -92,3 +98,28 @@ def test_what_cannot_be_repaired_stays_a_difference(flushed: Flushed, tmp_path: 
     assert any("could not be repaired" in sentence for sentence in verifying.told)
     dropped = verifying.run(source, target, repair=True, copy={"drop_field_expiry": True})
     assert (dropped.repaired, dropped.differences) == (1, 0)
+
+
+def test_half_built_values_of_a_repair_that_was_cut_are_removed(flushed: Flushed, tmp_path: Path) -> None:
+    """1. The repair of k is cut half way; 2. k goes on the source; 3. the repair goes on, and k is none of its keys."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    differ(source, target)
+    verifying = Verifying(tmp_path)
+    cuts: list[bytes] = []
+    with FaultProxy("127.0.0.1", target.port) as proxy:
+        through = parse_endpoint(proxy.url)
+        owner = verify_name(VerifySettings(verifying.settings(source, through), repair=True)).encode()
+
+        def cut(progress: VerifyProgress) -> None:
+            if progress.stage == "repairing" and not cuts:
+                cuts.append(temporary_name(b"gone meanwhile", owner))
+                fill(target, [("SET", cuts[0], "half")])
+                proxy.cut()
+
+        verifying.on_progress = cut
+        report = verifying.run(source, through, repair=True, delete_extra=True)
+    assert cuts
+    assert any("Trying again" in sentence for sentence in verifying.told)
+    assert (report.repaired, report.deleted, report.differences) == (4, 2, 0)
+    assert ask(target, "EXISTS", cuts[0]) == 0
+    assert_equal(source, target)

@@ -61,6 +61,8 @@ class Judge:
         self._calm = Calm(self._write_marks)
         self._routes: Routes | None = None
         """While suspects are looked at."""
+        self._under_repair: dict[Place, Difference] = {}
+        """Of a repair that broke off: some of them may be settled already, and are to be told all the same."""
 
     def begin(self) -> None:
         """From here on it is known whether anything is written."""
@@ -79,8 +81,10 @@ class Judge:
             settled: set[Place] = set()
             if found and (self._settings.repair or self._settings.delete_extra):
                 found, settled = self._repair(routes, looker, found)
+            found, settled = self._with_earlier(found, settled)
             told = self._described(looker, found, settled)
         books.judged(len(places), told)
+        self._under_repair.clear()
         watch.stage, watch.round = stage, 0
 
     @contextlib.contextmanager
@@ -169,23 +173,24 @@ class Judge:
     ) -> tuple[list[Difference], set[Place]]:
         """Settles what is to be settled and looks again. Gives all differences, and which are none any more."""
         parts, settings = self._parts, self._settings
-        extra = [place_of(one) for one in found if one.reason == "only on the target"]
-        other = [place_of(one) for one in found if one.reason != "only on the target"]
+        extra = [one for one in found if settings.delete_extra and one.reason == "only on the target"]
+        other = [one for one in found if settings.repair and one.reason != "only on the target"]
         parts.watch.stage = "repairing"
+        self._under_repair |= {place_of(one): one for one in extra + other}
         touched: list[Place] = []
-        if settings.delete_extra and extra:
-            touched += delete_extra(routes, extra, self._target_database)
-        if settings.repair and other:
+        if extra:
+            touched += delete_extra(routes, list(map(place_of, extra)), self._target_database)
+        if other:
             failures = settle_keys(
                 settings.copy,
                 self._sides,
                 routes,
-                other,
+                list(map(place_of, other)),
                 owner=parts.owner,
                 probes=parts.probes,
                 on_turn=lambda: parts.pause(0.0),
             )
-            touched += other
+            touched += map(place_of, other)
             if failures:
                 first = failures[0]
                 parts.tell(f"{len(failures):,} could not be repaired; {escape(first.key)}: {first.reason}")
@@ -193,6 +198,14 @@ class Judge:
         still = {place_of(one): one for one in self._look(routes, looker, touched, ROUNDS_AFTER_REPAIR)}
         settled = {place for place in touched if place not in still}
         return [still.get(place_of(one), one) for one in found], settled
+
+    def _with_earlier(
+        self, found: list[Difference], settled: set[Place]
+    ) -> tuple[list[Difference], set[Place]]:
+        """Adds what a repair that broke off had settled by then."""
+        known = set(map(place_of, found))
+        earlier = {place: one for place, one in self._under_repair.items() if place not in known}
+        return [*found, *earlier.values()], settled | earlier.keys()
 
     # Telling
 
