@@ -6,14 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from redis.asyncio import Connection as Connection
-from redis.asyncio import ConnectionPool as ConnectionPool
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool, RedisCluster
 from redis.asyncio import Redis as BaseRedis
-from redis.asyncio import RedisCluster as RedisCluster
-from redis.asyncio.client import Monitor as Monitor
+from redis.asyncio.client import Monitor
 from redis.asyncio.client import Pipeline as BasePipeline
 from redis.asyncio.client import PubSub as BasePubSub
-from redis.asyncio.retry import Retry as Retry
+from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
+from redis.asyncio.retry import Retry
 
 from keyferry.capture.clients.order import Turn
 
@@ -22,6 +21,7 @@ __all__ = [
     "BasePipeline",
     "BasePubSub",
     "BaseRedis",
+    "BlockingConnectionPool",
     "Connection",
     "ConnectionPool",
     "Event",
@@ -29,8 +29,15 @@ __all__ = [
     "Monitor",
     "RedisCluster",
     "Retry",
+    "UnixDomainSocketConnection",
     "Worker",
+    "arrival",
+    "at_exit",
     "context_key",
+    "drop",
+    "interrupt",
+    "parse_url",
+    "settled",
     "sleep",
     "spawn",
     "wait_event",
@@ -107,3 +114,21 @@ def context_key() -> object:
 async def settled(value: Awaitable[Any] | Any) -> Any:
     """A result that may have to be waited for."""
     return await value if isinstance(value, Awaitable) else value
+
+
+async def arrival(connection: Any, timeout_seconds: float) -> Any:
+    """What a subscribed connection brings next; None when nothing comes in the time."""
+    return await connection.read_response(disable_decoding=True, timeout=timeout_seconds)
+
+
+async def drop(connection: Any) -> None:
+    """Closes a connection without waiting for the other end."""
+    await connection.disconnect(nowait=True)
+
+
+def interrupt(connection: Any) -> None:
+    """Ends an `arrival` that somebody waits for: a task is cancelled instead."""
+
+
+def at_exit(work: Callable[[], Any]) -> None:
+    """Before the interpreter ends there is no event loop to do anything in."""

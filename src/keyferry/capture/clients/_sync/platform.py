@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import socket
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-from redis import Connection as Connection
-from redis import ConnectionPool as ConnectionPool
+from redis import BlockingConnectionPool, Connection, ConnectionPool, RedisCluster
 from redis import Redis as BaseRedis
-from redis import RedisCluster as RedisCluster
-from redis.client import Monitor as Monitor
+from redis.client import Monitor
 from redis.client import Pipeline as BasePipeline
 from redis.client import PubSub as BasePubSub
-from redis.retry import Retry as Retry
+from redis.connection import UnixDomainSocketConnection, parse_url
+from redis.retry import Retry
 
 from keyferry.capture.clients.order import Turn
 
@@ -23,6 +25,7 @@ __all__ = [
     "BasePipeline",
     "BasePubSub",
     "BaseRedis",
+    "BlockingConnectionPool",
     "Connection",
     "ConnectionPool",
     "Event",
@@ -30,8 +33,15 @@ __all__ = [
     "Monitor",
     "RedisCluster",
     "Retry",
+    "UnixDomainSocketConnection",
     "Worker",
+    "arrival",
+    "at_exit",
     "context_key",
+    "drop",
+    "interrupt",
+    "parse_url",
+    "settled",
     "sleep",
     "spawn",
     "wait_event",
@@ -95,3 +105,26 @@ def context_key() -> object:
 def settled(value: Any) -> Any:
     """A result, which is there already."""
     return value
+
+
+def arrival(connection: Any, timeout_seconds: float) -> Any:
+    """What a subscribed connection brings next; None when nothing comes in the time."""
+    return connection.read_response(disable_decoding=True) if connection.can_read(timeout_seconds) else None
+
+
+def drop(connection: Any) -> None:
+    """Closes a connection without waiting for the other end."""
+    connection.disconnect()
+
+
+def interrupt(connection: Any) -> None:
+    """Ends an `arrival` that another thread waits for, with an error there."""
+    held = connection._sock
+    if held is not None:
+        with contextlib.suppress(OSError):
+            held.shutdown(socket.SHUT_RDWR)
+
+
+def at_exit(work: Callable[[], Any]) -> None:
+    """Has it done before the interpreter ends."""
+    atexit.register(work)

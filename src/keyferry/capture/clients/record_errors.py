@@ -1,0 +1,38 @@
+"""What an application gets when the phase record does not say where its commands belong.
+
+All are redis-py errors. One that may pass by itself is a ConnectionError, which redis-py's retries know; the others
+are not, so that nothing is sent again for them.
+"""
+
+from __future__ import annotations
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from keyferry.model.record import NoRecord, RecordError, RecordVanished, RecordWentBack, TwoAuthorities
+
+
+class MigrationRecordError(RedisError):
+    """The record cannot be followed; nothing was sent to either side on the strength of a guess."""
+
+
+class RecordLostError(MigrationRecordError):
+    """There is no record, or the one that was there is gone."""
+
+
+class RecordWentBackError(MigrationRecordError):
+    """The record is older than what this process knew, or both sides claim authority."""
+
+
+class RecordUnreachableError(RedisConnectionError):
+    """The side with authority does not answer, and what was known of it is not sure any more."""
+
+
+def client_error(error: RecordError, name: str) -> MigrationRecordError:
+    """The application's form of a record's error."""
+    kind = MigrationRecordError
+    if isinstance(error, (NoRecord, RecordVanished)):
+        kind = RecordLostError
+    elif isinstance(error, (RecordWentBack, TwoAuthorities)):
+        kind = RecordWentBackError
+    return kind(f"migration {name!r}: {str(error).replace('NAME', name)}")
