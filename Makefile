@@ -7,7 +7,7 @@ TEST_WORKERS ?= 3
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/keyferry/*/*.pyx src/keyferry/*/*.pxd)
 
-.PHONY: demo test lint format bench servers clean
+.PHONY: demo test lint format bench servers generate clean
 
 $(VENV)/.installed: $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -29,10 +29,15 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m dev.generate_sync --check
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The threads' form of the clients, from the asyncio one.
+generate: $(VENV)/.installed
+	$(BIN)/python -m dev.generate_sync
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m bench $(BENCH_ARGS)

@@ -21,7 +21,6 @@ BY_HAND = {"platform.py", "__init__.py"}
 NAMES = {
     "aclose": "close",
     "_async": "_sync",
-    "asyncio": "threads",
     "aiter": "iter",
     "anext": "next",
 }

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 class Turn:
     """A place in the order; ready when everything before it on its keys is done."""
 
-    __slots__ = ("_keys", "_order", "_wake", "_waits", "followers")
+    __slots__ = ("_keys", "_order", "_waits", "_wake", "followers")
 
     def __init__(self, order: KeyOrder, keys: Iterable[bytes]) -> None:
         self._order = order
@@ -95,7 +95,7 @@ class KeyOrder:
         turn = Turn(self, ())
         with self.mutex:
             for before in {*self.last.values(), *([self.barrier] if self.barrier else ())}:
-                before.followers.append(turn)  # type: ignore[union-attr]
+                before.followers.append(turn)
                 turn._waits += 1
             self.barrier = turn
         return turn

@@ -1,0 +1,206 @@
+"""The two ends of a migration as redis-py sees them: a pool of connections, or a cluster client."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from redis.backoff import NoBackoff
+
+from keyferry.capture.clients._async.platform import (
+    BaseRedis,
+    BlockingConnectionPool,
+    ConnectionPool,
+    RedisCluster,
+    Retry,
+    UnixDomainSocketConnection,
+    parse_url,
+)
+from keyferry.model.phases import Side
+
+CLUSTER_SCHEMES = {"redis+cluster://": "redis://", "rediss+cluster://": "rediss://"}
+# What a target takes over from the source's arguments when its own URL does not say otherwise: how to talk, never where to.
+_MANNERS = frozenset(
+    [
+        "db",
+        "socket_timeout",
+        "socket_connect_timeout",
+        "socket_read_size",
+        "socket_keepalive",
+        "socket_keepalive_options",
+        "encoding",
+        "encoding_errors",
+        "decode_responses",
+        "retry",
+        "retry_on_error",
+        "retry_on_timeout",
+        "health_check_interval",
+        "client_name",
+        "lib_name",
+        "lib_version",
+        "driver_info",
+        "protocol",
+        "legacy_responses",
+        "parser_class",
+    ]
+)
+_TCP_ONLY = frozenset(["socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"])
+# Kept by a pool for its own connections; another pool must not share them.
+_POOLS_OWN = frozenset(
+    [
+        "maint_notifications_pool_handler",
+        "orig_host_address",
+        "orig_socket_timeout",
+        "orig_socket_connect_timeout",
+        "oss_cluster_maint_notifications_handler",
+        "himport_registry",
+        "cache",
+        "cache_config",
+        "event_dispatcher",
+    ]
+)
+_WANTS_NAME = "command_name" in (
+    parameters := inspect.signature(ConnectionPool.get_connection).parameters
+) and (parameters["command_name"].default is inspect.Parameter.empty)
+
+
+async def get_connection(pool: ConnectionPool) -> Any:
+    """A connection of the pool; redis-py before 5.3 asks for a command's name."""
+    if _WANTS_NAME:
+        return await pool.get_connection("_")
+    return await pool.get_connection()
+
+
+class End:
+    """One side, as one client reaches it.
+
+    Attributes:
+        side: which side it is.
+        pool: the connections of a standalone server; None for a cluster.
+        cluster: the cluster client; None for a standalone server.
+        owned: made by us, so closed by us.
+    """
+
+    __slots__ = ("cluster", "owned", "pool", "side")
+
+    def __init__(
+        self, side: Side, *, pool: ConnectionPool | None = None, cluster: Any = None, owned: bool = False
+    ) -> None:
+        self.side = side
+        self.pool = pool
+        self.cluster = cluster
+        self.owned = owned
+
+    @property
+    def place(self) -> Hashable:
+        """What is the same for two clients of the same server and database."""
+        if self.pool is None:
+            nodes = self.cluster.nodes_manager.startup_nodes
+            return ("cluster", *sorted(str(name) for name in nodes))
+        known = self.pool.connection_kwargs
+        return tuple(
+            known.get(name) if isinstance(known.get(name), Hashable) else str(known.get(name))
+            for name in ("host", "port", "path", "service_name", "db", "username")
+        )
+
+    @property
+    def database(self) -> int:
+        """The database's number; 0 in a cluster."""
+        return 0 if self.pool is None else int(self.pool.connection_kwargs.get("db") or 0)
+
+    async def close(self) -> None:
+        """Closes what is ours."""
+        if not self.owned:
+            return
+        if self.pool is not None:
+            await self.pool.disconnect()
+        else:
+            await self.cluster.aclose()
+
+
+def end_of(side: Side, given: Any, source_pool: ConnectionPool | None) -> End:
+    """The end that an argument `source=` or `target=` names.
+
+    Args:
+        side: which side.
+        given: a URL (redis://, rediss://, unix://, redis+cluster://), any redis-py client, or a pool.
+        source_pool: whose manners (encoding, time-outs, retries, ...) a URL takes over; None for the defaults.
+
+    Raises:
+        ValueError: neither of these.
+    """
+    if isinstance(given, str):
+        return _end_of_url(side, given, source_pool)
+    if isinstance(given, RedisCluster):
+        return End(side, cluster=given)
+    if isinstance(given, BaseRedis):
+        return End(side, pool=given.connection_pool)
+    if isinstance(given, ConnectionPool):
+        return End(side, pool=given)
+    raise ValueError(
+        f"{side}= takes a URL, a redis-py client or a connection pool, not {type(given).__name__}"
+    )
+
+
+def _end_of_url(side: Side, url: str, source_pool: ConnectionPool | None) -> End:
+    manners = {
+        name: copy.deepcopy(value) if name == "retry" else value
+        for name, value in (source_pool.connection_kwargs if source_pool is not None else {}).items()
+        if name in _MANNERS
+    }
+    for scheme, plain in CLUSTER_SCHEMES.items():
+        if url.startswith(scheme):
+            for name in ("db", "retry", "retry_on_error", "retry_on_timeout", "parser_class"):
+                manners.pop(name, None)
+            return End(side, cluster=RedisCluster.from_url(plain + url[len(scheme) :], **manners), owned=True)
+    told = parse_url(url)
+    connection_class = told.get("connection_class")
+    if connection_class is not None and issubclass(connection_class, UnixDomainSocketConnection):
+        manners = {name: value for name, value in manners.items() if name not in _TCP_ONLY}
+    return End(side, pool=_pool_like(source_pool, {**manners, **told}), owned=True)
+
+
+def _pool_like(pool: ConnectionPool | None, arguments: dict[str, Any]) -> ConnectionPool:
+    if pool is None:
+        return ConnectionPool(**arguments)
+    if type(pool) is BlockingConnectionPool:
+        return BlockingConnectionPool(max_connections=pool.max_connections, timeout=pool.timeout, **arguments)
+    return ConnectionPool(max_connections=pool.max_connections, **arguments)
+
+
+def mirror_pool(
+    pool: ConnectionPool, timeout_seconds: float, on_connect: Callable[..., Any] | None
+) -> ConnectionPool:
+    """A pool beside another, for second legs: short time-outs, nothing sent twice, replies as bytes.
+
+    Args:
+        pool: the application's own pool of that side.
+        timeout_seconds: for connecting and for a reply.
+        on_connect: called with each new connection before its first use, in place of its own greeting.
+
+    Returns:
+        The new pool; the application's own where its kind cannot be copied (one that asks Sentinel, for example).
+    """
+    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
+        return pool
+    arguments = {name: value for name, value in pool.connection_kwargs.items() if name not in _POOLS_OWN}
+    quiet = arguments.get("maint_notifications_config")
+    if quiet is not None:
+        quiet = copy.copy(quiet)
+        quiet.enabled = False
+        arguments["maint_notifications_config"] = quiet
+    arguments.update(
+        socket_timeout=timeout_seconds,
+        retry=Retry(NoBackoff(), 0),
+        retry_on_error=[],
+        decode_responses=False,
+        health_check_interval=0,
+    )
+    arguments.pop("retry_on_timeout", None)
+    if not issubclass(pool.connection_class, UnixDomainSocketConnection):
+        arguments["socket_connect_timeout"] = timeout_seconds
+    if on_connect is not None and arguments.get("redis_connect_func") is None:
+        arguments["redis_connect_func"] = on_connect
+    return ConnectionPool(connection_class=pool.connection_class, **arguments)

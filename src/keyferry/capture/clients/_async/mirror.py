@@ -1,0 +1,211 @@
+"""Second legs: what succeeded on the authority is repeated on the mirror side, and never breaks the application.
+
+A leg has a time budget, is never sent twice, and tells what became of every key: done, refused, unknown, differed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from keyferry.capture.clients._async.ends import End, get_connection, mirror_pool
+from keyferry.capture.clients.breaker import Breaker
+from keyferry.capture.clients.counts import Reason
+from keyferry.capture.clients.errors import MirrorError
+from keyferry.model.second import UNTOLD
+
+if TYPE_CHECKING:
+    from keyferry.capture.clients._async.crossing import Crossing
+
+log = logging.getLogger("keyferry.clients")
+
+
+class Batch:
+    """What one operation has to say to the mirror side.
+
+    Attributes:
+        commands: the commands, as redis-py packs them.
+        keys: the keys of each.
+        expected: the authority's reply to each, or UNTOLD where the two need not be alike.
+        atomic: all or nothing, as the application's own transaction was.
+        entries: ledger entries that are over when this is.
+    """
+
+    __slots__ = ("atomic", "commands", "entry", "expected", "keys")
+
+    def __init__(self, *, atomic: bool = False) -> None:
+        self.commands: list[Sequence[Any]] = []
+        self.keys: list[Sequence[bytes]] = []
+        self.expected: list[Any] = []
+        self.atomic = atomic
+        self.entry: Any = None
+
+    def add(self, command: Sequence[Any], keys: Sequence[bytes], expected: Any) -> None:
+        """One more command."""
+        self.commands.append(command)
+        self.keys.append(keys)
+        self.expected.append(expected)
+
+    @property
+    def all_keys(self) -> list[bytes]:
+        return [key for keys in self.keys for key in keys]
+
+
+class Mirror:
+    """Takes second legs to one side.
+
+    Args:
+        crossing: whose counts, ledger and registration it uses.
+        end: the side.
+    """
+
+    def __init__(self, crossing: Crossing, end: End) -> None:
+        self._crossing = crossing
+        self._end = end
+        self.breaker = Breaker()
+        self._pool = (
+            None
+            if end.pool is None
+            else mirror_pool(
+                end.pool, crossing.options.target_timeout_ms / 1000, crossing.on_mirror_connect(end.side)
+            )
+        )
+
+    async def carry(self, batches: Sequence[Batch]) -> None:
+        """Sends what several operations have to say, in order, and reports what did not arrive.
+
+        Raises:
+            MirrorError: something failed and the client was made with on_target_error="raise".
+        """
+        crossing = self._crossing
+        if not self.breaker.allows(time.monotonic()):
+            self._give_up(batches, Reason.SKIPPED)
+            return
+        commands: list[Sequence[Any]] = []
+        for batch in batches:
+            if batch.atomic and self._pool is not None:
+                commands.append(("MULTI",))
+                commands.extend(batch.commands)
+                commands.append(("EXEC",))
+            else:
+                commands.extend(batch.commands)
+        try:
+            replies = await self._send(commands)
+        except (RedisConnectionError, RedisTimeoutError, OSError) as error:
+            self.breaker.failed(time.monotonic())
+            log.warning("the %s did not answer a second leg: %s", self._end.side, type(error).__name__)
+            self._give_up(batches, Reason.UNKNOWN, error)
+            return
+        except RedisError as error:
+            self._give_up(batches, Reason.UNKNOWN, error)
+            return
+        except BaseException:
+            # Cancelled: it may have been sent.
+            self._give_up(batches, Reason.UNKNOWN)
+            raise
+        self.breaker.succeeded()
+        begin = 0
+        failed: Exception | None = None
+        for batch in batches:
+            count = len(batch.commands)
+            if batch.atomic and self._pool is not None:
+                part = replies[begin + count + 1]
+                begin += count + 2
+                if not isinstance(part, list) or len(part) != count:
+                    # Refused as a whole: the reasons stand at the single commands.
+                    said = part if isinstance(part, Exception) else ResponseError("EXEC gave no replies")
+                    part = [said] * count
+            else:
+                part = replies[begin : begin + count]
+                begin += count
+            failed = self._look_at(batch, part) or failed
+            if batch.entry is not None:
+                crossing.ledger.close(batch.entry)
+        if failed is not None and crossing.options.on_target_error == "raise":
+            raise MirrorError(f"the second leg failed on the {self._end.side}: {failed}") from failed
+
+    def _look_at(self, batch: Batch, replies: Sequence[Any]) -> Exception | None:
+        failed: Exception | None = None
+        for command, keys, expected, reply in zip(
+            batch.commands, batch.keys, batch.expected, replies, strict=True
+        ):
+            if isinstance(reply, Exception):
+                failed = reply
+                log.warning(
+                    "%s refused a second leg (%s): %s", self._end.side, command[0], _first_word(reply)
+                )
+                self._crossing.report(keys, Reason.FAILED)
+            elif expected is not UNTOLD and _differ(expected, reply):
+                self._crossing.report(keys, Reason.DIFFERED)
+        return failed
+
+    def _give_up(self, batches: Sequence[Batch], reason: Reason, error: Exception | None = None) -> None:
+        for batch in batches:
+            self._crossing.report(batch.all_keys, reason)
+            # An unknown leg may still arrive: its entry stays open until the connection is known to be gone.
+            if batch.entry is not None and reason is not Reason.UNKNOWN:
+                self._crossing.ledger.close(batch.entry)
+        if error is not None and self._crossing.options.on_target_error == "raise":
+            raise MirrorError(f"the second leg got no answer from the {self._end.side}") from error
+
+    async def _send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        if self._pool is None:
+            return await self._send_cluster(commands)
+        connection = await get_connection(self._pool)
+        try:
+            replies = []
+            if len(commands) == 1:
+                await connection.send_command(*commands[0])
+            else:
+                await connection.send_packed_command(connection.pack_commands(commands))
+            for _ in commands:
+                try:
+                    replies.append(await connection.read_response(disable_decoding=True))
+                except ResponseError as error:
+                    replies.append(error)
+            return replies
+        except BaseException:
+            # Half a conversation: what is still to come must not be taken for another one's reply.
+            await connection.disconnect()
+            raise
+        finally:
+            await self._pool.release(connection)
+
+    async def _send_cluster(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        cluster = self._end.cluster
+        replies: list[Any] = []
+        for command in commands:
+            try:
+                replies.append(await cluster.execute_command(*command))
+            except ResponseError as error:
+                replies.append(error)
+        # A cluster client shapes its replies: they are not compared.
+        return [reply if isinstance(reply, Exception) else UNTOLD for reply in replies]
+
+    async def close(self) -> None:
+        """Closes its connections."""
+        if self._pool is not None and self._pool is not self._end.pool:
+            await self._pool.disconnect()
+
+
+def _differ(expected: Any, reply: Any) -> bool:
+    """Whether two raw replies differ, where they are of a kind that can be compared at a glance."""
+    if reply is UNTOLD:
+        return False
+    if isinstance(expected, str):
+        return isinstance(reply, bytes) and expected.encode("utf-8", "surrogateescape") != reply
+    if expected is None or isinstance(expected, (int, bytes)):
+        return (reply is None or isinstance(reply, (int, bytes))) and reply != expected
+    return False
+
+
+def _first_word(error: Exception) -> str:
+    """What kind of refusal it is; an error's text may hold names of keys."""
+    text = str(error).split(" ", 1)[0]
+    return text if text.isupper() else type(error).__name__

@@ -1,0 +1,102 @@
+"""Shadow reads: a sample of the application's reads is repeated on the other side, off the caller's path, and compared.
+
+What differs is counted by command, logged with its keys (never values) and reported for settling. Under load a read
+may differ because a write came between its two halves: a count that stays is the sign, not a single one.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+
+from keyferry.capture.clients._async.ends import get_connection
+from keyferry.capture.clients._async.platform import Event, Worker, spawn, wait_event
+from keyferry.capture.clients.compare import alike
+from keyferry.capture.clients.counts import Reason
+from keyferry.model.commands import CommandInfo, Replies, keys_of
+from keyferry.model.phases import Side
+
+if TYPE_CHECKING:
+    from keyferry.capture.clients._async.crossing import Crossing
+
+log = logging.getLogger("keyferry.clients")
+
+_WAITING_MAX = 1_000  # reads that wait to be repeated; more are left out of the sample
+_IDLE_SECONDS = 5.0
+
+
+class Shadow:
+    """The sample and its worker.
+
+    Args:
+        crossing: whose reads they are.
+    """
+
+    def __init__(self, crossing: Crossing) -> None:
+        self._crossing = crossing
+        self._share = crossing.options.shadow_share
+        self._waiting: deque[tuple[Side, CommandInfo, tuple[Any, ...], Any]] = deque()
+        self._wake = Event()
+        self._worker: Worker | None = None
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def offer(self, side: Side, info: CommandInfo, args: tuple[Any, ...], reply: Any) -> None:
+        """A read that the authority has answered; perhaps it is one of the sample.
+
+        Args:
+            side: where to repeat it.
+            info: what the table says of the command.
+            args: the command.
+            reply: the authority's raw reply.
+        """
+        if info.replies is Replies.VARIES or info.blocking or random.random() >= self._share:
+            return
+        if len(self._waiting) >= _WAITING_MAX:
+            return
+        self._waiting.append((side, info, args, reply))
+        if self._worker is None or not self._worker.alive():
+            self._worker = spawn(self._work, "keyferry-shadow")
+        self._wake.set()
+
+    async def _work(self) -> None:
+        while True:
+            if not self._waiting:
+                if not await wait_event(self._wake, _IDLE_SECONDS):
+                    self._worker = None
+                    if not self._waiting:
+                        return
+                self._wake.clear()
+                continue
+            side, info, args, reply = self._waiting.popleft()
+            try:
+                other = await self._repeat(side, args)
+            except (RedisError, OSError):
+                continue  # the mirror side is away or refuses: nothing is learned
+            crossing = self._crossing
+            crossing.counts.shadow_reads += 1
+            if not alike(reply, other, unordered=info.replies is Replies.UNORDERED):
+                keys = [crossing.encode(key) for key in keys_of(info, args)]
+                crossing.counts.shadow_differences[info.name] += 1
+                log.warning("a shadow read differs: %s of %s", info.name, keys)
+                crossing.report(keys, Reason.SHADOW)
+
+    async def _repeat(self, side: Side, args: tuple[Any, ...]) -> Any:
+        end = self._crossing.ends[side]
+        if end.pool is None:
+            return await end.cluster.execute_command(*args)
+        pool = self._crossing.speaker(side).connection_pool
+        connection = await get_connection(pool)
+        try:
+            await connection.send_command(*args)
+            return await connection.read_response(disable_decoding=True)
+        except RedisError:
+            await connection.disconnect()
+            raise
+        finally:
+            await pool.release(connection)

@@ -1,0 +1,213 @@
+# Written by `make generate` from _async/client.py: change that one.
+"""The drop-in client: redis-py's own, and every write also on the other server."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from keyferry.capture.clients._sync.carrying import carry
+from keyferry.capture.clients._sync.crossing import Crossing, crossing_of
+from keyferry.capture.clients._sync.ends import CLUSTER_SCHEMES, End, end_of
+from keyferry.capture.clients._sync.heard import KEY, UNHEARD, Heard
+from keyferry.capture.clients._sync.pipeline import Pipeline
+from keyferry.capture.clients._sync.platform import BaseRedis
+from keyferry.capture.clients.migration import Migration
+from keyferry.capture.clients.options import OURS, ClientOptions, take_options
+from keyferry.model.phases import Side, fixed
+
+_TAG = "_keyferry"  # on a pool of ours: what clients made from that pool alone go on with
+
+
+class Attempts:
+    """How a command is sent by redis-py, with our look before each attempt and the reply remembered."""
+
+    def _send_command_parse_response(self, conn: Any, command_name: Any, *args: Any, **options: Any) -> Any:
+        operation = options.pop(KEY, None)
+        if operation is None:
+            return super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[misc]
+        operation.attempt()
+        if not operation.hears and not operation.blocks and operation.ahead is None:
+            return super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[misc]
+        operation.send(conn, args, options)
+        return self.parse_response(Heard(conn, operation), command_name, **options)  # type: ignore[attr-defined]
+
+
+class Leg(Attempts, BaseRedis):
+    """The side that a client was not made for, with the client's response callbacks."""
+
+
+class ClusterLeg:
+    """A side that is a cluster: redis-py's cluster client finds the node; its replies come shaped, so they are not heard."""
+
+    def __init__(self, cluster: Any) -> None:
+        self._cluster = cluster
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As the cluster client's own."""
+        operation = options.pop(KEY, None)
+        if operation is not None:
+            operation.attempt()
+            operation.reply = UNHEARD
+            if operation.ahead is not None:
+                self._cluster.execute_command(*operation.ahead)
+        return self._cluster.execute_command(*args, **options)
+
+    def close(self) -> None:
+        """Its owner closes it."""
+
+
+class Redis(Attempts, BaseRedis):
+    """redis-py's client with a second server.
+
+    It takes every argument of redis-py's own, which mean the source, and:
+
+    Args:
+        source: instead of redis-py's own arguments: a URL or any redis-py client.
+        target: the other server: a URL (redis://, rediss://, unix://, redis+cluster://) or any redis-py client.
+        phase: a phase fixed in code: source, dual, shadow, target-dual, target.
+        migration: the name of a migration; its shared record names the phase, also while the program runs.
+        mirror, mirror_queue_max, mirror_scripts, target_timeout_ms, on_target_error, ledger, ledger_name,
+            ledger_keys_max, shadow_share, hold_timeout_ms, lease_ms: see `keyferry.capture.clients.options`.
+
+    Raises:
+        ValueError: arguments that make no sense together, in one sentence.
+    """
+
+    _crossing: Crossing | None = None
+    _home: Side = Side.SOURCE
+    _owns_ends = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        ours = {name: kwargs.pop(name) for name in OURS & kwargs.keys()}
+        if not ours:
+            super().__init__(*args, **kwargs)
+            inherited = getattr(self.connection_pool, _TAG, None)
+            if inherited is not None:
+                self._join(*inherited)
+            return
+        single = kwargs.pop("single_connection_client", False)
+        source = ours.pop("source", None)
+        source_end = None
+        if source is not None:
+            if args or kwargs.get("connection_pool") is not None or "host" in kwargs:
+                raise ValueError("give either source= or redis-py's own arguments for it, not both")
+            source_end = end_of(Side.SOURCE, source, None)
+            if source_end.pool is not None:
+                kwargs["connection_pool"] = source_end.pool
+        super().__init__(*args, **kwargs)
+        if isinstance(source, BaseRedis):
+            self.response_callbacks = source.response_callbacks
+        self._adopt(ours, source_end, single=single)
+
+    def _adopt(self, ours: dict[str, Any], source_end: End | None, *, single: bool) -> None:
+        """Takes the other server in."""
+        target = ours.pop("target", None)
+        options = take_options(ours)
+        if target is None:
+            raise ValueError("a second server is missing: give target= (a URL or a redis-py client)")
+        if options is None or (options.phase is None and options.migration is None):
+            raise ValueError(
+                "say which phase: phase= (fixed in code) or migration= (follows the shared record)"
+            )
+        if source_end is None:
+            source_end = End(Side.SOURCE, pool=self.connection_pool)
+        target_end = end_of(Side.TARGET, target, source_end.pool)
+        self._owns_ends = True
+        self._join(options, {Side.SOURCE: source_end, Side.TARGET: target_end})
+        if single:
+            closes, callbacks = self.auto_close_connection_pool, self.response_callbacks
+            super().__init__(connection_pool=self.connection_pool, single_connection_client=True)
+            self.auto_close_connection_pool, self.response_callbacks = closes, callbacks
+
+    def _join(self, options: ClientOptions, ends: dict[Side, End]) -> None:
+        self._ends = ends
+        self._legs: dict[Side, Any] = {}
+        self._crossing = crossing_of(options, ends)
+        for end in ends.values():
+            if end.pool is not None:
+                setattr(end.pool, _TAG, (options, ends))
+        # With a record the phase is not known yet; the source is where everything begins.
+        self._home = fixed(options.phase).authority if options.phase is not None else Side.SOURCE
+        home = ends[self._home].pool
+        if home is not None:
+            self.connection_pool = home
+
+    @classmethod
+    def from_urls(cls, source: str, target: str, **kwargs: Any) -> Self:
+        """A client of two servers.
+
+        Args:
+            source: URL of the server that is being left.
+            target: URL of the server that is being moved to.
+            kwargs: `phase=` or `migration=`, our other settings, and redis-py's own.
+        """
+        return cls.from_url(source, target=target, **kwargs)
+
+    @classmethod
+    def from_url(cls, url: str, **kwargs: Any) -> Self:
+        """As redis-py's own; with `target=` and a phase, a client of two servers."""
+        ours = {name: kwargs.pop(name) for name in OURS & kwargs.keys()}
+        if not ours:
+            return super().from_url(url, **kwargs)
+        if url.startswith(tuple(CLUSTER_SCHEMES)):
+            return cls(source=url, **ours)
+        single = kwargs.pop("single_connection_client", False)
+        client = super().from_url(url, **kwargs)
+        assert isinstance(client, cls)
+        client._adopt(ours, None, single=single)
+        return client
+
+    # Commands
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's own: the reply is the authority's."""
+        crossing = self._crossing
+        if crossing is None or crossing.state.plain:
+            return super().execute_command(*args, **options)
+        return carry(crossing, self._first_leg, args, options)
+
+    def _first_leg(self, side: Side, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        if side is self._home and self._ends[side].pool is not None:
+            return super().execute_command(*args, **options)
+        return self._leg(side).execute_command(*args, **options)
+
+    def _leg(self, side: Side) -> Any:
+        leg = self._legs.get(side)
+        if leg is None:
+            end = self._ends[side]
+            if end.pool is None:
+                leg = ClusterLeg(end.cluster)
+            else:
+                leg = Leg(connection_pool=end.pool, single_connection_client=self.connection is not None)
+                leg.response_callbacks = self.response_callbacks
+            leg = self._legs.setdefault(side, leg)
+        return leg
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
+        """As redis-py's own; its writes go to both servers, in one packet each."""
+        crossing = self._crossing
+        if crossing is None:
+            return super().pipeline(transaction, shard_hint)
+        return Pipeline(self, crossing, self._ends, transaction, shard_hint)
+
+    def client(self) -> Self:
+        """As redis-py's own: a client with one connection of its own, and the same two servers."""
+        return super().client()
+
+    @property
+    def migration(self) -> Migration | None:
+        """What this client knows of the migration, and has done in it; None for a client with one server."""
+        return None if self._crossing is None else self._crossing.migration
+
+    def close(self, *args: Any, **kwargs: Any) -> None:
+        """As redis-py's own. Second legs that wait in the background are sent first, within a bound."""
+        if self._owns_ends:
+            self._owns_ends = False
+            assert self._crossing is not None
+            self._crossing.flush()
+            for leg in self._legs.values():
+                leg.close()
+            for side, end in self._ends.items():
+                if end.owned or (side is not self._home and self.auto_close_connection_pool):
+                    end.close()
+        super().close(*args, **kwargs)

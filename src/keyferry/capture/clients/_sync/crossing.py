@@ -1,0 +1,311 @@
+# Written by `make generate` from _async/crossing.py: change that one.
+"""One process's part in one migration: what the clients of the same two servers share.
+
+    Crossing
+      state       the phase as every operation sees it; another object with every step
+      order       turns on keys, shared by all threads and event loops of the process
+      mirrors     second legs to either side          background    those that wait
+      ledger      keys to be settled                   membership    lease and phase record, if there is one
+
+How a step is taken, so that `hold` is acknowledged only when nothing is under way any more:
+
+1. an operation puts itself into `state.operations`, and looks again whether that state is still the current one
+2. the step puts another state in place, then waits until the old one's `operations` are empty
+3. an operation that came between 1 and 2 either saw the new state at its second look, or is waited for
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import uuid
+import weakref
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
+
+from redis.exceptions import RedisError
+
+from keyferry.capture.clients._sync.background import Background
+from keyferry.capture.clients._sync.ends import End, mirror_pool
+from keyferry.capture.clients._sync.heard import Operation
+from keyferry.capture.clients._sync.mirror import Batch, Mirror
+from keyferry.capture.clients._sync.platform import BaseRedis, ConnectionPool, Event, context_key, wait_event
+from keyferry.capture.clients._sync.reporter import Reporter
+from keyferry.capture.clients._sync.shadow import Shadow
+from keyferry.capture.clients.counts import Counts, Reason
+from keyferry.capture.clients.errors import HoldTimeoutError, LookAgain, OutcomeUnknownError
+from keyferry.capture.clients.ledger import Ledger
+from keyferry.capture.clients.migration import Migration
+from keyferry.capture.clients.options import ClientOptions
+from keyferry.capture.clients.order import KeyOrder
+from keyferry.model.phases import RULES, Phase, Side, Standing, fixed
+
+log = logging.getLogger("keyferry.clients")
+
+_UNKNOWN_MAX = 1_000  # names of unknown commands that are remembered, to log each once
+_SPEAKER_SECONDS = 2.0
+_BEFORE_THE_RECORD = (Phase.SOURCE, 0, Side.SOURCE)
+
+_ORDERS: weakref.WeakValueDictionary[Hashable, KeyOrder] = weakref.WeakValueDictionary()
+_CROSSINGS: weakref.WeakValueDictionary[Hashable, Crossing] = weakref.WeakValueDictionary()
+
+
+class State:
+    """A standing, spelled out for the operations that run under it.
+
+    Attributes:
+        operations: one entry for each operation that is under way, second legs that wait included.
+        over: set when another state has taken its place.
+        plain: nothing to do but what redis-py does: one fixed side.
+        dynamic: the phase may change: leases and looks.
+    """
+
+    __slots__ = (
+        "authority",
+        "dynamic",
+        "mirror",
+        "operations",
+        "over",
+        "plain",
+        "shadows",
+        "standing",
+        "waits",
+    )
+
+    def __init__(self, standing: Standing, *, dynamic: bool) -> None:
+        rules = RULES[standing.phase]
+        self.standing = standing
+        self.authority = standing.authority
+        self.mirror = standing.mirror
+        self.waits = rules.waits
+        self.shadows = rules.shadows
+        self.dynamic = dynamic
+        self.plain = not dynamic and self.mirror is None
+        self.operations: list[None] = []
+        self.over = Event()
+
+
+class Crossing:
+    """See the module. Made by `crossing_of`; clients keep it alive."""
+
+    def __init__(self, options: ClientOptions, ends: dict[Side, End], order: KeyOrder) -> None:
+        self.options = options
+        self.ends = ends
+        self.order = order
+        self.counts = Counts()
+        self.writer = uuid.uuid4().hex
+        self.process = os.getpid()
+        self.ledger = Ledger(
+            options.name,
+            ends[Side.SOURCE].database,
+            writer=self.writer.encode(),
+            keys_max=options.ledger_keys_max,
+        )
+        self.ahead = options.ledger == "ahead"
+        self.migration = Migration(self)
+        self.membership: Any = None
+        self.blocked: dict[int, Operation] = {}
+        standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
+        self.state = State(standing, dynamic=options.phase is None)
+        self.mirrors = {side: Mirror(self, end) for side, end in ends.items()}
+        self.background = Background(self) if options.mirror == "background" else None
+        self.shadow = Shadow(self)
+        self._speakers: dict[Side, Any] = {}
+        self._reporter: Reporter | None = None
+        pool = ends[Side.SOURCE].pool
+        self.encode: Callable[[Any], bytes] = (pool or ConnectionPool()).get_encoder().encode
+        self._unknown: set[str] = set()
+
+    @property
+    def waiting(self) -> int:
+        """Second legs in the queue."""
+        return 0 if self.background is None else len(self.background)
+
+    @staticmethod
+    def now_ms() -> int:
+        """Unix time in milliseconds."""
+        return time.time_ns() // 1_000_000
+
+    # The phase
+
+    def enter(self) -> State:
+        """The state under which an operation runs; `leave` belongs into its finally."""
+        while True:
+            state = self.state
+            state.operations.append(None)
+            if state is self.state:
+                return state
+            state.operations.pop()
+
+    @staticmethod
+    def leave(state: State) -> None:
+        """The operation is over, its last reply is there or will never be."""
+        state.operations.pop()
+
+    def holds(self, state: State) -> bool:
+        """Whether an operation of this state may still send something."""
+        return state is self.state and (self.membership is None or self.membership.lease_valid())
+
+    def sure(self, state: State) -> None:
+        """Before an operation: the lease is valid, or the record is read again.
+
+        Raises:
+            LookAgain: the phase is another one.
+            RedisConnectionError: the record cannot be read, or is gone.
+        """
+        if not self.membership.lease_valid():
+            self.membership.look_again()
+        if state is not self.state:
+            raise LookAgain
+
+    def confirm(self, state: State, keys: Sequence[bytes]) -> None:
+        """After a first leg: its reply may be passed on only if the lease held all the time, or the record is the same.
+
+        Raises:
+            OutcomeUnknownError: neither; its keys are reported.
+        """
+        if state is self.state and self.membership.lease_valid():
+            return
+        try:
+            standing = self.membership.look_again()
+        except Exception as error:
+            self.report(keys, Reason.DOUBTFUL)
+            raise OutcomeUnknownError(
+                "the command was sent, and the phase record could not be read again to know whether it counts"
+            ) from error
+        if standing != state.standing:
+            self.report(keys, Reason.DOUBTFUL)
+            raise OutcomeUnknownError(
+                "the command was sent while the phase changed: whether it counts is not known"
+            )
+
+    def wait_for_step(self, state: State, deadline: float) -> None:
+        """Waits in `hold` for the next phase.
+
+        Raises:
+            HoldTimeoutError: it did not come in time (monotonic seconds); nothing was written.
+        """
+        if not wait_event(state.over, max(0.0, deadline - time.monotonic())) and state is self.state:
+            raise HoldTimeoutError(
+                f"a cutover has held writes back for more than {self.options.hold_timeout_ms} ms; nothing was written"
+            )
+
+    # Reporting
+
+    def report(self, keys: Sequence[bytes], reason: Reason) -> None:
+        """Keys that are to be settled."""
+        if keys:
+            self.counts.reported[reason] += len(keys)
+            if self.options.ledger != "off":
+                self.ledger.add(keys, reason)
+                self.start_reporter()
+
+    def report_everything(self, reason: Reason) -> None:
+        """Any key may differ."""
+        self.counts.reported[reason] += 1
+        if self.options.ledger != "off":
+            self.ledger.add_everything(reason)
+            self.start_reporter()
+
+    def ahead_refused(self) -> None:
+        """The server refused a ledger entry: nobody would settle what its writer leaves behind."""
+        self.report_everything(Reason.FAILED)
+
+    def unknown_command(self, args: Sequence[Any]) -> None:
+        """A command that the table does not know: counted, and logged once."""
+        name = args[0] if isinstance(args[0], str) else bytes(args[0]).decode("ascii", "replace")
+        self.counts.unknown_commands[name.upper()] += 1
+        if name not in self._unknown and len(self._unknown) < _UNKNOWN_MAX:
+            self._unknown.add(name)
+            log.warning("unknown command %s: it goes to the %s only", name[:64], self.state.authority)
+
+    def report_by_server(self, args: Sequence[Any]) -> None:
+        """Reports the keys of a command that the table does not know, as the server names them."""
+        self.unknown_command(args)
+        words = str(args[0]).split() if isinstance(args[0], str) else [args[0]]
+        try:
+            keys = self.speaker(self.state.authority).execute_command("COMMAND GETKEYS", *words, *args[1:])
+        except RedisError:
+            return  # it has no keys, or the server does not say: the feeds of a sync see what it did
+        self.report([self.encode(key) for key in keys], Reason.REPORTED)
+
+    def speaker(self, side: Side) -> Any:
+        """A client of our own on a side, for what is not the application's business; with short time-outs."""
+        speaker = self._speakers.get(side)
+        if speaker is None:
+            end = self.ends[side]
+            if end.pool is None:
+                speaker = end.cluster
+            else:
+                speaker = BaseRedis(connection_pool=mirror_pool(end.pool, _SPEAKER_SECONDS, None))
+            speaker = self._speakers.setdefault(side, speaker)
+        return speaker
+
+    def start_reporter(self) -> None:
+        """The ledger's worker runs, and has said that this ledger has writers."""
+        if self._reporter is None:
+            self._reporter = Reporter(
+                self.ledger, lambda: self.speaker(self.state.authority), ahead=self.ahead
+            )
+        self._reporter.start()
+
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Waits until what waits in the background has been sent, and the ledger says what it has to say.
+
+        Returns:
+            False when that took longer; what waits is not lost by that.
+        """
+        done = self.background is None or self.background.drain(timeout_seconds)
+        if self._reporter is not None:
+            done = self._reporter.flush(timeout_seconds) and done
+        return done
+
+    # Second legs
+
+    def second_leg(self, state: State, batch: Batch) -> None:
+        """Sends it, or queues it; in the second case the operation stays under way until it is done."""
+        side = state.mirror
+        if side is None or not batch.commands:
+            if batch.entry is not None:
+                self.ledger.close(batch.entry)
+            return
+        if self.background is None:
+            self.mirrors[side].carry((batch,))
+        else:
+            self.background.put(state, side, batch)
+
+    def on_mirror_connect(self, side: Side) -> Callable[..., Any] | None:
+        """What a new mirror connection has to do before its first use: with a record, to be registered there."""
+        if self.options.phase is not None:
+            return None
+
+        def registered(connection: Any) -> None:
+            connection.on_connect()
+            connection.send_command("CLIENT", "ID")
+            client_id = int(connection.read_response())
+            self.membership.register_connection(side, client_id)
+
+        return registered
+
+    def close(self) -> None:
+        """Ends what runs in the background, after it is done or its time is over."""
+        if self.background is not None:
+            self.background.stop()
+        if self._reporter is not None:
+            self._reporter.stop()
+        for mirror in self.mirrors.values():
+            mirror.close()
+
+
+def crossing_of(options: ClientOptions, ends: dict[Side, End]) -> Crossing:
+    """The crossing of these two servers with these settings in this process (and event loop)."""
+    places = tuple(end.place for end in ends.values())
+    order = _ORDERS.get(places)
+    if order is None:
+        order = _ORDERS.setdefault(places, KeyOrder())
+    name = (options, places, context_key(), os.getpid())
+    crossing = _CROSSINGS.get(name)
+    if crossing is None:
+        crossing = _CROSSINGS.setdefault(name, Crossing(options, ends, order))
+    return crossing

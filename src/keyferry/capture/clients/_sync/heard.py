@@ -1,0 +1,123 @@
+# Written by `make generate` from _async/heard.py: change that one.
+"""One operation of an application on its way: how often it was sent, and the first leg's reply before redis-py shapes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ResponseError
+
+from keyferry.capture.clients.errors import LookAgain
+
+if TYPE_CHECKING:
+    from keyferry.capture.clients._sync.crossing import Crossing, State
+
+UNHEARD = object()  # the reply of a first leg that cannot be heard: a cluster client shapes it first
+KEY = "keyferry"  # under which an operation travels in redis-py's options
+
+
+class Operation:
+    """What the attempts of one first leg share.
+
+    Attributes:
+        attempts: how often redis-py has sent it; more than once after a lost connection.
+        reply: the reply as it was read, before response callbacks.
+        hears: the reply is wanted.
+        ahead: a command to send in the same packet before it, its reply is dropped.
+        blocks: it may block; then `client_id` is the connection's, so that it can be taken back.
+    """
+
+    __slots__ = ("ahead", "attempts", "blocks", "client_id", "crossing", "hears", "reply", "state")
+
+    def __init__(
+        self,
+        crossing: Crossing,
+        state: State,
+        *,
+        hears: bool = False,
+        blocks: bool = False,
+        ahead: tuple[Any, ...] | None = None,
+    ) -> None:
+        self.crossing = crossing
+        self.state = state
+        self.hears = hears
+        self.blocks = blocks
+        self.ahead = ahead
+        self.attempts = 0
+        self.reply: Any = None
+        self.client_id: int | None = None
+
+    def attempt(self) -> None:
+        """Looks at the phase before each sending: nothing is sent again, on a new connection, without a new look.
+
+        Raises:
+            LookAgain: the phase is another one, or the lease is over.
+        """
+        if self.state.dynamic and not self.crossing.holds(self.state):
+            raise LookAgain
+        self.attempts += 1
+
+    def send(self, connection: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
+        """Sends the command, with what goes ahead of it in the same packet."""
+        if self.ahead is None and not self.blocks:
+            connection.send_command(*args, **options)
+            return
+        before: list[tuple[Any, ...]] = []
+        if self.ahead is not None:
+            before.append(self.ahead)
+        if self.blocks:
+            before.append(("CLIENT", "ID"))
+        connection.send_packed_command(connection.pack_commands([*before, args]))
+        for command in before:
+            try:
+                reply = connection.read_response()
+            except ResponseError:
+                if command is self.ahead:
+                    self.crossing.ahead_refused()
+                continue
+            if command is not self.ahead:
+                self.client_id = reply
+        if self.blocks:
+            self.crossing.blocked[id(self)] = self
+
+
+class Heard:
+    """A connection whose replies are remembered as they are read."""
+
+    __slots__ = ("_connection", "_operation")
+
+    def __init__(self, connection: Any, operation: Operation) -> None:
+        self._connection = connection
+        self._operation = operation
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """As the connection's own."""
+        reply = self._connection.read_response(*args, **options)
+        self._operation.reply = reply
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+
+class HeardMany:
+    """The same for a pipeline: every reply and every error reply, in order."""
+
+    __slots__ = ("_connection", "_replies")
+
+    def __init__(self, connection: Any, replies: list[Any]) -> None:
+        self._connection = connection
+        self._replies = replies
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        """As the connection's own."""
+        try:
+            reply = self._connection.read_response(*args, **options)
+        except ResponseError as error:
+            self._replies.append(error)
+            raise
+        self._replies.append(reply)
+        return reply
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)

@@ -1,0 +1,293 @@
+# Written by `make generate` from _async/pipeline.py: change that one.
+"""Pipelines: the stack goes to the authority in one packet, what succeeded goes to the mirror side in another.
+
+A transaction stays one: it runs on one side, and its second leg is a transaction too. What was watched on a side that
+has lost authority meanwhile ends in WatchError, as if a watched key had changed.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import ExecAbortError, ResponseError, WatchError
+
+from keyferry.capture.clients._sync.carrying import WRITES, carry, decide
+from keyferry.capture.clients._sync.crossing import Crossing, State
+from keyferry.capture.clients._sync.ends import End
+from keyferry.capture.clients._sync.heard import KEY, Heard, HeardMany, Operation
+from keyferry.capture.clients._sync.mirror import Batch
+from keyferry.capture.clients._sync.platform import BasePipeline, wait_turn
+from keyferry.capture.clients.counts import Reason
+from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError
+from keyferry.model.command_treatments import Treatment
+from keyferry.model.commands import CommandInfo, look_up, written_keys_of
+from keyferry.model.phases import Side
+
+if TYPE_CHECKING:
+    from keyferry.capture.clients._sync.client import Redis
+
+Stack = list[tuple[tuple[Any, ...], Any]]
+
+
+class Written:
+    """What a stack of commands may write.
+
+    Attributes:
+        infos: of each command, what the table says; None where it does not know it.
+        keys: of each command, the keys that it may write.
+        writes: any of them may write.
+        everything: one changes keys that it does not name, or may.
+    """
+
+    __slots__ = ("everything", "infos", "keys", "writes")
+
+    def __init__(self, crossing: Crossing, stack: Stack) -> None:
+        encode = crossing.encode
+        self.infos: list[CommandInfo | None] = []
+        self.keys: list[list[bytes]] = []
+        self.writes = self.everything = False
+        for args, _ in stack:
+            info = look_up(args)
+            self.infos.append(info)
+            if info is None or info.treatment not in WRITES:
+                self.keys.append([])
+                self.writes = self.writes or info is None
+                continue
+            self.writes = True
+            keys = [encode(key) for key in written_keys_of(info, args)]
+            self.everything = self.everything or info.everything
+            self.keys.append(keys)
+
+    @property
+    def all_keys(self) -> list[bytes]:
+        return [key for keys in self.keys for key in keys]
+
+
+class Pipeline(BasePipeline):
+    """redis-py's pipeline for two servers.
+
+    Args:
+        client: who made it.
+        crossing: whose phase counts.
+        ends: the two servers.
+        transaction: wrap the stack in MULTI and EXEC.
+        shard_hint: redis-py's.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        crossing: Crossing,
+        ends: dict[Side, End],
+        transaction: bool,
+        shard_hint: str | None,
+    ) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self._crossing = crossing
+        self._ends = ends
+        self._watched_on: Side | None = None
+        self._operation: Operation | None = None
+        self._heard: list[Any] | None = None
+        self._ahead_unread = False
+
+    # Sending, as redis-py does it, with a look before each attempt
+
+    def _send_command_parse_response(self, conn: Any, command_name: Any, *args: Any, **options: Any) -> Any:
+        operation = options.pop(KEY, None)
+        if operation is None:
+            return super()._send_command_parse_response(conn, command_name, *args, **options)
+        operation.attempt()
+        operation.send(conn, args, options)
+        return self.parse_response(Heard(conn, operation), command_name, **options)
+
+    def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
+        self._begin_attempt(connection)
+        return super()._execute_transaction(connection, commands, raise_on_error)
+
+    def _execute_pipeline(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
+        self._begin_attempt(connection)
+        return super()._execute_pipeline(connection, commands, raise_on_error)
+
+    def _begin_attempt(self, connection: Any) -> None:
+        operation = self._operation
+        if operation is None:
+            return
+        operation.attempt()
+        if operation.ahead is not None:
+            connection.send_command(*operation.ahead)
+            self._ahead_unread = True
+        self._heard = []
+
+    def _read_ahead(self, connection: Any) -> None:
+        """The reply to the ledger's entry, which comes before the stack's own."""
+        self._ahead_unread = False
+        try:
+            connection.read_response()
+        except ResponseError:
+            self._crossing.ahead_refused()
+
+    def parse_response(self, connection: Any, command_name: Any, **options: Any) -> Any:
+        """As redis-py's own."""
+        if self._ahead_unread:
+            self._read_ahead(connection)
+        if self._heard is not None:
+            connection = HeardMany(connection, self._heard)
+        return super().parse_response(connection, command_name, **options)
+
+    # Immediate commands: WATCH, and what is asked between it and MULTI
+
+    def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """As redis-py's own: at once, on the connection that watches."""
+        if self._crossing.state.plain:
+            return super().immediate_execute_command(*args, **options)
+        return carry(self._crossing, self._immediately, args, options)
+
+    def _immediately(self, side: Side, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        self._stand_on(side)
+        reply = super().immediate_execute_command(*args, **options)
+        if self.watching:
+            self._watched_on = side
+        return reply
+
+    def _stand_on(self, side: Side) -> None:
+        """Makes that side's pool ours.
+
+        Raises:
+            WatchError: keys are watched on the other one.
+        """
+        pool = self._ends[side].pool
+        if self.watching and self._watched_on not in (None, side):
+            self.reset()
+            raise WatchError("The authority has moved to the other server while keys were watched.")
+        if self.connection is None and pool is not None:
+            self.connection_pool = pool
+
+    # The stack
+
+    def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """As redis-py's own."""
+        crossing = self._crossing
+        stack: Stack = list(self.command_stack)
+        if crossing.state.plain or not stack:
+            return super().execute(raise_on_error)
+        try:
+            return self._carry(crossing, stack, raise_on_error)
+        finally:
+            self._operation = None
+            self._heard = None
+            self.reset()
+
+    def _carry(self, crossing: Crossing, stack: Stack, raise_on_error: bool) -> list[Any]:
+        written = Written(crossing, stack)
+        deadline = 0.0
+        while True:
+            state = crossing.enter()
+            try:
+                if state.dynamic:
+                    crossing.sure(state)
+                self._stand_on(state.authority)
+                if not (state.waits and written.writes):
+                    return self._execute_on(crossing, state, stack, written, raise_on_error)
+            except LookAgain:
+                if state is crossing.state:
+                    continue
+            finally:
+                crossing.leave(state)
+            deadline = deadline or time.monotonic() + crossing.options.hold_timeout_ms / 1000
+            if state is crossing.state:
+                crossing.wait_for_step(state, deadline)
+
+    def _execute_on(
+        self, crossing: Crossing, state: State, stack: Stack, written: Written, raise_on_error: bool
+    ) -> list[Any]:
+        mirrors = state.mirror is not None and written.writes
+        keys = written.all_keys if mirrors else []
+        turn = None
+        if mirrors:
+            turn = crossing.order.take_all() if written.everything else crossing.order.take(keys)
+        try:
+            if turn is not None and not turn.ready:
+                wait_turn(turn)
+                if state is not crossing.state:
+                    raise LookAgain
+            transaction = bool(self.transaction) or self.explicit_transaction
+            batch = Batch(atomic=transaction)
+            if mirrors and crossing.ahead:
+                batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
+            operation = self._operation = Operation(crossing, state, ahead=batch.entry)
+            error: ResponseError | None = None
+            replies: list[Any] = []
+            watched, scripts, explicit = self.watching, self.scripts, self.explicit_transaction
+            try:
+                replies = self._run(state, raise_on_error)
+            except (WatchError, ExecAbortError):
+                raise
+            except LookAgain:
+                if not operation.attempts:
+                    if watched:
+                        raise WatchError("The phase changed while keys were watched.") from None
+                    # redis-py's own execute has reset the pipeline on its way out.
+                    self.command_stack, self.scripts, self.explicit_transaction = stack, scripts, explicit
+                    raise
+                crossing.report(written.all_keys, Reason.DOUBTFUL)
+                raise OutcomeUnknownError("the connection was lost while the phase changed") from None
+            except ResponseError as caught:
+                error = caught
+            except BaseException:
+                crossing.report(written.all_keys, Reason.DOUBTFUL)
+                raise
+            if state.dynamic:
+                if state.waits:
+                    crossing.membership.look_again()
+                crossing.confirm(state, written.all_keys)
+            if mirrors:
+                if operation.attempts > 1:
+                    crossing.report(keys, Reason.DOUBTFUL)
+                self._fill(crossing, batch, stack, written, self._raw_replies(len(stack), transaction))
+                crossing.second_leg(state, batch)
+            if error is not None:
+                raise error
+            return replies
+        finally:
+            if turn is not None:
+                turn.leave()
+
+    def _run(self, state: State, raise_on_error: bool) -> list[Any]:
+        cluster = self._ends[state.authority].cluster
+        if cluster is None:
+            return super().execute(raise_on_error)
+        assert self._operation is not None
+        self._operation.attempt()
+        pipe = cluster.pipeline()
+        for args, options in self.command_stack:
+            pipe.execute_command(*args, **options)
+        return pipe.execute(raise_on_error)  # type: ignore[no-any-return]
+
+    def _raw_replies(self, count: int, transaction: bool) -> list[Any] | None:
+        """The reply to each command as it was read; None where they are not known one by one."""
+        heard = self._heard
+        if not heard:
+            return None
+        if transaction:
+            heard = heard[-1]
+        return heard if isinstance(heard, list) and len(heard) == count else None
+
+    def _fill(
+        self, crossing: Crossing, batch: Batch, stack: Stack, written: Written, replies: list[Any] | None
+    ) -> None:
+        """What the mirror side is told about each command that succeeded."""
+        for index, (args, _) in enumerate(stack):
+            info, keys = written.infos[index], written.keys[index]
+            if info is None:
+                crossing.report_by_server(args)
+                continue
+            if info.treatment not in WRITES:
+                continue
+            if replies is None:
+                crossing.report(keys, Reason.REPORTED)
+            elif isinstance(replies[index], Exception):
+                if info.treatment is Treatment.REPORT:
+                    crossing.report(keys, Reason.DOUBTFUL)
+            else:
+                decide(crossing, batch, info, args, replies[index], keys)
