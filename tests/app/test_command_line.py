@@ -29,10 +29,10 @@ def test_version_says_which_data_path_runs(tmp_path: Path) -> None:
 def test_without_a_command_it_helps(tmp_path: Path) -> None:
     ended = keyferry(cwd=tmp_path)
     assert ended.status == 0
-    assert all(f"  {name} " in ended.out for name in ("copy", "sync", "verify", "check", "demo"))
+    assert all(f"  {name} " in ended.out for name in ("copy", "sync", "verify", "check", "audit", "demo"))
 
 
-@pytest.mark.parametrize("name", ["copy", "sync", "verify", "check", "demo"])
+@pytest.mark.parametrize("name", ["copy", "sync", "verify", "check", "audit", "demo"])
 def test_help_documents_every_exit_code(name: str, tmp_path: Path) -> None:
     ended = keyferry(name, "--help", cwd=tmp_path)
     assert ended.status == 0

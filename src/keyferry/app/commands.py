@@ -1,5 +1,5 @@
 """The command tree: what there is to type. What it does stands in copying.py, syncing.py,
-verifying.py, checking.py and demo.py."""
+verifying.py, checking.py, auditing.py and demo.py."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from keyferry import __version__
 from keyferry.app import options
 
 EXIT_CODES = (
-    (0, "all done; check: nothing stops a copy; verify: equal"),
+    (0, "all done; check, audit: nothing is in the way; verify: equal"),
     (1, "done, but some keys failed; verify, demo: the servers differ"),
     (2, "bad usage or input"),
     (3, "a server cannot be reached, refuses us, or is lost for good"),
-    (4, "refused by a safety check"),
+    (4, "refused by a safety check; audit: something to change first"),
     (70, "a mistake in Keyferry itself"),
     (130, "interrupted by Ctrl-C or SIGTERM; the same command goes on"),
 )
@@ -131,6 +131,23 @@ def check(source: str, target: str, **given: Any) -> int:
     from keyferry.app.checking import check_command
 
     return check_command(source, target, given)
+
+
+@cli.command(epilog=_EPILOG, short_help="Look which commands an application uses, before it writes to both.")
+@click.argument("source")
+@options.auditing
+@options.outcome
+@options.access
+def audit(source: str, **given: Any) -> int:
+    """Look which commands are called on SOURCE, and what each would meet in the phase dual.
+
+    Reads the counters of the server (or of every primary of the cluster) twice, and says of each command whether it is
+    repeated on the target as it is, rewritten, or its keys reported; and at the end what to change in the application
+    first. Writes nothing. The addresses are as for "keyferry copy".
+    """
+    from keyferry.app.auditing import audit_command
+
+    return audit_command(source, given)
 
 
 @cli.command(

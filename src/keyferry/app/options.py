@@ -374,6 +374,46 @@ def comparing(command: F) -> F:
     return command
 
 
+def auditing(command: F) -> F:
+    """How long the application is looked at, and how closely."""
+    for option in reversed(
+        (
+            click.option(
+                "--seconds",
+                type=click.FloatRange(min=0, min_open=True),
+                default=30.0,
+                metavar="SECONDS",
+                help="Between the two looks at the counters. Default: 30.",
+            ),
+            click.option(
+                "--monitor",
+                is_flag=True,
+                help="Also listen to MONITOR, for a few seconds and within bounds: it slows a busy server.",
+            ),
+            click.option(
+                "--show-keys",
+                is_flag=True,
+                help="With --monitor: print some key names of each command. Values are never printed.",
+            ),
+            click.option(
+                "--max-latency",
+                type=click.FloatRange(min=0),
+                default=5.0,
+                metavar="MS",
+                help="With --monitor: stop listening to a server that answers this many milliseconds later than at "
+                "rest; 0 is off. Default: 5.",
+            ),
+            click.option(
+                "--target",
+                metavar="TARGET",
+                help="The server to move to. When it is a cluster, calls that it would refuse are looked for.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def results(command: F) -> F:
     """What is written about the run, and what is kept of an unfinished one."""
     return _dry_run(outcome(_failures(state(command))))
