@@ -27,3 +27,15 @@ class LookAgain(Exception):
 
     Not a redis-py error, so that redis-py does not take it as a reason to send a command again.
     """
+
+
+class TakenBack(Exception):
+    """A blocked command was taken back from a side that lost authority; never seen by an application.
+
+    Args:
+        reply: what it answered, as redis-py shapes it: nothing came.
+    """
+
+    def __init__(self, reply: object) -> None:
+        super().__init__()
+        self.reply = reply

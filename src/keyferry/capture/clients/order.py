@@ -74,6 +74,12 @@ class KeyOrder:
         self.last: dict[bytes, Turn] = {}
         self.barrier: Turn | None = None
 
+    def forked(self) -> None:
+        """In a child process: nobody of the parent's threads is here to leave."""
+        self.mutex = threading.RLock()
+        self.last = {}
+        self.barrier = None
+
     def take(self, keys: Iterable[bytes]) -> Turn:
         """A turn on these keys (a collection that is not changed afterwards), behind all that came before."""
         turn = Turn(self, keys)

@@ -9,14 +9,15 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoScriptError, ResponseError
 
 from keyferry.capture.clients._async.crossing import Crossing, State
 from keyferry.capture.clients._async.heard import KEY, UNHEARD, Operation
 from keyferry.capture.clients._async.mirror import Batch
 from keyferry.capture.clients._async.platform import wait_turn
+from keyferry.capture.clients.blocking import patience_seconds, with_patience
 from keyferry.capture.clients.counts import Reason
-from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError
+from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
 from keyferry.model.command_treatments import Treatment
 from keyferry.model.commands import CommandInfo, look_up, written_keys_of
 from keyferry.model.phases import Side
@@ -45,6 +46,9 @@ async def carry(
     info = look_up(args)
     writes = info is None or info.treatment in WRITES
     deadline = 0.0
+    blocks = info is not None and info.blocking
+    began = time.monotonic() if blocks else 0.0
+    patience = patience_seconds(info.name, args) if info is not None and blocks else None
     while True:
         state = crossing.enter()
         try:
@@ -57,6 +61,14 @@ async def carry(
         except LookAgain:
             if state is crossing.state:
                 continue
+        except TakenBack as taken:
+            # It waits on the new side for the rest of its time.
+            left = (patience or 0.0) - (time.monotonic() - began)
+            if left <= 0:
+                return taken.reply
+            assert info is not None
+            args = with_patience(info.name, args, left)
+            continue
         finally:
             crossing.leave(state)
         deadline = deadline or time.monotonic() + crossing.options.hold_timeout_ms / 1000
@@ -75,9 +87,8 @@ async def _plain(
     """A command with one leg: a read, or any in a phase without a mirror."""
     operation = None
     if state.dynamic or state.shadows:
-        operation = Operation(
-            crossing, state, hears=state.shadows, blocks=state.dynamic and info is not None and info.blocking
-        )
+        blocks = state.dynamic and info is not None and info.blocking
+        operation = Operation(crossing, state, hears=state.shadows or blocks, blocks=blocks)
         options = {**options, KEY: operation}
     try:
         reply = await first_leg(state.authority, args, options)
@@ -89,9 +100,16 @@ async def _plain(
         if operation is not None and operation.blocks:
             crossing.blocked.pop(id(operation), None)
     if state.dynamic:
+        if (
+            operation is not None
+            and operation.blocks
+            and operation.reply is None
+            and state is not crossing.state
+        ):
+            raise TakenBack(reply)
         if state.waits:
             # Rule 13: in hold a lease is not enough for a reader. The look comes after the read.
-            await crossing.membership.look_again()
+            await crossing.look_after()
         await crossing.confirm(state, ())
     if (
         state.shadows
@@ -128,8 +146,11 @@ async def _write(
                 raise LookAgain
         batch = Batch()
         if crossing.ahead:
+            await crossing.room_ahead()
             batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
-        operation = Operation(crossing, state, hears=True, blocks=info.blocking, ahead=batch.entry)
+        operation = Operation(
+            crossing, state, hears=True, blocks=info.blocking and state.dynamic, ahead=batch.entry
+        )
         raced = info.blocking and any(order.busy(key) for key in keys)
         reply = await _send_first(
             crossing, state, first_leg, info, args, {**options, KEY: operation}, operation, keys, batch
@@ -174,6 +195,8 @@ async def _send_first(
         over = False
         crossing.report(keys, Reason.DOUBTFUL)
         raise OutcomeUnknownError("the connection was lost while the phase changed") from None
+    except NoScriptError:
+        raise  # nothing ran
     except ResponseError:
         # A script may have written before it failed; a command that was sent twice may have succeeded once.
         if info.treatment is Treatment.REPORT or operation.attempts > 1:
@@ -189,6 +212,10 @@ async def _send_first(
         if batch.entry is not None and over and not counted:
             crossing.ledger.close(batch.entry)
     if state.dynamic:
+        if operation.blocks and operation.reply is None and state is not crossing.state:
+            if batch.entry is not None:
+                crossing.ledger.close(batch.entry)
+            raise TakenBack(reply)
         await crossing.confirm(state, keys)
     return reply
 

@@ -17,19 +17,35 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
+import sys
 import time
 import uuid
 import weakref
 from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
 from typing import Any
 
+import redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
+from keyferry import __version__
 from keyferry.capture.clients._async.background import Background
 from keyferry.capture.clients._async.ends import End, mirror_pool
 from keyferry.capture.clients._async.heard import Operation
+from keyferry.capture.clients._async.membership import AsyncMembership
 from keyferry.capture.clients._async.mirror import Batch, Mirror
-from keyferry.capture.clients._async.platform import BaseRedis, ConnectionPool, Event, context_key, wait_event
+from keyferry.capture.clients._async.platform import (
+    BaseRedis,
+    ConnectionPool,
+    Event,
+    Lock,
+    context_key,
+    sleep,
+    wait_event,
+)
+from keyferry.capture.clients._async.record_line import AsyncSideAccess
 from keyferry.capture.clients._async.reporter import AsyncReporter
 from keyferry.capture.clients._async.shadow import Shadow
 from keyferry.capture.clients.counts import Counts, Reason
@@ -39,11 +55,13 @@ from keyferry.capture.clients.migration import Migration
 from keyferry.capture.clients.options import ClientOptions
 from keyferry.capture.clients.order import KeyOrder
 from keyferry.model.phases import RULES, Phase, Side, Standing, fixed
+from keyferry.model.writers import WriterFacts
 
 log = logging.getLogger("keyferry.clients")
 
 _UNKNOWN_MAX = 1_000  # names of unknown commands that are remembered, to log each once
 _SPEAKER_SECONDS = 2.0
+_CLIENT = f"keyferry {__version__}, redis-py {redis.__version__}"
 _BEFORE_THE_RECORD = (Phase.SOURCE, 0, Side.SOURCE)
 
 _ORDERS: weakref.WeakValueDictionary[Hashable, KeyOrder] = weakref.WeakValueDictionary()
@@ -94,27 +112,34 @@ class Crossing:
         self.order = order
         self.counts = Counts()
         self.writer = uuid.uuid4().hex
-        self.process = os.getpid()
-        self.ledger = Ledger(
-            options.name,
-            ends[Side.SOURCE].database,
-            writer=self.writer.encode(),
-            keys_max=options.ledger_keys_max,
-        )
+        self.ledger = self._new_ledger()
         self.ahead = options.ledger == "ahead"
         self.migration = Migration(self)
-        self.membership: Any = None
+        self.membership: AsyncMembership | None = None
+        self._joining = Lock()
+        self._older: list[State] = []
+        self.subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.blocked: dict[int, Operation] = {}
         standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
         self.state = State(standing, dynamic=options.phase is None)
         self.mirrors = {side: Mirror(self, end) for side, end in ends.items()}
         self.background = Background(self) if options.mirror == "background" else None
         self.shadow = Shadow(self)
+        self.users = 0
         self._speakers: dict[Side, Any] = {}
         self._reporter: AsyncReporter | None = None
         pool = ends[Side.SOURCE].pool
         self.encode: Callable[[Any], bytes] = (pool or ConnectionPool()).get_encoder().encode
         self._unknown: set[str] = set()
+
+    def _new_ledger(self) -> Ledger:
+        options = self.options
+        return Ledger(
+            options.name,
+            self.ends[Side.SOURCE].database,
+            writer=self.writer.encode(),
+            keys_max=options.ledger_keys_max,
+        )
 
     @property
     def waiting(self) -> int:
@@ -144,7 +169,11 @@ class Crossing:
 
     def holds(self, state: State) -> bool:
         """Whether an operation of this state may still send something."""
-        return state is self.state and (self.membership is None or self.membership.lease_valid())
+        return (
+            state is self.state
+            and self.membership is not None
+            and self.membership.lease_valid(state.standing)
+        )
 
     async def sure(self, state: State) -> None:
         """Before an operation: the lease is valid, or the record is read again.
@@ -153,10 +182,67 @@ class Crossing:
             LookAgain: the phase is another one.
             RedisConnectionError: the record cannot be read, or is gone.
         """
-        if not self.membership.lease_valid():
-            await self.membership.look_again()
+        membership = self.membership
+        if membership is None:
+            await self._join()
+        elif not membership.lease_valid(state.standing):
+            await membership.look_again()
         if state is not self.state:
             raise LookAgain
+
+    async def _join(self) -> None:
+        """The first operation of all reads the record and registers."""
+        async with self._joining:
+            if self.membership is not None:
+                return
+            seconds = max(0.5, self.options.lease_ms / 3000)
+            membership = AsyncMembership(
+                self.options.migration or "",
+                {side: AsyncSideAccess(end, seconds) for side, end in self.ends.items()},
+                WriterFacts(socket.gethostname(), os.getpid(), Path(sys.argv[0]).name or "python", _CLIENT),
+                on_step=self._finish_older,
+                on_seen=self._put,
+                lease_ms=self.options.lease_ms,
+            )
+            self._put(await membership.start())
+            self.membership = membership
+
+    def _put(self, standing: Standing) -> None:
+        """Puts a standing in force, for operations that begin from now on."""
+        old = self.state
+        if standing == old.standing and self.membership is not None:
+            return
+        self._older = [state for state in self._older if state.operations] + [old]
+        self.state = State(standing, dynamic=True)
+        old.over.set()
+        log.info(
+            "phase %s, epoch %s", standing.phase, standing.epoch, extra={"migration": self.options.migration}
+        )
+
+    async def _finish_older(self, standing: Standing) -> None:
+        """Returns when no operation of an older standing is under way: what blocks is taken back, queued legs are sent.
+
+        However long that takes: the coordinator waits for us, or gives the step up.
+        """
+        for subscription in list(self.subscriptions):
+            await subscription.follow(self.state)
+        pause, before = 0.001, self._older
+        while any(state.operations for state in before if state is not self.state):
+            await self._take_back_blocked()
+            await sleep(pause)
+            pause = min(pause * 1.5, 0.05)
+
+    async def _take_back_blocked(self) -> None:
+        """CLIENT UNBLOCK for each operation of an older state that may block."""
+        for operation in list(self.blocked.values()):
+            if operation.state is self.state or operation.client_id is None:
+                continue
+            try:
+                await self.speaker(operation.state.authority).execute_command(
+                    "CLIENT UNBLOCK", operation.client_id
+                )
+            except (RedisError, OSError) as error:
+                log.debug("a blocked command cannot be taken back: %s", error)
 
     async def confirm(self, state: State, keys: Sequence[bytes]) -> None:
         """After a first leg: its reply may be passed on only if the lease held all the time, or the record is the same.
@@ -164,7 +250,9 @@ class Crossing:
         Raises:
             OutcomeUnknownError: neither; its keys are reported.
         """
-        if state is self.state and self.membership.lease_valid():
+        assert self.membership is not None
+        # An older standing counts as long as the lease held: the step is not acknowledged before we are done.
+        if self.membership.lease_valid(state.standing):
             return
         try:
             standing = await self.membership.look_again()
@@ -178,6 +266,11 @@ class Crossing:
             raise OutcomeUnknownError(
                 "the command was sent while the phase changed: whether it counts is not known"
             )
+
+    async def look_after(self) -> None:
+        """After a read in `hold`: the record itself is looked at, a lease is not enough there (rule 13)."""
+        assert self.membership is not None
+        await self.membership.look_again()
 
     async def wait_for_step(self, state: State, deadline: float) -> None:
         """Waits in `hold` for the next phase.
@@ -206,6 +299,12 @@ class Crossing:
         if self.options.ledger != "off":
             self.ledger.add_everything(reason)
             self.start_reporter()
+
+    async def room_ahead(self) -> None:
+        """Before an entry is opened: the ledger's worker runs, and is not far behind."""
+        self.start_reporter()
+        if self.ledger.crowded and self._reporter is not None:
+            await self._reporter.flush(_SPEAKER_SECONDS)
 
     def ahead_refused(self) -> None:
         """The server refused a ledger entry: nobody would settle what its writer leaves behind."""
@@ -285,18 +384,56 @@ class Crossing:
             await connection.on_connect()
             await connection.send_command("CLIENT", "ID")
             client_id = int(await connection.read_response())
-            await self.membership.register_connection(side, client_id)
+            if self.membership is not None:
+                standing = await self.membership.register_connection(side, client_id)
+                if standing.mirror is not side:
+                    raise RedisConnectionError("the phase has changed: no second legs to this side any more")
 
         return registered
 
+    async def leave_user(self) -> None:
+        """A client is closed. What it left waiting is sent; with the last one, what runs in the background ends."""
+        self.users -= 1
+        if self.users > 0:
+            await self.flush()
+        else:
+            await self.close()
+
     async def close(self) -> None:
-        """Ends what runs in the background, after it is done or its time is over."""
+        """Ends what runs in the background, after it is done or its time is over; a client that is used again begins anew."""
         if self.background is not None:
             await self.background.stop()
+        if self.membership is not None:
+            await self.membership.stop()
+            self.membership = None
         if self._reporter is not None:
             await self._reporter.stop()
         for mirror in self.mirrors.values():
             await mirror.close()
+
+    def forked(self) -> None:
+        """In a child process: what the parent's threads were doing is not ours."""
+        standing = self.state.standing
+        self.writer = uuid.uuid4().hex
+        self.ledger = self._new_ledger()
+        self._reporter = None
+        self.blocked = {}
+        self._older = []
+        self._joining = Lock()
+        self._speakers = {}
+        self.state = State(standing, dynamic=self.options.phase is None)
+        if self.background is not None:
+            self.background = Background(self)
+        self.shadow = Shadow(self)
+        self.order.forked()
+
+
+def _after_fork() -> None:
+    for crossing in list(_CROSSINGS.values()):
+        crossing.forked()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def crossing_of(options: ClientOptions, ends: dict[Side, End]) -> Crossing:
@@ -305,7 +442,7 @@ def crossing_of(options: ClientOptions, ends: dict[Side, End]) -> Crossing:
     order = _ORDERS.get(places)
     if order is None:
         order = _ORDERS.setdefault(places, KeyOrder())
-    name = (options, places, context_key(), os.getpid())
+    name = (options, places, context_key())
     crossing = _CROSSINGS.get(name)
     if crossing is None:
         crossing = _CROSSINGS.setdefault(name, Crossing(options, ends, order))

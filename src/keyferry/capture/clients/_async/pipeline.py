@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ExecAbortError, ResponseError, WatchError
+from redis.exceptions import ExecAbortError, NoScriptError, ResponseError, WatchError
 
 from keyferry.capture.clients._async.carrying import WRITES, carry, decide
 from keyferry.capture.clients._async.crossing import Crossing, State
@@ -215,6 +215,7 @@ class Pipeline(BasePipeline):
             transaction = bool(self.transaction) or self.explicit_transaction
             batch = Batch(atomic=transaction)
             if mirrors and crossing.ahead:
+                await crossing.room_ahead()
                 batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
             error: ResponseError | None = None
@@ -222,7 +223,9 @@ class Pipeline(BasePipeline):
             watched, scripts, explicit = self.watching, self.scripts, self.explicit_transaction
             try:
                 replies = await self._run(state, raise_on_error)
-            except (WatchError, ExecAbortError):
+            except (WatchError, ExecAbortError, NoScriptError):
+                if batch.entry is not None:
+                    crossing.ledger.close(batch.entry)
                 raise
             except LookAgain:
                 if not operation.attempts:
@@ -240,7 +243,7 @@ class Pipeline(BasePipeline):
                 raise
             if state.dynamic:
                 if state.waits:
-                    await crossing.membership.look_again()
+                    await crossing.look_after()
                 await crossing.confirm(state, written.all_keys)
             if mirrors:
                 if operation.attempts > 1:

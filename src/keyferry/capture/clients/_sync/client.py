@@ -112,8 +112,10 @@ class Redis(Attempts, BaseRedis):
         if source_end is None:
             source_end = End(Side.SOURCE, pool=self.connection_pool)
         target_end = end_of(Side.TARGET, target, source_end.pool)
-        self._owns_ends = True
         self._join(options, {Side.SOURCE: source_end, Side.TARGET: target_end})
+        self._owns_ends = True
+        assert self._crossing is not None
+        self._crossing.users += 1
         if single:
             closes, callbacks = self.auto_close_connection_pool, self.response_callbacks
             super().__init__(connection_pool=self.connection_pool, single_connection_client=True)
@@ -204,7 +206,7 @@ class Redis(Attempts, BaseRedis):
         if self._owns_ends:
             self._owns_ends = False
             assert self._crossing is not None
-            self._crossing.flush()
+            self._crossing.leave_user()
             for leg in self._legs.values():
                 leg.close()
             for side, end in self._ends.items():

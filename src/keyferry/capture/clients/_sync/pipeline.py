@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ExecAbortError, ResponseError, WatchError
+from redis.exceptions import ExecAbortError, NoScriptError, ResponseError, WatchError
 
 from keyferry.capture.clients._sync.carrying import WRITES, carry, decide
 from keyferry.capture.clients._sync.crossing import Crossing, State
@@ -214,6 +214,7 @@ class Pipeline(BasePipeline):
             transaction = bool(self.transaction) or self.explicit_transaction
             batch = Batch(atomic=transaction)
             if mirrors and crossing.ahead:
+                crossing.room_ahead()
                 batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
             error: ResponseError | None = None
@@ -221,7 +222,9 @@ class Pipeline(BasePipeline):
             watched, scripts, explicit = self.watching, self.scripts, self.explicit_transaction
             try:
                 replies = self._run(state, raise_on_error)
-            except (WatchError, ExecAbortError):
+            except (WatchError, ExecAbortError, NoScriptError):
+                if batch.entry is not None:
+                    crossing.ledger.close(batch.entry)
                 raise
             except LookAgain:
                 if not operation.attempts:
@@ -239,7 +242,7 @@ class Pipeline(BasePipeline):
                 raise
             if state.dynamic:
                 if state.waits:
-                    crossing.membership.look_again()
+                    crossing.look_after()
                 crossing.confirm(state, written.all_keys)
             if mirrors:
                 if operation.attempts > 1:
