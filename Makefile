@@ -7,7 +7,7 @@ TEST_WORKERS ?= 3
 BIN := $(VENV)/bin
 SOURCES := pyproject.toml setup.py $(wildcard src/keyferry/*/*.pyx src/keyferry/*/*.pxd)
 
-.PHONY: demo test lint format bench servers generate clean
+.PHONY: demo test lint format bench servers generate test-redis-py test-redis-py-versions clean
 
 $(VENV)/.installed: $(SOURCES)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -46,7 +46,15 @@ bench: $(VENV)/.installed
 servers: $(VENV)/.installed
 	$(BIN)/python -m keyferry.testing.fetch
 
+# redis-py's own test suite with our class in the place of redis-py's, in the phases source, dual and target.
+test-redis-py: $(VENV)/.installed
+	$(BIN)/python -m dev.redis_py_suite $(SUITE_ARGS)
+
+# Our own tests of the clients with the oldest and the newest redis-py.
+test-redis-py-versions: $(VENV)/.installed
+	$(BIN)/python -m dev.redis_py_versions $(TEST_ARGS)
+
 clean:
-	rm -rf $(VENV) build dist .servers src/*.egg-info
+	rm -rf $(VENV) build dist .servers .redis-py src/*.egg-info
 	find src -name '*.so' -delete
 	find src -name '*.c' -delete

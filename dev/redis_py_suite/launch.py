@@ -1,0 +1,147 @@
+"""One run of the suite: two servers of its own, pytest in the suite's environment, and how every test ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dev.redis_py_suite.compare import Outcome
+from dev.redis_py_suite.place import DIRECTORY, SuiteError, suite_directory, suite_python
+from keyferry.testing.servers import Server, ServerBinary
+
+HERE = Path(__file__).parent
+LEFT_OUT = HERE / "left_out.toml"
+SOURCES = HERE.parent.parent / "src"
+PREFERRED = ("redis-8.2", "redis-7.0", "redis-6.2")
+"""The newest Redis that is at hand: the suite skips what a server is too old for."""
+NOWHERE = "redis://127.0.0.1:1"
+RUN_TIMEOUT_S = 5_400
+SETS = re.compile(rb"^cmdstat_set:calls=(\d+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One run.
+
+    Attributes:
+        phase: of our class; None is redis-py itself.
+        protocol: what the suite's own ``--protocol`` is given: "2", "3", or "" for redis-py's default.
+        only: names of the tests to run; None is all that are not left out.
+        pytest_arguments: further arguments of pytest (``-k``).
+    """
+
+    phase: str | None
+    protocol: str
+    only: tuple[str, ...] | None = None
+    pytest_arguments: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """For file names and the table."""
+        return (
+            f"{self.phase or 'redis-py'}, {f'RESP{self.protocol}' if self.protocol else 'default protocol'}"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of it.
+
+    Attributes:
+        outcomes: by test.
+        left_out: how many tests were not run, by why.
+        sets: how often SET ran on the server that the suite knows, and on the other one.
+        log: where pytest's own words are.
+    """
+
+    outcomes: dict[str, Outcome]
+    left_out: dict[str, int]
+    sets: tuple[int, int]
+    log: Path
+
+
+def run_suite(plan: Plan, binary: ServerBinary) -> Ran:
+    """Runs it; blocks until it is over.
+
+    Raises:
+        SuiteError: pytest ended without having run a test, or not in time.
+    """
+    suite, interpreter = suite_directory(), suite_python()
+    log = (DIRECTORY / "logs" / f"{plan.name}{'' if plan.only is None else ', again'}.txt").absolute()
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        asked, other = (stack.enter_context(Server(binary)) for _ in range(2))
+        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyferry-")))
+        told = {
+            "outcomes": str(directory / "outcomes"),
+            "left_out": tomllib.loads(LEFT_OUT.read_text())["left_out"],
+            "tests": plan.only,
+            "phase": plan.phase,
+            "port": asked.port,
+            "other": other.url,
+            "flush": [asked.port, other.port],
+        }
+        (directory / "told").write_text(json.dumps(told))
+        environment = os.environ | {
+            "KEYFERRY_SUITE": str(directory / "told"),
+            "PYTHONPATH": os.pathsep.join(map(str, (SOURCES, HERE / "inside"))),
+        }
+        code = _run(_command(plan, interpreter, asked), suite, environment, log)
+        lines = _lines(directory / "outcomes")
+        outcomes = {line["test"]: Outcome(line["word"], line["why"]) for line in lines if "test" in line}
+        if not outcomes:
+            raise SuiteError(f"{plan.name}: pytest ended with {code} and ran no test; see {log}")
+        left_out: dict[str, int] = next((line["left_out"] for line in lines if "left_out" in line), {})
+        return Ran(outcomes, left_out, (_sets_run(asked), _sets_run(other)), log)
+
+
+def _command(plan: Plan, interpreter: Path, asked: Server) -> list[str]:
+    files = ["tests"] if plan.only is None else sorted({test.split("::", 1)[0] for test in plan.only})
+    return [
+        *(str(interpreter), "-m", "pytest", "-p", "keyferry_suite", "-p", "no:cacheprovider"),
+        *("-o", "addopts=", "-W", "ignore", "--tb=short", "--verbose"),
+        *("--redis-url", f"redis://localhost:{asked.port}/0", "--redis-mod-url", NOWHERE),
+        *(("--protocol", plan.protocol) if plan.protocol else ()),
+        *plan.pytest_arguments,
+        *files,
+    ]
+
+
+def _run(command: Sequence[str], suite: Path, environment: dict[str, str], log: Path) -> int:
+    with log.open("wb") as output:
+        try:
+            return subprocess.run(
+                command,
+                cwd=suite,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                timeout=RUN_TIMEOUT_S,
+                check=False,
+            ).returncode
+        except subprocess.TimeoutExpired:
+            raise SuiteError(f"a run of the suite took longer than {RUN_TIMEOUT_S} s; see {log}") from None
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    if not path.exists():
+        return []
+    return [json.loads(line) for line in path.read_text().splitlines() if line.endswith("}")]
+
+
+def _sets_run(server: Server) -> int:
+    """How often SET ran: that the second server took part, or did not. A test may have reset the counter."""
+    with server.session() as session:
+        said = session.call("INFO", "commandstats")
+    found = SETS.search(said) if isinstance(said, bytes) else None
+    return int(found[1]) if found else 0
