@@ -70,7 +70,7 @@ def open_feed(kind: FeedKind, session: Session, databases: Sequence[int] | None 
     Raises:
         ServerError: It refuses, and why.
         ConnectionLost: The connection broke.
-        ValueError: There is no connection to open for ``SWEEPS``.
+        ValueError: There is no connection to open for ``SWEEPS`` and ``WRITERS``.
     """
     try:
         match kind:
@@ -78,8 +78,8 @@ def open_feed(kind: FeedKind, session: Session, databases: Sequence[int] | None 
                 return TrackingFeed(session)
             case FeedKind.NOTIFICATIONS:
                 return NotificationsFeed(session, databases)
-            case FeedKind.SWEEPS:
-                raise ValueError("sweeps have no feed")
+            case FeedKind.SWEEPS | FeedKind.WRITERS:
+                raise ValueError(f"{kind} have no connection that names keys")
     except BaseException:
         session.close()
         raise

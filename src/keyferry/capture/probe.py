@@ -34,6 +34,12 @@ _SWEEPS = Availability(
     "Sweeps compare everything again and again: a change is found when the next sweep comes by, changes between two "
     "sweeps are seen as one, and there is no moment at which nothing can be missing but while nobody writes.",
 )
+_WRITERS = Availability(
+    FeedKind.WRITERS,
+    True,
+    "Only what the writers' own clients report is followed: it misses nothing as long as every write goes through such "
+    'a client with ledger="ahead"; writes of anybody else are noticed by a comparison only (keyferry verify).',
+)
 
 
 def probe(
@@ -54,6 +60,8 @@ def probe(
         found.append(_tracking(session))
     if FeedKind.NOTIFICATIONS in kinds:
         found.append(_notifications(session, may_enable))
+    if FeedKind.WRITERS in kinds:
+        found.append(_WRITERS)
     if FeedKind.SWEEPS in kinds:
         found.append(_SWEEPS)
     return found

@@ -19,6 +19,9 @@ from keyferry.model.errors import ServerAway, ServerError
 from keyferry.telemetry.progress import Teller
 from keyferry.wire.session import Session
 
+FEEDLESS = (FeedKind.SWEEPS, FeedKind.WRITERS)
+"""No connection of the source's names keys."""
+
 
 class Attaching:
     """Of one run."""
@@ -82,7 +85,7 @@ class Attaching:
             session = self._sides.session("source", shard=source.shard)
             if kind is FeedKind.NOTIFICATIONS:
                 self._notify(session, source.shard)
-            if kind is None or kind is FeedKind.SWEEPS:
+            if kind is None or kind in FEEDLESS:
                 session.close()
             else:
                 source.feed = open_feed(kind, session, databases)
@@ -117,8 +120,9 @@ class Attaching:
     @property
     def hears_target(self) -> bool:
         """Whether the target's feeds are attached, or cannot be."""
-        # Without a feed of the source nobody could tell its changes from those of the target.
-        return self.kind is FeedKind.SWEEPS or bool(self._engine.target_feeds) or self._told_blind
+        # Without a feed of the source nobody could tell its changes from those of the target; sweeps find those
+        # all the same, and writers report them.
+        return self.kind in FEEDLESS or bool(self._engine.target_feeds) or self._told_blind
 
     def attach_target(self) -> None:
         """Only to notice writes of others; a target that allows no feed is followed all the same.

@@ -21,11 +21,14 @@ from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
 from keyferry.copy.settled import SettledPages
 from keyferry.follow.comparisons import Comparisons, Job
+from keyferry.follow.ledgers import Ledgers
+from keyferry.follow.looks import Looks
 from keyferry.follow.source import Followed
 from keyferry.model.errors import ServerAway
 from keyferry.verify.passes import CompareContext
 
 PUMP_MS = 50.0
+MORE_THAN_REMEMBERED = "More keys changed than are remembered (--dirty-max)"
 
 
 class Engine:
@@ -34,8 +37,12 @@ class Engine:
     Args:
         on_scanned: Called for pages of the first copy that are settled.
         on_gap: Called with the shard whose feed says that anything may have changed.
-        on_target: Takes what the target's feeds name: shard, Heard.
         comparing: Makes the context of a comparison.
+
+    Attributes:
+        on_target: Takes what the target's feeds name.
+        ledgers: What writers report, where that is read; heard like the feeds.
+        looks: At keys that changed on the target while clients write to both servers.
     """
 
     def __init__(
@@ -47,18 +54,20 @@ class Engine:
         *,
         on_scanned: Callable[[Task, SettledPages], None],
         on_gap: Callable[[str, str], None],
-        on_target: Callable[[str, Heard], None],
         comparing: Callable[[Job], CompareContext],
     ) -> None:
         self._sides, self._sources = sides, sources
         self.comparisons = comparisons
-        self._on_scanned, self._on_gap, self._on_target = on_scanned, on_gap, on_target
+        self._on_scanned, self._on_gap = on_scanned, on_gap
         self._comparing = comparing
         self.poller = Poller()
         self._house = House(self.poller, pace.guard)
         self.pipelines: dict[tuple[str, int], Pipeline] = {}
         self._tasks: dict[Pipeline, Task] = {}
         self.target_feeds: dict[str, Feed] = {}
+        self.on_target: Callable[[Heard], None] | None = None
+        self.ledgers: Ledgers | None = None
+        self.looks: Looks | None = None
         self._ended = (0, 0)
         self._comparing_first = False
         self.open = False
@@ -90,6 +99,8 @@ class Engine:
         self.pipelines.clear()
         self._tasks.clear()
         self.comparisons.close()
+        if self.looks is not None:
+            self.looks.close()
         self._house.close_probes()
         for feed in self.target_feeds.values():
             self.poller.forget(feed.fileno())
@@ -101,6 +112,8 @@ class Engine:
 
     def close(self) -> None:
         self.close_workers()
+        if self.ledgers is not None:
+            self.ledgers.close()
         for source in self._sources.values():
             self.detach(source)
 
@@ -142,6 +155,8 @@ class Engine:
 
     def _compare(self, ready: dict[int, int], now: float, *, house: bool) -> None:
         self.comparisons.turn(ready, now, self._comparing, house=house, startable=self._is_scanned)
+        if self.looks is not None:
+            self.looks.turn(ready, now, house=house)
 
     def _is_scanned(self, job: Job) -> bool:
         """A first copy goes on where it is; what it has carried already is compared after it."""
@@ -171,9 +186,17 @@ class Engine:
                 self.detach(source)
                 if raises:
                     raise
-        for shard, feed in self.target_feeds.items():
+        if self.ledgers is not None:
+            try:
+                self.ledgers.hear(ready, now, house=house)
+            except ServerAway:
+                if raises:
+                    raise
+        for feed in self.target_feeds.values():
             if feed.fileno() in ready or feed.buffered:
-                self._on_target(shard, feed.receive(now))
+                heard = feed.receive(now)
+                if self.on_target is not None:
+                    self.on_target(heard)
             if house:
                 feed.turn(now)
                 self.poller.watch(feed.fileno(), feed.events)
@@ -188,7 +211,7 @@ class Engine:
                 self._on_gap(source.shard, "Everything on the source was flushed, or may have been")
             if source.overflowed:
                 source.forgive_overflow()
-                self._on_gap(source.shard, "More keys changed than are remembered (--dirty-max)")
+                self._on_gap(source.shard, MORE_THAN_REMEMBERED)
         if house:
             feed.turn(now)
             self.poller.watch(feed.fileno(), feed.events)
@@ -215,8 +238,9 @@ class Engine:
             relay = pipeline.relay
             keys, size = keys + relay.fetched_keys, size + relay.fetched_bytes
             asked += relay.fetching_keys
-        compared = self.comparisons.asked()
-        return keys + compared[0], size + compared[1], asked + compared[2]
+        for more in (self.comparisons.asked(), self.looks.asked() if self.looks else (0, 0, 0)):
+            keys, size, asked = keys + more[0], size + more[1], asked + more[2]
+        return keys, size, asked
 
     # Fences
 
@@ -227,6 +251,14 @@ class Engine:
             if feed is None or not feed.passed(number):
                 return False
         return True
+
+    def fence_target(self) -> Callable[[], bool]:
+        """Begins one on every feed of the target; what it gives says whether they have passed."""
+        fences = {shard: (feed, feed.fence()) for shard, feed in self.target_feeds.items()}
+        return lambda: all(
+            self.target_feeds.get(shard) is feed and feed.passed(number)
+            for shard, (feed, number) in fences.items()
+        )
 
     def fence(self) -> dict[str, int]:
         """Begins one on every source feed; empty where there are no feeds."""

@@ -9,12 +9,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from keyferry.capture.counters import Counters
-from keyferry.capture.heard import Heard
 from keyferry.capture.kinds import FeedKind
-from keyferry.capture.watcher import Watcher
+from keyferry.capture.watcher import Seen, Watcher
 from keyferry.copy.connect import Sides
 from keyferry.copy.failures import FailureLog
-from keyferry.copy.functions import copy_functions
 from keyferry.copy.leftovers import sweep
 from keyferry.copy.pace import Pace
 from keyferry.copy.passes import Following, PassContext, Task
@@ -24,23 +22,22 @@ from keyferry.copy.settled import SettledPages
 from keyferry.follow.accounts import Accounts
 from keyferry.follow.attaching import Attaching
 from keyferry.follow.comparisons import Comparisons, Job
-from keyferry.follow.engine import Engine
+from keyferry.follow.engine import MORE_THAN_REMEMBERED, Engine
 from keyferry.follow.extras import KeptKeys, count_extras
-from keyferry.follow.foreign import ForeignWrites
-from keyferry.follow.foreign_looks import ForeignLooks
+from keyferry.follow.functions import carry_functions
 from keyferry.follow.ground import Ground
 from keyferry.follow.half_built import HalfBuilt
 from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
+from keyferry.follow.marking import Marking
 from keyferry.follow.moved_slots import MovedSlots
 from keyferry.follow.notify import SWITCHED_OFF
 from keyferry.follow.opening import check_processes, open_probes, was_flushed
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
+from keyferry.follow.target_side import Asks, TargetSide
 from keyferry.follow.watch import FollowWatch
 from keyferry.journal.state import State
 from keyferry.model.errors import ServerAway, ServerError
-from keyferry.model.keys import escape
-from keyferry.payload.names import slot
 from keyferry.telemetry.comparing import Difference
 from keyferry.telemetry.following import Stage, SyncObserver, SyncReport
 from keyferry.telemetry.progress import Teller
@@ -78,7 +75,9 @@ class Follower:
         self.ground = Ground(settings, state, self.sides, tell)
         self._pace = Pace(self._copy.max_rate, self._copy.max_bandwidth, self._copy.max_latency_ms)
         self._sources: dict[str, Followed] = {}
-        self.comparisons = Comparisons(self._has_room)
+        self._marking = Marking(self.sides, self._sources, settings.dirty_max // 2, self._on_slot_moved)
+        self.mark = self._marking.mark
+        self.comparisons = Comparisons(self._marking.has_room)
         self.engine = Engine(
             self.sides,
             self._pace,
@@ -86,11 +85,9 @@ class Follower:
             self.comparisons,
             on_scanned=self._on_scanned,
             on_gap=self._on_gap,
-            on_target=self._on_target,
             comparing=self._comparing,
         )
         self.watch = FollowWatch(self._pace, self._sources, observe, lambda: self.engine.probes)
-        self._foreign = ForeignWrites(self._copy.selection, self._sources, lambda: self.ground.databases)
         self._attaching = Attaching(settings, self.sides, self.ground, self.engine, self._sources, tell)
         self.collect: set[tuple[int, bytes]] | None = None
         """Gets what a verification doubts."""
@@ -102,7 +99,7 @@ class Follower:
         self._functions_due = False
         self._extras_due = self._compare_all_once_open = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
-        self._foreign_looks = ForeignLooks(self._foreign, self._judge, self.hear_all, self._is_kept)
+        self._target = self._target_side()
         self._told_streams = False
         self._extras = 0
         self._met = False
@@ -110,6 +107,24 @@ class Follower:
         self._close_by_s: float | None = None
         self._half_built = HalfBuilt(self.sides, owner)
         self._flushes: dict[str, Counters] = {}
+
+    def _target_side(self) -> TargetSide:
+        return TargetSide(
+            self._settings,
+            self.sides,
+            self.ground,
+            self.engine,
+            self._sources,
+            self._marking,
+            self._judge,
+            Asks(
+                hear_all=self.hear_all,
+                is_kept=self._is_kept,
+                compare=self._on_everything,
+                looking=lambda: replace(self._comparing(None), on_suspects=self.mark, on_big=self.mark),
+            ),
+            self._tell,
+        )
 
     # Beginning
 
@@ -147,6 +162,7 @@ class Follower:
             self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
         self._attaching.attach()
+        self._target.attach()
         context = self._pass_context()
         for source in self._sources.values():
             for database in self.ground.databases:
@@ -286,6 +302,9 @@ class Follower:
             self.watch.needed_rate(scanning=self.engine.scanning or not self.comparisons.idle)
         )
         for shard, source in list(self._sources.items()):
+            if source.overflowed:
+                source.forgive_overflow()
+                self._on_gap(shard, MORE_THAN_REMEMBERED)
             if source.watcher is not None:
                 self._take_seen(shard, source.watcher, now)
         if self._slots is not None and now - self._slots_looked_s >= LOOK_AT_SLOTS_EVERY_S:
@@ -293,10 +312,8 @@ class Follower:
             self._slots.look(self.engine.probes, set(self._sources), scanning=self.engine.scanning)
         if not self.engine.scanning:
             self._after_scans(now)
-        if not self.comparisons.idle and not self._verifying:
-            # What is being found stale may expire on the target before it is settled: not somebody else's work.
-            self._foreign.forget()
-        self._look_at_foreign(now)
+        comparing = not self.comparisons.idle and not self._verifying
+        self._target.chores(now, comparing=comparing)
         self.ground.save()
 
     def _after_scans(self, now: float) -> None:
@@ -310,8 +327,8 @@ class Follower:
             self._extras_due = False
             self.comparisons.request(self._extras_jobs(), self.sides.total_keys(self.ground.databases))
         if self._functions_due:
+            carry_functions(self.sides, self._tell)
             self._functions_due = False
-            self._copy_functions()
         if self._attaching.kind is FeedKind.SWEEPS and self.comparisons.idle:
             self._swept_s = self._swept_s or now
             if now - self._swept_s >= SWEEP_PAUSE_S:
@@ -338,7 +355,7 @@ class Follower:
             elif self.collect is None:
                 watch.enter("following")
             watch.keys_total, watch.keys_done = self.comparisons.keys_total, self.comparisons.keys_done
-        watch.foreign_keys, watch.failed = self._foreign.found, self.accounts.failed
+        watch.foreign_keys, watch.failed = self._target.foreign_keys, self.accounts.failed
         watch.turn()
 
     def _take_seen(self, shard: str, watcher: Watcher, now: float) -> None:
@@ -347,6 +364,8 @@ class Follower:
             self.ground.count_keys({shard: sum(seen.keys.get(db, 0) for db in self.ground.databases)})
         if seen.swapped:
             self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")
+        elif self._evicts(self._sources[shard], seen):
+            self._on_gap(shard, "The source has evicted keys, which no writer reports")
         elif seen.flushed and self._attaching.kind is not FeedKind.TRACKING:
             self._on_gap(shard, "The source was flushed")
         elif seen.silent:
@@ -363,6 +382,13 @@ class Follower:
         if self._copy.selection.databases is None:
             self._meet_databases(set(seen.keys) | self._sources[shard].databases_met)
 
+    def _evicts(self, source: Followed, seen: Seen) -> bool:
+        """Whether keys are gone that only a server's own feed would have named."""
+        if self._attaching.kind is not FeedKind.WRITERS or not seen.run_id or not self.comparisons.idle:
+            return False
+        before, source.evicted_keys = source.evicted_keys, seen.evicted_keys
+        return before is not None and seen.evicted_keys > before
+
     def _meet_databases(self, databases: set[int]) -> None:
         """Databases that were empty when the sync began."""
         new = sorted(databases - set(self.ground.databases))
@@ -373,23 +399,6 @@ class Follower:
         self._tell(f"The source uses database {names} now: following it, too.")
         self._compare_all_once_open = True
         raise ServerBusy("source", "a new database is to be followed")
-
-    def _copy_functions(self) -> None:
-        carried = 0
-        try:
-            with self.sides.session("source") as source:
-                for shard in self.sides.target.shards:
-                    with self.sides.session("target", shard=shard.id) as target:
-                        carried = copy_functions(
-                            source, target, policy="FLUSH", target_version=self.sides.plan.target_version
-                        )
-        except ServerAway:
-            self._functions_due = True
-            raise
-        except ServerError as error:
-            self._tell(f"The functions could not be carried. {error}")
-            return
-        self._tell(f"Carried {carried} function {'library' if carried == 1 else 'libraries'}.")
 
     # Generations
 
@@ -403,6 +412,11 @@ class Follower:
         self.watch.generation += 1
         self._tell(f"{reason}: generation {self.watch.generation} begins, everything is compared.")
 
+    def _on_everything(self, reason: str) -> None:
+        """Anything may differ, of whatever shard."""
+        self._generation(reason)
+        self.compare_everything("comparing")
+
     def compare_everything(self, stage: Stage) -> None:
         """Every key of both servers, from the beginning."""
         self._verifying = stage == "verifying"
@@ -415,8 +429,8 @@ class Follower:
         keys = [Job("keys", shard, database) for shard in shards for database in self.ground.databases]
         return keys + self._extras_jobs()
 
-    def _comparing(self, job: Job) -> CompareContext:
-        extras = job.kind == "extras"
+    def _comparing(self, job: Job | None) -> CompareContext:
+        extras = job is not None and job.kind == "extras"
         return CompareContext(
             sides=self.sides,
             settings=self._copy,
@@ -427,13 +441,9 @@ class Follower:
             chooses=None,
             on_suspects=self._on_extras if extras else self._on_suspects,
             on_big=self._on_suspects,
-            on_streams=self._on_streams,
+            on_streams=self._marking.add_streams,
             on_moved=self._on_slot_moved,
         )
-
-    def _has_room(self) -> bool:
-        """Whether what comparisons find can be remembered."""
-        return all(source.names < self._settings.dirty_max // 2 for source in self._sources.values())
 
     def _on_suspects(self, database: int, keys: list[bytes]) -> None:
         if self.collect is not None:
@@ -450,29 +460,6 @@ class Follower:
         target = self._copy.selection.target_database(database)
         return self._settings.keep_extra and self._state.is_foreign(target, key)
 
-    def mark(self, database: int, keys: list[bytes]) -> None:
-        """These are dirty, for whatever reason."""
-        now = time.monotonic()
-        if not self.sides.source.cluster:
-            self._sources[self.sides.source.shards[0].id].mark(database, keys, now)
-            return
-        for key in keys:
-            owner = self.sides.source.topology.owner(slot(key))
-            if owner is None or owner.id not in self._sources:
-                self._on_slot_moved(slot(key))
-            else:
-                self._sources[owner.id].mark(database, [key], now)
-
-    def _on_streams(self, database: int, keys: list[bytes]) -> None:
-        for source in self._sources.values():
-            for key in keys:
-                if len(self._sources) == 1 or self._is_of(source.shard, key):
-                    source.add_stream(database, key)
-
-    def _is_of(self, shard: str, key: bytes) -> bool:
-        owner = self.sides.source.topology.owner(slot(key))
-        return owner is not None and owner.id == shard
-
     def _on_scanned(self, task: Task, pages: SettledPages) -> None:
         self.accounts.scanned(task, pages)
         self.ground.scanned_to(task.shard, task.database, pages.settled.cursor)
@@ -482,24 +469,6 @@ class Follower:
     def _on_slot_moved(self, moved: int) -> None:
         if self._slots is not None:
             self._slots.redirected(moved)
-
-    # Writes of others on the target
-
-    def _on_target(self, shard: str, heard: Heard) -> None:
-        self._foreign.hear(heard, time.monotonic())
-
-    def _look_at_foreign(self, now: float) -> None:
-        if self._foreign.too_many:
-            self._foreign.too_many = False
-            self._generation("Somebody else has changed much on the target, or flushed it")
-            self.compare_everything("comparing")
-        for database, key in self._foreign_looks.found(now):
-            if self._foreign.add((database, key)):
-                self._tell(
-                    f"Somebody else has written to the target: {escape(key)[:80]} "
-                    f"(database {database}). The source's value is put back."
-                )
-            self.mark(database, [key])
 
     def hear_all(self) -> bool:
         """Goes on until all that was changed before has been named or looked at; False: that took too long."""
@@ -583,8 +552,10 @@ class Follower:
             if source.watcher is not None
         }
 
+        reported = self._target.request()
+
         def answered() -> bool:
-            return all(watcher.answered(request) for watcher, request in asked.values())
+            return reported() and all(watcher.answered(request) for watcher, request in asked.values())
 
         return answered
 
@@ -594,7 +565,7 @@ class Follower:
         report.feed = self.watch.feed
         report.generations = self.watch.generation
         report.changes, report.settled = self.watch.changes, self.watch.settled
-        report.extra_deleted, report.foreign_keys = self._extras, self._foreign.found
+        report.extra_deleted, report.foreign_keys = self._extras, self._target.foreign_keys
         report.lag_s, report.lag_max_s = self.lag_s(), self.watch.lag_max_s
         report.seconds, report.resumed = self.ground.seconds, self.ground.resumed
         report.throttled_seconds = self._pace.throttled_s

@@ -7,6 +7,7 @@ a mark off (PROTOCOL, rule 3): a write of somebody else in the shade of ours is 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 from keyferry.capture.heard import Heard
@@ -45,8 +46,9 @@ class ForeignWrites:
         self.keys: set[Place] = set()
         """The first that were found."""
 
-    def hear(self, heard: Heard, now_s: float) -> None:
+    def hear(self, heard: Heard) -> None:
         """Takes what a feed of the target names."""
+        now_s = time.monotonic()
         for place, names in heard.keys:
             for database in self._databases():
                 if place is None or self._selection.target_database(database) == place:

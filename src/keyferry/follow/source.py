@@ -26,14 +26,19 @@ class Followed:
         self.streams: dict[int, set[bytes]] = {}
         """Keys that hold, or held, streams, by database."""
         self.supplies: dict[int, DirtySupply] = {}
+        self.looks: dict[int, DirtyKeys] = {}
+        """Keys to be compared on both servers, by database: those that changed on the target while clients mirror."""
         self.changes = 0
         """Namings by the feed so far."""
+        self.evicted_keys: int | None = None
+        """Of this server, when they were last taken into account."""
         self.databases_met: set[int] = set()
         """Databases that the feed has named and that are not followed."""
 
     def add_database(self, database: int) -> DirtySupply:
         if database not in self.supplies:
             self.supplies[database] = DirtySupply(DirtyKeys(self._dirty_max))
+            self.looks[database] = DirtyKeys(self._dirty_max)
         return self.supplies[database]
 
     def hear(self, heard: Heard, now_s: float) -> None:
@@ -55,8 +60,8 @@ class Followed:
 
     def mark_flying(self, now_s: float) -> None:
         """Anything may have changed, and a comparison begins: what is under way is looked at once more."""
-        for supply in self.supplies.values():
-            supply.dirty.mark_flying(now_s)
+        for dirty in self._all:
+            dirty.mark_flying(now_s)
 
     def broke(self) -> None:
         """The pipelines are gone."""
@@ -64,33 +69,37 @@ class Followed:
             supply.broke()
 
     @property
+    def _all(self) -> list[DirtyKeys]:
+        return [*(supply.dirty for supply in self.supplies.values()), *self.looks.values()]
+
+    @property
     def dirty_keys(self) -> int:
-        return sum(len(supply.dirty) for supply in self.supplies.values())
+        return sum(map(len, self._all))
 
     @property
     def names(self) -> int:
-        return sum(supply.dirty.names for supply in self.supplies.values())
+        return sum(dirty.names for dirty in self._all)
 
     @property
     def settled(self) -> int:
         return sum(supply.dirty.settled + supply.dirty.bigs.settled for supply in self.supplies.values())
 
     def oldest_s(self) -> float | None:
-        found = [supply.dirty.oldest_s() for supply in self.supplies.values()]
+        found = [dirty.oldest_s() for dirty in self._all]
         return min((since_s for since_s in found if since_s is not None), default=None)
 
     @property
     def overflowed(self) -> bool:
-        return any(supply.dirty.overflowed for supply in self.supplies.values())
+        return any(dirty.overflowed for dirty in self._all)
 
     def forgive_overflow(self) -> None:
         """Everything is going to be compared."""
-        for supply in self.supplies.values():
-            supply.dirty.overflowed = False
+        for dirty in self._all:
+            dirty.overflowed = False
 
     def small_oldest_s(self) -> float | None:
         """The same without keys that are too big for one DUMP."""
-        found = [supply.dirty.small_oldest_s() for supply in self.supplies.values()]
+        found = [dirty.small_oldest_s() for dirty in self._all]
         return min((since_s for since_s in found if since_s is not None), default=None)
 
     def rest_less(self) -> None:

@@ -34,6 +34,7 @@ from keyferry.verify.compare_pass import KEYSPACE, ComparePass, CompareRules, ex
 from keyferry.verify.compare_scan import ScanParts
 from keyferry.verify.compare_values import ValueRules
 from keyferry.verify.extras_pass import ExtrasPass
+from keyferry.verify.named_pass import NamedPass, Names
 from keyferry.wire.channel import Channel
 from keyferry.wire.resp import Argument, ReplyError
 from keyferry.wire.session import Session
@@ -115,6 +116,14 @@ def open_compare(
         return opening.done(opening.compare(shard, cursor, slots))
 
 
+def open_named(context: CompareContext, shard: str, database: int, names: Names) -> KeyPass:
+    """Compares the keys of a source shard's database that ``names`` gives, on and on. Errors as ``open_compare``."""
+    with contextlib.ExitStack() as stack:
+        opening = _Opening(context, database, stack)
+        parts, rules = opening.comparing(shard, None)
+        return opening.done(NamedPass(parts, rules, names))
+
+
 def open_extras(
     context: CompareContext,
     target_shard: str,
@@ -146,6 +155,11 @@ class _Opening:
         return key_pass
 
     def compare(self, shard: str, cursor: str, slots: frozenset[int] | None) -> KeyPass:
+        parts, rules = self.comparing(shard, slots)
+        return ComparePass(parts, rules, cursor)
+
+    def comparing(self, shard: str, slots: frozenset[int] | None) -> tuple[ScanParts, CompareRules]:
+        """Of a pass over a source shard."""
         source = self._session("source", shard)
         targets, table = self._all("target")
         settings, sessions = self._settings, [source, *targets]
@@ -170,8 +184,7 @@ class _Opening:
             types=settings.selection.types,
             streams=self._context.on_streams is not None,
         )
-        parts = self._parts(source, targets, table, slots, measured=limits.look_bytes > 0)
-        return ComparePass(parts, rules, cursor)
+        return self._parts(source, targets, table, slots, measured=limits.look_bytes > 0), rules
 
     def extras(self, target_shard: str, cursor: str, slots: frozenset[int] | None) -> KeyPass:
         target = self._session("target", target_shard)
@@ -305,5 +318,7 @@ def _refuse_unmeasured(session: Session) -> None:
         raise ServerError(
             session.side,
             f"The {session.side} does not tell how big its keys are: {reply.message.rstrip('.')}.",
-            "Allow MEMORY USAGE, or compare every key in one go, however big, with --big-key-bytes 0.",
+            "Let the user read all keys (ACL SETUSER ... ~*); verify has to."
+            if reply.code == "NOPERM" and " key" in reply.message
+            else "Allow MEMORY USAGE, or compare every key in one go, however big, with --big-key-bytes 0.",
         )
