@@ -10,10 +10,14 @@ import click
 
 from keyferry import __version__
 from keyferry.app import options
+from keyferry.model.phases import Phase
 
 EXIT_CODES = (
     (0, "all done; check, audit: nothing is in the way; verify: equal"),
-    (1, "done, but some keys failed; verify, demo: the servers differ"),
+    (
+        1,
+        "done, but some keys failed; verify, demo: the servers differ; phase: a writer has not taken the step",
+    ),
     (2, "bad usage or input"),
     (3, "a server cannot be reached, refuses us, or is lost for good"),
     (4, "refused by a safety check; audit: something to change first"),
@@ -148,6 +152,59 @@ def audit(source: str, **given: Any) -> int:
     from keyferry.app.auditing import audit_command
 
     return audit_command(source, given)
+
+
+@cli.group(
+    epilog=_EPILOG,
+    short_help="Show or set the phase of a migration that clients follow.",
+    invoke_without_command=True,
+)
+@click.pass_context
+def phase(ctx: click.Context) -> None:
+    """The phase of a migration: which server the applications read and write now.
+
+    It is one record per side, on the servers themselves. Applications that use Keyferry's clients with
+    migration=NAME follow it.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+@phase.command("show", epilog=_EPILOG, short_help="Show both records and the live writers.")
+@click.argument("name")
+@options.endpoints
+@options.json_option
+@options.access
+def phase_show(name: str, source: str, target: str, **given: Any) -> int:
+    """Show what both sides say of the migration NAME, and which writers are registered.
+
+    The addresses are as for "keyferry copy"; the database in an address is where the record is. Writes nothing.
+    """
+    from keyferry.app.phase import show_command
+
+    return show_command(name, source, target, given)
+
+
+@phase.command("set", epilog=_EPILOG, short_help="Take one step, and wait for the writers.")
+@click.argument("name")
+@options.endpoints
+@click.argument("phase", type=click.Choice([str(phase) for phase in Phase]), metavar="PHASE")
+@options.stepping
+@options.json_option
+@options.access
+def phase_set(name: str, source: str, target: str, phase: str, **given: Any) -> int:
+    """Bring the migration NAME one step on, or back, and wait until every live writer has taken it.
+
+    Creates the record if there is none: it begins in the phase source. PHASE is source, dual, shadow, hold,
+    target-dual or target, and only a neighbour of the present one is taken. Giving the same command again goes on
+    waiting.
+
+    From hold to target-dual the target gets authority, and from hold to dual of a rollback the source: only when
+    that side has been settled and verified since the hold; say so with --yes.
+    """
+    from keyferry.app.phase import set_command
+
+    return set_command(name, source, target, phase, given)
 
 
 @cli.command(

@@ -17,9 +17,16 @@ _SECTION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end --
 
 
 def sections() -> dict[str, str]:
-    """The generated text by the name in its marker: one per command, and ``exit-codes``."""
-    commands = {name: command_section(name, command) for name, command in cli.commands.items()}
-    return commands | {"exit-codes": exit_code_section()}
+    """The generated text by the name in its marker: one per command, ``phases`` for the group, and ``exit-codes``."""
+    found = {"exit-codes": exit_code_section()}
+    for name, command in cli.commands.items():
+        if isinstance(command, click.Group):
+            # A group has one page about what its commands are for.
+            parts = (command_section(f"{name} {part}", one) for part, one in command.commands.items())
+            found[f"{name}s"] = "\n".join(parts)
+        else:
+            found[name] = command_section(name, command)
+    return found
 
 
 def command_section(name: str, command: click.Command) -> str:

@@ -464,6 +464,23 @@ def _failures(command: F) -> F:
     )(command)
 
 
+def stepping(command: F) -> F:
+    """How a step of the phase is taken."""
+    return click.option(
+        "--wait",
+        type=click.FloatRange(min=0),
+        default=30.0,
+        metavar="SECONDS",
+        help="Wait so long for writers that have not taken the step; then name them. Default: 30.",
+    )(
+        click.option(
+            "--yes",
+            is_flag=True,
+            help="The side that gets authority has been settled and verified since the hold.",
+        )(command)
+    )
+
+
 def json_option(command: F) -> F:
     return click.option(
         "--json",

@@ -144,7 +144,7 @@ class Plan:
         if wanted not in STEPS[record.phase]:
             raise RefusedError(
                 f"There is no step from {record.phase} to {wanted}.",
-                f"From {record.phase} it goes to {_words(sorted(STEPS[record.phase]))}.",
+                f"From {record.phase} it goes to {_words([phase for phase in Phase if phase in STEPS[record.phase]])}.",
             )
         if record.phase is not Phase.HOLD or RULES[wanted].authority is side:
             if record.phase is Phase.HOLD and wanted is not record.back:
