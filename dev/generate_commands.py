@@ -25,7 +25,7 @@ SPECIAL = {
     "GEORADIUS": "1 georadius!",
     "GEORADIUSBYMEMBER": "1 georadius!",
     "MIGRATE": "migrate!",
-    "STRALGO": "KEYS@2",
+    "STRALGO": "stralgo",
     "XREADGROUP": "STREAMS@4!",
 }
 """Where a key specification cannot say it, or calls the keys read-only although their groups change."""

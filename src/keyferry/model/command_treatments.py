@@ -107,7 +107,11 @@ GROUPS: tuple[Group, ...] = (
     ),
     # Hashes.
     Group(_REWRITE, "HSETNX", "`HSET`, when it took effect"),
-    Group(_REWRITE, "HINCRBYFLOAT", "`HSET` of the value it came to"),
+    Group(
+        _REWRITE,
+        "HINCRBYFLOAT",
+        "as it is: what it came to is in its reply, and `HSET` would take a field's expiry off",
+    ),
     Group(
         _REWRITE,
         "HEXPIRE HPEXPIRE HEXPIREAT HPEXPIREAT",
@@ -151,6 +155,7 @@ GROUPS: tuple[Group, ...] = (
         "INCREX LMOVEM BLMOVEM XNACK XCFGSET",
         "nothing: too new to be known by heart; its keys are reported",
     ),
+    Group(_REPORT, "CLUSTER|FLUSHSLOT", "nothing: slots may be cut otherwise there; everything is reported"),
     Group(
         _REPORT,
         "TOPK.ADD TOPK.INCRBY GRAPH.QUERY GRAPH.PROFILE GRAPH.BULK",

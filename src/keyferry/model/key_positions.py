@@ -6,7 +6,8 @@ A row of the command table writes the places one after the other, as COMMAND INF
     1            one argument                 3:-1         from the third to the last one
     1:-1:2       every second of them         #2           as many as argument 2 says, from the next one on
     #1/2         the same, every second       STREAMS@4    half of what follows that word, looked for from 4 on
-    sort, georadius, migrate                  the destinations, or all keys, of these commands
+    sort, georadius                           the destination of these commands
+    migrate, stralgo                          the keys of these commands
 
 Most commands need one slice. Nothing here raises on arguments that a server would refuse: it finds no key then,
 and the server's own error is what the application gets.
@@ -151,8 +152,17 @@ def _migrate_keys(args: Args) -> Args:
     return args[3:4]
 
 
+def _stralgo_keys(args: Args) -> Args:
+    """STRALGO LCS ... KEYS key key ..., of 6.x only."""
+    for index in range(2, len(args)):
+        if word(args[index]) == "KEYS":
+            return args[index + 1 : index + 3]
+    return ()
+
+
 _SPECIAL: dict[str, Finder] = {
     "sort": _sort_destination,
     "georadius": _georadius_destination,
     "migrate": _migrate_keys,
+    "stralgo": _stralgo_keys,
 }

@@ -35,6 +35,11 @@ RULES: dict[str, Rule] = {
 }
 """By name, one for each command of treatment REWRITE."""
 
+# Looked up for every write of an application: an attribute of an enumeration costs as much as the rest.
+_MIRROR, _REWRITE = Treatment.MIRROR, Treatment.REWRITE
+_VARIES = Replies.VARIES
+_ANYTHING = (UNTOLD,)
+
 
 def second_leg(
     info: CommandInfo,
@@ -57,14 +62,14 @@ def second_leg(
         mirror_scripts: Scripts and functions are repeated as they are.
     """
     treatment = info.treatment
-    if treatment is Treatment.MIRROR:
-        return Second((args,), expected=(UNTOLD if info.replies is Replies.VARIES else reply,))
-    if treatment is Treatment.REWRITE:
+    if treatment is _MIRROR:
+        return Second((args,), (), False, _ANYTHING if info.replies is _VARIES else (reply,))
+    if treatment is _REWRITE:
         return RULES[info.name](args, reply, now_ms, absolute_expiry)
     if treatment is Treatment.REPORT:
         return _reported(info, args, reply, now_ms, mirror_scripts)
     if treatment is Treatment.BOTH:
-        return Second((args,), expected=(UNTOLD,))
+        return Second((args,), (), False, _ANYTHING)
     return NOTHING
 
 
@@ -74,6 +79,6 @@ def _reported(info: CommandInfo, args: Args, reply: Any, now_ms: int, mirror_scr
         if known is not None:
             return known
     if mirror_scripts and info.scripted:
-        return Second((args,), expected=(UNTOLD,))
+        return Second((args,), (), False, _ANYTHING)
     keys = keys_of(info, args)
     return Second(reported=keys, everything_unknown=not keys)

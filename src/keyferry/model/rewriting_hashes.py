@@ -6,7 +6,7 @@ from typing import Any
 
 from keyferry.model.expiries import expiry_ms, field_expiries
 from keyferry.model.key_positions import Args, number, word
-from keyferry.model.second import NOTHING, UNTOLD, Rule, Second, one
+from keyferry.model.second import NOTHING, UNTOLD, Rule, Second, as_is, one
 
 _UNITS = {"HEXPIRE": "EX", "HPEXPIRE": "PX", "HEXPIREAT": "EXAT", "HPEXPIREAT": "PXAT"}
 _EXPIRIES = frozenset({"EX", "PX", "EXAT", "PXAT"})
@@ -50,7 +50,12 @@ def _hsetnx(args: Args, reply: Any, _now_ms: int, _absolute: bool) -> Second:
 
 
 def _hincrbyfloat(args: Args, reply: Any, _now_ms: int, _absolute: bool) -> Second:
-    return one("HSET", args[1], args[2], reply)
+    """As it is, its reply tells whether both sides came to the same value.
+
+    Servers send on HSETEX ... KEEPTTL, or HSET where fields have no expiry yet; HSET would take the field's expiry off,
+    and not every server with such fields knows HSETEX.
+    """
+    return as_is(args, reply)
 
 
 def _hexpire(unit: str) -> Rule:

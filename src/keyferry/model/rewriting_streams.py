@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from keyferry.model.commands import look_up, written_keys_of
 from keyferry.model.key_positions import Args, word
-from keyferry.model.second import NOTHING, Rule, Second, as_is, one, raw
+from keyferry.model.second import NOTHING, Rule, Second, as_is, one
 
 _TRIMS = frozenset({"MAXLEN", "MINID"})
 _REFERENCES = frozenset({"KEEPREF", "DELREF", "ACKED"})
@@ -58,16 +59,15 @@ def _xtrim(args: Args, reply: Any, _now_ms: int, _absolute: bool) -> Second:
 
 
 def _xreadgroup(args: Args, reply: Any, _now_ms: int, _absolute: bool) -> Second:
-    """Entries that are asked for with another id than ``>`` were delivered before."""
+    """A read of entries that were delivered before counts as a delivery, too (t_stream.c).
+
+    Without entries nothing is reported: a consumer that was only made by asking is made by its next question again.
+    """
     if not reply:
         return NOTHING
-    begin = 4
-    while word(args[begin]) != "STREAMS":
-        begin += 1
-    streams = args[begin + 1 :]
-    half = len(streams) // 2
-    new = [key for key, last in zip(streams[:half], streams[half:], strict=True) if raw(last) == b">"]
-    return Second(reported=new) if new else NOTHING
+    streams = reply.values() if isinstance(reply, dict) else [entries for _, entries in reply]
+    info = look_up(args)
+    return Second(reported=written_keys_of(info, args)) if info and any(streams) else NOTHING
 
 
 def _xclaim(args: Args, _reply: Any, _now_ms: int, _absolute: bool) -> Second:

@@ -67,12 +67,12 @@ Rule = Callable[[Args, Any, int, bool], Second]
 
 def one(*command: Any, expected: Any = UNTOLD) -> Second:
     """A second leg of one command."""
-    return Second((command,), expected=(expected,))
+    return Second((command,), (), False, (expected,))
 
 
 def as_is(args: Args, reply: Any) -> Second:
     """The command itself, which an equal server answers in the same way."""
-    return Second((args,), expected=(reply,))
+    return Second((args,), (), False, (reply,))
 
 
 def raw(value: Any) -> bytes:
