@@ -7,18 +7,26 @@ sends in the order of the queue. Full means reported, never dropped and never wa
 
 from __future__ import annotations
 
+import logging
+import threading
 from collections import deque
 from typing import TYPE_CHECKING
 
 from keyferry.capture.clients._sync.mirror import Batch
 from keyferry.capture.clients._sync.platform import Event, Worker, sleep, spawn, wait_event
 from keyferry.capture.clients.counts import Reason
+from keyferry.capture.clients.errors import MirrorError
 from keyferry.model.phases import Side
 
 if TYPE_CHECKING:
     from keyferry.capture.clients._sync.crossing import Crossing, State
 
+log = logging.getLogger("keyferry.clients")
+
 _BITE = 128  # second legs in one packet
+_GATHER_SECONDS = (
+    0.002  # between two packets that are not full: fewer and fuller ones cost the application less
+)
 _IDLE_SECONDS = 5.0  # without anything to do for so long the worker ends; the next leg starts another
 _STOP_SECONDS = 5.0
 
@@ -36,6 +44,11 @@ class Background:
         self._wake = Event()
         self._worker: Worker | None = None
         self._stopping = False
+        self._asleep = True
+        self._idle = False
+        self._runs = False
+        self._mutex = threading.Lock()
+        self._draining = 0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -49,39 +62,69 @@ class Background:
                 crossing.ledger.close(batch.entry)
             return
         state.operations.append(None)
-        self._waiting.append((state, side, batch))
-        if self._worker is None or not self._worker.alive():
+        with self._mutex:
+            self._waiting.append((state, side, batch))
+            starts, self._runs = not self._runs, True
+        if starts:
             self._worker = spawn(self._work, "keyferry-mirror")
-        if not self._wake.is_set():
+        if self._asleep:
+            self._asleep = False
             self._wake.set()
 
     def _work(self) -> None:
+        try:
+            while not self._ends():
+                self._send_some()
+        except BaseException:
+            self._runs = False
+            raise
+
+    def _ends(self) -> bool:
+        """Whether there is nothing to do and nobody will bring anything to this worker any more."""
+        with self._mutex:
+            if self._waiting or not (self._stopping or self._idle):
+                return False
+            self._runs = False
+            return True
+
+    def _send_some(self) -> None:
         waiting = self._waiting
-        while True:
-            if not waiting:
-                if self._stopping or not wait_event(self._wake, _IDLE_SECONDS):
-                    # Whoever puts one in now either finds this worker alive and is seen by the last look, or starts one.
-                    self._worker = None
-                    if not waiting:
-                        return
-                self._wake.clear()
-                continue
-            taken = [waiting.popleft()]
-            side = taken[0][1]
-            while waiting and len(taken) < _BITE and waiting[0][1] is side:
-                taken.append(waiting.popleft())
-            try:
-                self._crossing.mirrors[side].carry([batch for _, _, batch in taken])
-            finally:
-                for state, _, _ in taken:
-                    state.operations.pop()
+        if not waiting:
+            self._wake.clear()
+            self._asleep = True
+            # Whoever puts one in from here on sees that we sleep; what came before is seen here.
+            if not waiting and not self._stopping:
+                self._idle = not wait_event(self._wake, _IDLE_SECONDS)
+            return
+        self._idle = False
+        taken = [waiting.popleft()]
+        side = taken[0][1]
+        while waiting and len(taken) < _BITE and waiting[0][1] is side:
+            taken.append(waiting.popleft())
+        try:
+            self._crossing.mirrors[side].carry([batch for _, _, batch in taken])
+        except MirrorError as error:
+            log.warning("%s", error)  # nobody waits for this leg: its keys are reported
+        finally:
+            for state, _, _ in taken:
+                state.operations.pop()
+        if len(waiting) < _BITE and not self._hurries(taken[0][0]):
+            sleep(_GATHER_SECONDS)
+
+    def _hurries(self, state: State) -> bool:
+        """Somebody waits for the end of what is queued: a step of the phase, or a client that closes."""
+        return self._stopping or self._draining > 0 or state is not self._crossing.state
 
     def drain(self, timeout_seconds: float) -> bool:
         """Waits until nothing waits any more; False when something does after the time."""
-        step = 0.005
-        while self._waiting and timeout_seconds > 0:
-            sleep(step)
-            timeout_seconds -= step
+        step = 0.001
+        self._draining += 1
+        try:
+            while self._waiting and timeout_seconds > 0:
+                sleep(step)
+                timeout_seconds -= step
+        finally:
+            self._draining -= 1
         return not self._waiting
 
     def stop(self) -> None:

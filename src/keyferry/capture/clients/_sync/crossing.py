@@ -418,6 +418,8 @@ class Crossing:
         self._older = []
         self._joining = Lock()
         self._speakers = {}
+        for mirror in self.mirrors.values():
+            mirror.forked()
         self.state = State(standing, dynamic=self.options.phase is None)
         if self.background is not None:
             self.background = Background(self)

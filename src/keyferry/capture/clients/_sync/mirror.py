@@ -19,12 +19,16 @@ from keyferry.capture.clients._sync.ends import End, get_connection, mirror_pool
 from keyferry.capture.clients.breaker import Breaker
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import MirrorError
+from keyferry.capture.clients.packing import packed
 from keyferry.model.second import UNTOLD
 
 if TYPE_CHECKING:
     from keyferry.capture.clients._sync.crossing import Crossing
 
 log = logging.getLogger("keyferry.clients")
+
+# A server seldom closes a connection that was used so short a while ago; should it, the leg is reported as unknown.
+_FRESH_SECONDS = 1.0
 
 
 class Batch:
@@ -70,6 +74,8 @@ class Mirror:
         self._crossing = crossing
         self._end = end
         self.breaker = Breaker()
+        # Kept beside the pool: to take one from there costs as much as to use it.
+        self._idle: list[tuple[Any, float]] = []
         self._pool = (
             None
             if end.pool is None
@@ -158,25 +164,32 @@ class Mirror:
     def _send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         if self._pool is None:
             return self._send_cluster(commands)
-        connection = get_connection(self._pool)
+        connection = self._take()
         try:
             replies = []
-            if len(commands) == 1:
-                connection.send_command(*commands[0])
-            else:
-                connection.send_packed_command(connection.pack_commands(commands))
+            connection.send_packed_command(packed(connection, commands), check_health=False)
             for _ in commands:
                 try:
                     replies.append(connection.read_response(disable_decoding=True))
                 except ResponseError as error:
                     replies.append(error)
-            return replies
         except BaseException:
             # Half a conversation: what is still to come must not be taken for another one's reply.
             connection.disconnect()
-            raise
-        finally:
             self._pool.release(connection)
+            raise
+        self._idle.append((connection, time.monotonic()))
+        return replies
+
+    def _take(self) -> Any:
+        """A connection: the last one used if that was just now, else one that the pool has looked at."""
+        assert self._pool is not None
+        while self._idle:
+            connection, since = self._idle.pop()
+            if time.monotonic() - since < _FRESH_SECONDS:
+                return connection
+            self._pool.release(connection)
+        return get_connection(self._pool)
 
     def _send_cluster(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
         cluster = self._end.cluster
@@ -191,8 +204,15 @@ class Mirror:
 
     def close(self) -> None:
         """Closes its connections."""
+        while self._idle and self._pool is not None:
+            self._pool.release(self._idle.pop()[0])
         if self._pool is not None and self._pool is not self._end.pool:
             self._pool.disconnect()
+
+    def forked(self) -> None:
+        """In a child process: the parent's connections are not ours to use."""
+        self._idle = []
+        self.breaker = Breaker()
 
 
 def _differ(expected: Any, reply: Any) -> bool:
