@@ -252,11 +252,11 @@ def check_write(write: Write) -> None:
     epoch = before.epoch if before else 0
     fits = after.kind in MOVES[before.kind if before else None]
     if before is not None and before.kind is Kind.HOLD:
-        # Only a question may be added to a hold; only its own way back leads out of it on this side (rule 12).
+        # Only its own way back leads out of a hold on this side (rule 12).
         fits = fits and (after.kind is not Kind.AUTHORITY or after.phase is before.back)
-        fits = fits and (after.kind is not Kind.HOLD or after.back is before.back)
+        fits = fits and (after.kind is not Kind.HOLD or _asks(before, after))
     if before is not None and before.kind is Kind.AUTHORITY:
-        fits = fits and (after.phase is before.phase or after.phase in STEPS[before.phase])
+        fits = fits and (after.phase in STEPS[before.phase] or _asks(before, after))
         fits = fits and (after.kind is not Kind.HOLD or after.back is before.phase)
     if after.kind is Kind.PENDING:
         grows = after.epoch > epoch
@@ -266,6 +266,13 @@ def check_write(write: Write) -> None:
         grows = after.epoch == epoch + 1
     if not fits or not grows:
         raise RefusedError(f"The record on the {write.side} may not go from {before or 'none'} to {after}.")
+
+
+def _asks(before: PhaseRecord, after: PhaseRecord) -> bool:
+    """Whether nothing changes but the question to the writers."""
+    return after.asked != before.asked and replace(after, asked=before.asked, epoch=before.epoch).same_as(
+        before
+    )
 
 
 def begun(stamp: Stamp) -> Write:
