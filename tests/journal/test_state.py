@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import resource
 import sqlite3
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -95,14 +97,34 @@ def test_a_directory_that_cannot_be_made_is_told(tmp_path: Path) -> None:
 def test_a_full_disk_is_named(tmp_path: Path) -> None:
     with State(tmp_path, "x") as state:
         state.save(Checkpoint())
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-        try:
-            with pytest.raises(UsageError, match="cannot be used") as named:
-                state.add_foreign(0, (b"%d" % i for i in range(100_000)))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        with no_room(4096), pytest.raises(UsageError, match="cannot be used") as named:
+            state.add_foreign(0, (b"%d" % i for i in range(100_000)))
     assert str(state.path) in named.value.message
+
+
+def test_a_full_disk_at_the_beginning_is_not_taken_for_a_damaged_checkpoint(tmp_path: Path) -> None:
+    """Or --restart would be advised, which throws away what there is to go on from."""
+    with no_room(4096), pytest.raises(UsageError) as told:
+        State(tmp_path, "x")
+    assert told.value.message.startswith(f"The state directory {tmp_path} cannot be used: ")
+    assert "--restart" not in told.value.hint
+    with State(tmp_path, "x") as state:
+        state.save(Checkpoint())
+    state.path.write_bytes(b"this is no database")
+    with pytest.raises(UsageError, match="cannot be read") as told:
+        State(tmp_path, "x")
+    assert "--restart" in told.value.hint
+
+
+@contextlib.contextmanager
+def no_room(size: int) -> Iterator[None]:
+    """No file can be written beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_keys_that_are_noted_are_forgotten_together_with_what_came_of_them(tmp_path: Path) -> None:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from keyferry.model.address import parse_endpoint
 from keyferry.model.selection import Selection
 from keyferry.payload.names import temporary_name
-from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.testing.compare import compare_databases
 from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
 from keyferry.verify.naming import verify_name
+from keyferry.verify.repair import settle_keys
 from keyferry.verify.settings import VerifySettings
 from verifying import Verifying, ask, fill, forget_writes, lines_of, reasons, strings, told_keys, writes_seen
 
@@ -100,7 +103,9 @@ def test_what_cannot_be_repaired_stays_a_difference(flushed: Flushed, tmp_path: 
     assert (dropped.repaired, dropped.differences) == (1, 0)
 
 
-def test_half_built_values_of_a_repair_that_was_cut_are_removed(flushed: Flushed, tmp_path: Path) -> None:
+def test_half_built_values_of_a_repair_that_was_cut_are_removed(
+    flushed: Flushed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """1. The repair of k is cut half way; 2. k goes on the source; 3. the repair goes on, and k is none of its keys."""
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     differ(source, target)
@@ -110,13 +115,14 @@ def test_half_built_values_of_a_repair_that_was_cut_are_removed(flushed: Flushed
         through = parse_endpoint(proxy.url)
         owner = verify_name(VerifySettings(verifying.settings(source, through), repair=True)).encode()
 
-        def cut(progress: VerifyProgress) -> None:
-            if progress.stage == "repairing" and not cuts:
+        def settle(*given: Any, **named: Any) -> Any:
+            if not cuts:
                 cuts.append(temporary_name(b"gone meanwhile", owner))
                 fill(target, [("SET", cuts[0], "half")])
                 proxy.cut()
+            return settle_keys(*given, **named)
 
-        verifying.on_progress = cut
+        monkeypatch.setattr("keyferry.verify.judging.settle_keys", settle)
         report = verifying.run(source, through, repair=True, delete_extra=True)
     assert cuts
     assert any("Trying again" in sentence for sentence in verifying.told)

@@ -39,9 +39,9 @@ def copy_command(source: str, target: str, options: Mapping[str, Any]) -> int:
         if options["dry_run"]:
             return show_plan(settings, options)
         report = run_with_display(settings, display)
-    deliver(report.as_dict(), options)
     if not options["as_json"]:
         emit(summary.of_copy(report, settings.failures_file))
+    deliver(report.as_dict(), options)
     return ExitCode.KEYS_FAILED if report.total.failed else ExitCode.DONE
 
 

@@ -38,12 +38,18 @@ def errors_delivered(
         with _file_errors():
             yield
     except KeyboardInterrupt:
-        error = InterruptedRun(too_early)
-        deliver(error_dict(error), options)
-        raise error from None
+        raise _delivered(InterruptedRun(too_early), {}, options) from None
     except KeyferryError as error:
-        deliver(error_dict(error) | dict(so_far()), options)
-        raise
+        raise _delivered(error, so_far(), options) from None
+
+
+def _delivered(error: KeyferryError, so_far: Mapping[str, Any], options: Mapping[str, Any]) -> KeyferryError:
+    """The error itself. A report that cannot be written must not take its place."""
+    try:
+        deliver(error_dict(error) | dict(so_far), options)
+    except UsageError as report:
+        error.hint = f"{error.hint}\n{report.message}".lstrip()
+    return error
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -81,5 +82,6 @@ def write_report(file: Path, data: Mapping[str, Any]) -> None:
         draft.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
         draft.replace(file)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise UsageError(f"The report {file} cannot be written: {error.strerror}.") from None

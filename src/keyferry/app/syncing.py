@@ -42,9 +42,9 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
         if options["dry_run"]:
             return show_plan(settings.copy, options)
         report = _run(settings, screen)
-    deliver(report.as_dict(), options)
     if not options["as_json"]:
         emit(of_sync(report, settings.copy.failures_file))
+    deliver(report.as_dict(), options)
     return ExitCode.DONE if report.synced and not report.failed else ExitCode.KEYS_FAILED
 
 

@@ -35,9 +35,9 @@ def verify_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     screen = open_screen(title, VerifyView())
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
         report = _run(settings, screen)
-    deliver(report.as_dict(), options)
     if not options["as_json"]:
         emit(of_verify(report, settings))
+    deliver(report.as_dict(), options)
     return ExitCode.DONE if report.equal else ExitCode.KEYS_FAILED
 
 

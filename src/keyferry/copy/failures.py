@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from keyferry.copy.settled import Failure
 from keyferry.model.keys import machine_names
@@ -40,7 +43,7 @@ class FailureLog:
     def write(self, failures: list[Failure]) -> None:
         if self._path is None or not failures:
             return
-        with self._path.open("a", encoding="ascii") as file:
+        with appending(self._path) as file:
             for failure in failures:
                 record = {
                     **machine_names(failure.key),
@@ -48,4 +51,21 @@ class FailureLog:
                     "reason": failure.reason,
                 }
                 file.write(json.dumps(record) + "\n")
+            file.flush()
             self._bytes = file.tell()
+
+
+@contextlib.contextmanager
+def appending(path: Path) -> Iterator[IO[str]]:
+    """The file, open at its end. What a write says of a full disk names no file, so this does.
+
+    Raises:
+        OSError: With the file's name.
+    """
+    try:
+        with path.open("a", encoding="ascii") as file:
+            yield file
+    except OSError as error:
+        if error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from None
+        raise

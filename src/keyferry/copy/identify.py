@@ -53,7 +53,9 @@ def identify(session: Session, slots: frozenset[int] = ALL_SLOTS, *, writes: boo
     """
     reply = session.call("INFO", "server")
     if isinstance(reply, ReplyError) and verdict(reply.message) is Verdict.WAIT:
-        raise ServerAway(session.side, f"The {session.side} {session.endpoint} says: {reply.message}.")
+        raise ServerAway(
+            session.side, f"The {session.side} {session.endpoint} says: {reply.message.rstrip('.')}."
+        )
     found = (
         identity_of(parse_info(reply))
         if isinstance(reply, bytes)

@@ -73,6 +73,4 @@ class Patience:
 
 def _text(trouble: ServerAway | ServerBusy) -> str:
     """One sentence."""
-    return (
-        f"The {trouble.side} says: {trouble.message}." if isinstance(trouble, ServerBusy) else trouble.message
-    )
+    return trouble.sentence if isinstance(trouble, ServerBusy) else trouble.message

@@ -46,6 +46,10 @@ class ServerBusy(Exception):
         self.side: Side = side
         self.message = message
 
+    @property
+    def sentence(self) -> str:
+        return f"The {self.side} says: {self.message.rstrip('.')}."
+
 
 def raise_if_busy(side: Side, message: str) -> None:
     """Raises ServerBusy for an error that says to wait: a probe that it answers was not refused for good."""

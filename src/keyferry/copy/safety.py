@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from keyferry.copy.info import info_text, parse_info
 from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.errors import RefusedError, ServerError, UsageError
 from keyferry.model.keys import is_reserved
@@ -85,6 +86,21 @@ def all_keys(session: Session, database: int) -> Iterator[list[bytes]]:
     _expect(session, session.call("SELECT", database), f"does not give us database {database}")
     for keys in _pages(session):
         yield [key for key in keys if not is_reserved(key)]
+
+
+def refuse_read_only(session: Session) -> None:
+    """Raises RefusedError for a replica that takes no writes. Where INFO is forbidden, the first write shows it."""
+    reply = session.call("INFO", "replication")
+    info = parse_info(reply) if isinstance(reply, bytes) else {}
+    if (
+        info_text(info, "replication", "role") == "slave"
+        and info_text(info, "replication", "slave_read_only") != "0"
+    ):
+        host, port = (info_text(info, "replication", f"master_{name}") for name in ("host", "port"))
+        raise RefusedError(
+            f"The {session.side} is a replica of {host}:{port}.",
+            f"Name {host}:{port} instead, or make it a master first: REPLICAOF NO ONE on the {session.side}.",
+        )
 
 
 def refuse_foreign(count: int) -> None:

@@ -41,5 +41,5 @@ class HalfBuilt:
                     shard = routes.shard_of("target", key)
                     routes.exchange("target", database, shard, [[("UNLINK", name)]])
                 except ServerBusy as busy:
-                    raise ServerAway("target", f"The target says: {busy.message}.") from None
+                    raise ServerAway("target", busy.sentence) from None
                 self._left.discard((database, key))

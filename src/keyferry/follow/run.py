@@ -137,9 +137,7 @@ class _Run:
                 self._begin()
                 return
             except (ServerAway, ServerBusy) as trouble:
-                message = trouble.message
-                if isinstance(trouble, ServerBusy):
-                    message = f"The {trouble.side} says: {message}."
+                message = trouble.sentence if isinstance(trouble, ServerBusy) else trouble.message
                 waited_s = time.monotonic() - began_s
                 if not self._follower.ground.resumed or waited_s > self._settings.copy.retry_s:
                     hint = trouble.hint if isinstance(trouble, ServerAway) else "Give the same command again."
@@ -239,9 +237,7 @@ class _Run:
         """
         follower = self._follower
         side = trouble.side
-        message = (
-            f"The {side} says: {trouble.message}." if isinstance(trouble, ServerBusy) else trouble.message
-        )
+        message = trouble.sentence if isinstance(trouble, ServerBusy) else trouble.message
         hint = "Give the same command again when it is back: it compares both servers and goes on."
         if isinstance(trouble, ServerRefuses):
             hint = trouble.hint
@@ -264,7 +260,8 @@ class _Run:
             try:
                 follower.meet_again()
             except (ServerAway, ServerBusy) as error:
-                side, message = error.side, error.message
+                side = error.side
+                message = error.sentence if isinstance(error, ServerBusy) else error.message
             else:
                 return
 

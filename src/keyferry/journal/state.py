@@ -133,6 +133,11 @@ class State:
             )
         except sqlite3.DatabaseError as error:
             database.close()
+            if _is_place(error):
+                raise UsageError(
+                    f"The state directory {self.path.parent} cannot be used: {error}.",
+                    "Make room or mend the disk, or name another with --state-dir.",
+                ) from None
             raise UsageError(
                 f"The checkpoint {self.path} cannot be read: {error}.", "Discard it with --restart."
             ) from None
@@ -281,6 +286,17 @@ class State:
     def _remove(self) -> None:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
+
+
+def _is_place(error: sqlite3.DatabaseError) -> bool:
+    """Whether the disk or the directory fails, and not the file's content."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (
+        sqlite3.SQLITE_FULL,
+        sqlite3.SQLITE_IOERR,
+        sqlite3.SQLITE_READONLY,
+        sqlite3.SQLITE_CANTOPEN,
+    )
 
 
 def _lock(path: Path, kind: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from keyferry.copy.failures import appending
 from keyferry.model.keys import machine_names
 from keyferry.telemetry.comparing import Difference
 
@@ -48,9 +49,10 @@ class DifferenceLog:
         """Args: differences: Each with whether it was settled since (``--repair``, ``--delete-extra``)."""
         if self._path is None:
             return
-        with self._path.open("a", encoding="ascii") as file:
+        with appending(self._path) as file:
             for difference, repaired in differences:
                 file.write(json.dumps(_record(difference, repaired)) + "\n")
+            file.flush()
             self._bytes = file.tell()
 
 

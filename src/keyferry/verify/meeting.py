@@ -12,7 +12,7 @@ from keyferry.copy.deployment import Deployment
 from keyferry.copy.info import Keyspace, keyspace, parse_info
 from keyferry.copy.probe import Probe
 from keyferry.copy.run import LOOK_AT_SLOTS_EVERY_S
-from keyferry.copy.safety import refuse_merged, refuse_same_server
+from keyferry.copy.safety import refuse_merged, refuse_read_only, refuse_same_server
 from keyferry.copy.slot_ledger import SlotLedger
 from keyferry.journal.state import State
 from keyferry.model.errors import Side
@@ -50,6 +50,10 @@ class VerifyMeeting:
         sides, books, selection = self._sides, self._books, self._settings.copy.selection
         sides.open()
         refuse_same_server(sides.source_run_ids, sides.target_run_ids)
+        if self._settings.repair or self._settings.delete_extra:
+            for shard in sides.target.shards:
+                with sides.session("target", shard=shard.id) as target:
+                    refuse_read_only(target)
         self.databases = sorted({*sides.databases(), *books.databases})
         if selection.databases is None:
             self.databases = sorted({*self.databases, *self._only_on_the_target()})

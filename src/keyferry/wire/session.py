@@ -139,7 +139,11 @@ class Session:
             )
             self._expect_ok(self.call("AUTH", *credentials), "does not accept the credentials")
         if db:
-            self._expect_ok(self.call("SELECT", db), f"does not give us database {db}")
+            self._expect_ok(
+                self.call("SELECT", db),
+                f"does not give us database {db}",
+                "Name another database, or raise the server's setting 'databases'.",
+            )
         # PING shows NOAUTH and NOPERM here, with one sentence, instead of in the middle of the work.
         reply = self.call("PING")
         last_s = (self._deadline_s or 0.0) - 2 * LOADING_EVERY_S
@@ -153,7 +157,7 @@ class Session:
             self._expect_ok(reply, "refuses us")
         self.call("CLIENT", "SETNAME", CLIENT_NAME)
 
-    def _expect_ok(self, reply: Reply, problem: str) -> None:
+    def _expect_ok(self, reply: Reply, problem: str, hint: str = "") -> None:
         if not isinstance(reply, ReplyError):
             return
         hints = {
@@ -168,7 +172,7 @@ class Session:
         raise kind(
             self.side,
             f"The {self.side} {self.endpoint} {problem}: {message.rstrip('.')}.",
-            hints.get(reply.code, ""),
+            hints.get(reply.code, hint),
         )
 
     def _send(self, data: bytes) -> None:
@@ -198,12 +202,14 @@ class Session:
         return data
 
     def _lost(self, error: OSError | None) -> ConnectionLost:
+        hint = ""
         if isinstance(error, TimeoutError):
             reason = "no reply came in time"
+            hint = "Look whether it hangs, is stopped, or runs one long command; then give the same command again."
         else:
             reason = (error.strerror or str(error)) if error else "the server closed it"
         return ConnectionLost(
-            self.side, f"The connection to the {self.side} {self.endpoint} is lost: {reason}."
+            self.side, f"The connection to the {self.side} {self.endpoint} is lost: {reason}.", hint
         )
 
 
