@@ -41,7 +41,8 @@ def carry(source: Session, target: Session, keys: list[bytes]) -> None:
 
 def main() -> None:
     addresses = [parse_endpoint(text) for text in sys.argv[1:] if text.startswith("redis://")]
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's background job begins with SIGINT ignored
+        signal.signal(number, signal.default_int_handler)
     try:
         while True:
             for db in (0, 1):
