@@ -190,7 +190,7 @@ def test_keys_come_back_as_they_were_passed() -> None:
 
 
 def test_every_decision_is_about_a_command_and_made_once() -> None:
-    names = [name.replace("|", " ") for group in GROUPS for name in group.names.split()]
+    names = [name for group in GROUPS for name in group.commands]
     assert len(names) == len(set(names))
     assert set(names) <= {info.name for info in all_commands()}
 

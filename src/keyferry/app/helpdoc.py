@@ -1,4 +1,4 @@
-"""Writes the commands' options and the exit codes into the pages of docs/, between two markers.
+"""Writes options, exit codes and what becomes of the servers' commands into the pages of docs/, between two markers.
 
 ``python -m keyferry.app.helpdoc`` from the project's root brings the pages up to date; a test compares them.
 """
@@ -11,14 +11,16 @@ from pathlib import Path
 
 import click
 
+from keyferry.app.commanddoc import commands_section
 from keyferry.app.commands import EXIT_CODES, cli
 
 _SECTION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def sections() -> dict[str, str]:
-    """The generated text by the name in its marker: one per command, ``phases`` for the group, and ``exit-codes``."""
-    found = {"exit-codes": exit_code_section()}
+    """The generated text by the name in its marker: one per command, ``phases`` for the group, ``exit-codes``,
+    and ``commands``, which is about the servers' own."""
+    found = {"exit-codes": exit_code_section(), "commands": commands_section()}
     for name, command in cli.commands.items():
         if isinstance(command, click.Group):
             # A group has one page about what its commands are for.

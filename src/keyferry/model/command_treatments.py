@@ -46,6 +46,11 @@ class Group:
     names: str
     effect: str
 
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The names, a subcommand with a blank before it."""
+        return tuple(name.replace("|", " ") for name in self.names.split())
+
 
 _REWRITE = Treatment.REWRITE
 _REPORT = Treatment.REPORT
@@ -184,6 +189,7 @@ GROUPS: tuple[Group, ...] = (
         "MULTI EXEC DISCARD WATCH UNWATCH SELECT AUTH HELLO RESET QUIT ASKING READONLY READWRITE",
         "the state of a connection, which the client keeps itself",
     ),
+    Group(Treatment.LOCAL, "LOLWUT POST HOST:", "nothing: there is no data in it"),
     Group(
         Treatment.LOCAL,
         "PUBLISH SPUBLISH SUBSCRIBE PSUBSCRIBE SSUBSCRIBE UNSUBSCRIBE PUNSUBSCRIBE SUNSUBSCRIBE",
@@ -197,5 +203,5 @@ EVERYTHING = frozenset({"FLUSHALL", "FLUSHDB", "SWAPDB"})
 
 
 def treatments() -> dict[str, Treatment]:
-    """The treatments that are decided here by name, a subcommand with a blank before it."""
-    return {name.replace("|", " "): group.treatment for group in GROUPS for name in group.names.split()}
+    """The treatments that are decided here, by name."""
+    return {name: group.treatment for group in GROUPS for name in group.commands}
