@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keyferry.model.keys import is_reserved
 from keyferry.testing.compare import compare_databases
 from keyferry.testing.servers import Server
 from keyferry.wire.resp import Argument, Reply
@@ -85,6 +86,28 @@ class Recipe:
         with self.old.session() as old, self.new.session() as new:
             found = compare_databases(old, new, expiry_tolerance_ms=1_000)
         return {difference.key for difference in found.differences}
+
+    def step(self, phase: str, *more: str) -> None:
+        """Takes the migration ``shop`` one step on, or back; every writer has to take it."""
+        places = f"{self.old.url}/0", f"{self.new.url}/0"
+        self.python("-m", "keyferry", "phase", "set", "shop", *places, phase, *more)
+
+    def switch(self) -> None:
+        """From dual to the new server."""
+        self.step("hold")
+        self.settle()
+        self.step("target-dual", "--yes")
+
+    def content(self) -> int:
+        """How many keys both have, without ours."""
+        found = []
+        for server in (self.old, self.new):
+            with server.session() as session:
+                keys = session.call("KEYS", "*")
+            assert isinstance(keys, list)
+            found.append(sum(1 for key in keys if isinstance(key, bytes) and not is_reserved(key)))
+        assert found[0] == found[1]
+        return found[0]
 
     def settle(self) -> None:
         """Lets ``keyferry sync`` carry what could not be mirrored."""

@@ -31,7 +31,7 @@ TURN_S = 0.05
 LIMIT_WORDS = {
     "lines": "it has sent as many lines as are taken",
     "bytes": "it has sent as many bytes as are taken",
-    "latency": "it answered later than at rest",
+    "latency": "it answered later than at rest (--max-latency)",
     "stopped": "the audit was ended",
 }
 """What a ``Tapped.why`` other than ``time`` means."""
