@@ -81,6 +81,16 @@ def test_a_switch_and_back_while_nobody_looked() -> None:
     assert search(known, records) == Standing(Phase.DUAL, 8, S)
 
 
+def test_a_side_that_is_about_to_get_authority_back_proves_that_it_had_lost_it() -> None:
+    held = PhaseRecord(Kind.HOLD, 7, Phase.HOLD, back=Phase.TARGET_DUAL)
+    given_up = PhaseRecord(Kind.AUTHORITY, 9, Phase.TARGET_DUAL)
+    about = PhaseRecord(Kind.PENDING, 7, Phase.DUAL)
+    assert search(KNOWN, {S: about, T: held}) == Standing(Phase.HOLD, 7, T)
+    assert search(KNOWN, {S: about, T: given_up}) == Standing(Phase.TARGET_DUAL, 9, T)
+    records: Records = {S: about, T: PhaseRecord(Kind.LOST, 8, Phase.DUAL)}
+    assert search(KNOWN, records) == Standing(Phase.DUAL, 8, S)
+
+
 @pytest.mark.parametrize(
     ("known", "records", "error"),
     [
@@ -91,7 +101,9 @@ def test_a_switch_and_back_while_nobody_looked() -> None:
         (KNOWN, {S: PhaseRecord(Kind.AUTHORITY, 3, Phase.DUAL), T: None}, RecordWentBack),
         (KNOWN, {S: PhaseRecord(Kind.AUTHORITY, 4, Phase.SHADOW), T: None}, RecordWentBack),
         (KNOWN, {S: PhaseRecord(Kind.LOST, 4, Phase.TARGET_DUAL), T: TARGET_DUAL}, RecordWentBack),
-        (KNOWN, {S: PhaseRecord(Kind.PENDING, 9, Phase.DUAL), T: None}, RecordWentBack),
+        (KNOWN, {S: PhaseRecord(Kind.PENDING, 3, Phase.DUAL), T: None}, RecordWentBack),
+        (KNOWN, {S: PhaseRecord(Kind.PENDING, 9, Phase.DUAL), T: None}, RecordVanished),
+        (KNOWN, {S: PhaseRecord(Kind.PENDING, 9, Phase.DUAL), T: TARGET_DUAL}, RecordWentBack),
         (None, {S: LOST, T: None}, RecordVanished),
         (KNOWN, {S: LOST, T: None}, RecordVanished),
         (KNOWN, {S: LOST, T: PhaseRecord(Kind.PENDING, 4, Phase.TARGET_DUAL)}, RecordWentBack),

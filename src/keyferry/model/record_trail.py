@@ -77,6 +77,7 @@ class Trail:
         self._stamp = stamp
         self._left = LOOKS_MAX
         self._lost: dict[Side, PhaseRecord] = {}
+        """What the side that was left says, and proves: the other one has an epoch of at least that."""
         self._seen: set[Side] = set()
         """Sides that have no say, or cannot be asked."""
 
@@ -95,7 +96,7 @@ class Trail:
         if record is None:
             return self._nothing(side, must_be)
         if record.kind is Kind.PENDING:
-            return self._pending(side, record, lost, must_be)
+            return self._pending(side, record, lost, known, must_be)
         if must_be and record.epoch < floor:
             raise RecordWentBack(
                 f"The phase record on the {side} went back: it says {record}, after epoch {floor}.",
@@ -134,16 +135,26 @@ class Trail:
         return self._no_say(side)
 
     def _pending(
-        self, side: Side, record: PhaseRecord, lost: PhaseRecord | None, must_be: bool
+        self,
+        side: Side,
+        record: PhaseRecord,
+        lost: PhaseRecord | None,
+        known: Standing | None,
+        must_be: bool,
     ) -> Conclusion:
         if lost is not None and (write := completing(side.other, lost, record, self._stamp)) is not None:
             return Complete(write)
-        if must_be:
+        if not must_be:
+            return self._no_say(side)
+        floor = max(lost.epoch if lost else 0, known.epoch if known and known.authority is side else 0)
+        if record.epoch < floor:
             raise RecordWentBack(
-                f"The phase record on the {side} says {record}, which cannot follow what was known.",
+                f"The phase record on the {side} says {record}, which cannot follow epoch {floor}.",
                 "See what both sides say: keyferry phase show.",
             )
-        return self._no_say(side)
+        # It had lost authority since, and is about to get it back: the other side has it, or has just given it.
+        self._lost = {side: record}
+        return GoOn(side.other)
 
     def _moved_on(self, side: Side, record: PhaseRecord, known: Standing | None) -> Conclusion:
         if known is not None and known.authority is side and record.epoch <= known.epoch:
