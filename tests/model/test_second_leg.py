@@ -211,7 +211,7 @@ def prepare(case_list: list[Case], sides: list[Raw]) -> list[Case]:
     return able
 
 
-def play(case_list: list[Case], source: Raw, target: Raw) -> None:
+def play(case_list: list[Case], source: Raw, target: Raw, absolute_expiry: bool) -> None:
     """Runs every command, and its second leg; fills in the cases."""
     for begin in range(0, len(case_list), BATCH):
         part = case_list[begin : begin + BATCH]
@@ -221,7 +221,9 @@ def play(case_list: list[Case], source: Raw, target: Raw) -> None:
             if not isinstance(reply, ResponseError):
                 info = look_up(case.command)
                 assert info is not None
-                case.second = second_leg(info, case.command, reply, now_ms=now_ms)
+                case.second = second_leg(
+                    info, case.command, reply, now_ms=now_ms, absolute_expiry=absolute_expiry
+                )
         followed = [case for case in part if case.second]
         answers = iter(target.run([command for case in followed for command in case.second.commands]))  # type: ignore[union-attr]
         for case in followed:
@@ -265,7 +267,12 @@ def found_differences(source: Server, target: Server, ignored: set[str]) -> list
 
 
 def prove(
-    source: Server, target: Server, chosen_lines: list[Line], protocol: int = 2, decode: bool = False
+    source: Server,
+    target: Server,
+    chosen_lines: list[Line],
+    protocol: int = 2,
+    decode: bool = False,
+    absolute_expiry: bool = True,
 ) -> list[Case]:
     """Everything above for one pair; returns the cases that ran."""
     with Raw(source, protocol, decode) as one, Raw(target, protocol, decode) as other:
@@ -276,7 +283,7 @@ def prove(
         one.run([("DEL", "p")])
         able = prepare(list(cases(chosen_lines, server_time_ms(one), payload, decode)), [one, other])
         assert not found_differences(source, target, STREAM_COUNTERS)
-        play(able, one, other)
+        play(able, one, other, absolute_expiry)
     same_version = source.binary.name == target.binary.name
     free: set[bytes] = set()
     for case in able:

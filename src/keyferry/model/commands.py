@@ -15,7 +15,7 @@ from typing import Any
 from keyferry.model.command_extras import EXTRAS
 from keyferry.model.command_table import COMMANDS
 from keyferry.model.command_treatments import EVERYTHING, SCRIPTED, Treatment, treatments
-from keyferry.model.key_positions import NOWHERE, Args, Places, compiled, word
+from keyferry.model.key_positions import NOWHERE, Args, Places, compiled, number, word
 
 
 class Replies(StrEnum):
@@ -85,6 +85,17 @@ def written_keys_of(info: CommandInfo, args: Args) -> Args:
     """Those of its keys that the command may write; none of a SORT without STORE."""
     keys = info.written
     return args[keys] if keys.__class__ is slice else keys(args)  # type: ignore[operator]
+
+
+def other_database(info: CommandInfo, args: Args) -> int | None:
+    """The database in which MOVE and COPY ... DB put the key, when it is named; all else is the connection's own."""
+    if info.name == "MOVE":
+        return number(args[2]) if len(args) > 2 else None
+    if info.name == "COPY":
+        for index in range(3, len(args) - 1):
+            if word(args[index]) == "DB":
+                return number(args[index + 1])
+    return None
 
 
 def spread(args: Args) -> Args:

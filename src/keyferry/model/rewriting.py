@@ -39,6 +39,9 @@ RULES: dict[str, Rule] = {
 _MIRROR, _REWRITE = Treatment.MIRROR, Treatment.REWRITE
 _VARIES = Replies.VARIES
 _ANYTHING = (UNTOLD,)
+_UNFORESEEN = (IndexError, ValueError, TypeError, AttributeError, KeyError, OverflowError)
+"""What a rule raises when a reply, or an option of a newer server, has a shape that it does not know: a second leg
+never breaks the application."""
 
 
 def second_leg(
@@ -64,10 +67,13 @@ def second_leg(
     treatment = info.treatment
     if treatment is _MIRROR:
         return Second((args,), (), False, _ANYTHING if info.replies is _VARIES else (reply,))
-    if treatment is _REWRITE:
-        return RULES[info.name](args, reply, now_ms, absolute_expiry)
-    if treatment is Treatment.REPORT:
-        return _reported(info, args, reply, now_ms, mirror_scripts)
+    try:
+        if treatment is _REWRITE:
+            return RULES[info.name](args, reply, now_ms, absolute_expiry)
+        if treatment is Treatment.REPORT:
+            return _reported(info, args, reply, now_ms, mirror_scripts)
+    except _UNFORESEEN:
+        return _all_reported(info, args)
     if treatment is Treatment.BOTH:
         return Second((args,), (), False, _ANYTHING)
     return NOTHING
@@ -80,5 +86,9 @@ def _reported(info: CommandInfo, args: Args, reply: Any, now_ms: int, mirror_scr
             return known
     if mirror_scripts and info.scripted:
         return Second((args,), (), False, _ANYTHING)
+    return _all_reported(info, args)
+
+
+def _all_reported(info: CommandInfo, args: Args) -> Second:
     keys = keys_of(info, args)
     return Second(reported=keys, everything_unknown=not keys)
