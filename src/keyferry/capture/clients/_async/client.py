@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Self
 
 from keyferry.capture.clients._async.carrying import carry
@@ -9,11 +10,13 @@ from keyferry.capture.clients._async.crossing import Crossing, crossing_of
 from keyferry.capture.clients._async.ends import CLUSTER_SCHEMES, End, end_of
 from keyferry.capture.clients._async.heard import KEY, UNHEARD, Heard
 from keyferry.capture.clients._async.pipeline import Pipeline
-from keyferry.capture.clients._async.platform import BaseRedis
+from keyferry.capture.clients._async.platform import BasePubSub, BaseRedis
+from keyferry.capture.clients._async.pubsub import PubSub
 from keyferry.capture.clients.migration import Migration
 from keyferry.capture.clients.options import OURS, ClientOptions, take_options
 from keyferry.model.phases import Side, fixed
 
+_DISPATCHES = "event_dispatcher" in inspect.signature(BasePubSub.__init__).parameters
 _TAG = "_keyferry"  # on a pool of ours: what clients made from that pool alone go on with
 
 
@@ -192,6 +195,18 @@ class Redis(Attempts, BaseRedis):
         if crossing is None:
             return super().pipeline(transaction, shard_hint)
         return Pipeline(self, crossing, self._ends, transaction, shard_hint)
+
+    def pubsub(self, **kwargs: Any) -> Any:
+        """As redis-py's own; it listens where the authority is, and moves with it without losing a message."""
+        crossing = self._crossing
+        if crossing is None:
+            return super().pubsub(**kwargs)
+        if crossing.state.dynamic:
+            if _DISPATCHES:
+                kwargs.setdefault("event_dispatcher", self._event_dispatcher)
+            return PubSub(self, crossing, self._ends, **kwargs)
+        home = self._ends[self._home]
+        return super().pubsub(**kwargs) if home.pool is not None else home.cluster.pubsub(**kwargs)
 
     def client(self) -> Self:
         """As redis-py's own: a client with one connection of its own, and the same two servers."""

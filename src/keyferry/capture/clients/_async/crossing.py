@@ -19,6 +19,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 import uuid
 import weakref
@@ -118,7 +119,8 @@ class Crossing:
         self.membership: AsyncMembership | None = None
         self._joining = Lock()
         self._older: list[State] = []
-        self.subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._mutex = threading.Lock()
+        self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.blocked: dict[int, Operation] = {}
         standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
         self.state = State(standing, dynamic=options.phase is None)
@@ -224,7 +226,9 @@ class Crossing:
 
         However long that takes: the coordinator waits for us, or gives the step up.
         """
-        for subscription in list(self.subscriptions):
+        with self._mutex:
+            subscriptions = list(self._subscriptions)
+        for subscription in subscriptions:
             await subscription.follow(self.state)
         pause, before = 0.001, self._older
         while any(state.operations for state in before if state is not self.state):
@@ -282,6 +286,11 @@ class Crossing:
             raise HoldTimeoutError(
                 f"a cutover has held writes back for more than {self.options.hold_timeout_ms} ms; nothing was written"
             )
+
+    def add_subscription(self, subscription: Any) -> None:
+        """One more subscriber, whose `follow` is called with every step as long as somebody keeps it."""
+        with self._mutex:
+            self._subscriptions.add(subscription)
 
     # Reporting
 

@@ -35,6 +35,7 @@ __all__ = [
     "at_exit",
     "context_key",
     "drop",
+    "hang_up",
     "interrupt",
     "parse_url",
     "settled",
@@ -128,6 +129,11 @@ async def drop(connection: Any) -> None:
 
 def interrupt(connection: Any) -> None:
     """Ends an `arrival` that somebody waits for: a task is cancelled instead."""
+
+
+async def hang_up(connection: Any) -> None:
+    """Ends a connection that somebody may be reading: they get an error."""
+    await connection.disconnect(nowait=True)
 
 
 def at_exit(work: Callable[[], Any]) -> None:

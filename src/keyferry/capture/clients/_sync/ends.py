@@ -74,6 +74,17 @@ def get_connection(pool: ConnectionPool) -> Any:
     return pool.get_connection()
 
 
+def node_pool(end: End) -> ConnectionPool:
+    """Connections to any node of a side that is a cluster: what is published to one reaches all."""
+    cluster = end.cluster
+    if hasattr(cluster, "initialize"):
+        cluster.initialize()
+    node = cluster.get_random_node()
+    if hasattr(node, "connection_kwargs"):
+        return ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs)
+    return cluster.get_redis_connection(node).connection_pool
+
+
 class End:
     """One side, as one client reaches it.
 

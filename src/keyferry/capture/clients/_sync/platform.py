@@ -39,6 +39,7 @@ __all__ = [
     "at_exit",
     "context_key",
     "drop",
+    "hang_up",
     "interrupt",
     "parse_url",
     "settled",
@@ -123,6 +124,11 @@ def interrupt(connection: Any) -> None:
     if held is not None:
         with contextlib.suppress(OSError):
             held.shutdown(socket.SHUT_RDWR)
+
+
+def hang_up(connection: Any) -> None:
+    """Ends a connection that another thread may be reading: it gets an error, and closes it."""
+    interrupt(connection)
 
 
 def at_exit(work: Callable[[], Any]) -> None:
