@@ -21,13 +21,15 @@ QUICK_SAMPLE_KEYS = 40
 QUICK_SHARE = 10
 """``--quick`` takes one key in so many."""
 BIG_SECTIONS = tuple(f"big-{kind}" for kind in BIG_KINDS)
-SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster", "sync", "verify")
+SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster", "sync", "verify", "clients")
 """In the order of the page."""
 GROUPS = {"big": BIG_SECTIONS}
 BIG_SIZE = BigSize(keys=20, members=200_000)
 SMALL_BIG_SIZE = BigSize(keys=3, members=30_000)
 """Of a small run: still above the size from which on keys travel in pieces."""
 SYNC_SIZE = SyncSize(1_000_000, 30_000, 20.0, 1_000, 300_000, 75_000)
+CLIENT_PAIRS, SMALL_CLIENT_PAIRS = 31, 3
+"""Pairs of batches per row of the clients' section."""
 SMALL_SYNC_SIZE = SyncSize(2_000, 2_000, 2.0, 50, 1_500, 10_000)
 
 
@@ -59,6 +61,10 @@ class Options:
     @property
     def small(self) -> bool:
         return self.quick or self.keys is not None
+
+    @property
+    def client_pairs(self) -> int:
+        return SMALL_CLIENT_PAIRS if self.small else CLIENT_PAIRS
 
     @property
     def big_size(self) -> BigSize:

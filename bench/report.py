@@ -63,6 +63,8 @@ HOW_TO_READ = """\
   the mean length of their names. The default guard is what users see; the guard off shows the tool's own limit.
 - Verify: keys/s are the source's keys over all seconds that `keyferry verify` reports, both directions and the looks
   at suspects included.
+- Clients: CPU is that of the whole process (`process_time`), per call, of a batch of calls one after the other on one
+  connection; a short rest after each batch lets a background mirror finish, and what it needs counts.
 """
 
 

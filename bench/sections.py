@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from bench.big import measure_big
 from bench.big_data import BIG_KINDS
 from bench.big_report import big_section
+from bench.clients import measure_clients
+from bench.clients_report import clients_section
 from bench.clusters import cluster_section, measure_clusters
 from bench.datasets import DATA_SETS
 from bench.guard import guard_section, measure_guard
@@ -61,6 +63,9 @@ def measure_section(name: str, binary: ServerBinary, options: Options) -> Measur
         verified = measure_verify(binary, options, say)
         failed = any(row.failed for data in verified for row in data.rows)
         return Measured(verify_section(verified), _interleaved(rounds), failed)
+    if name == "clients":
+        pairs = measure_clients(binary, options.client_pairs, say)
+        return Measured(clients_section(pairs), f"{options.client_pairs} pairs per row, interleaved", False)
     kind = BIG_KINDS[name.removeprefix("big-")]
     big = measure_big(
         kind, binary, options.big_size, options.big_rounds, SMALL_REST_S if options.small else REST_S, say
