@@ -215,6 +215,8 @@ class Ledgers:
 
     def _judge_modes(self) -> None:
         """What the only feed is worth depends on how its writers report."""
+        if any(feed.refusal for feed in self._feeds.values()):
+            return
         modes: set[bytes] = set().union(*(feed.modes for feed in self._feeds.values()))
         if not modes:
             self._tell_once(

@@ -109,11 +109,11 @@ class TargetSide:
         self._look_at_foreign(now)
 
     def _follow_mirror(self) -> None:
+        if not self._engine.target_feeds:
+            return
         if not self._told:
             self._told = True
             self._tell("Clients write to both servers: what changes on the target is looked at, too.")
-        if not self._engine.target_feeds:
-            return
         if not self._looks.running:
             self._looks.open(self._asks.looking())
         if self._flushed:
