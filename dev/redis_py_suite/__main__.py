@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dev.redis_py_suite.compare import Outcome, differences, sort_out
-from dev.redis_py_suite.launch import PREFERRED, Plan, Ran, run_suite
+from dev.redis_py_suite.launch import PREFERRED, Plan, Ran, run_suite, stop_all
 from dev.redis_py_suite.place import VERSION, SuiteError, suite_directory, suite_python
 from dev.redis_py_suite.report import Result, as_json, as_text, complaint
 from keyferry.testing.servers import ServerBinary, find_binaries
@@ -32,6 +33,7 @@ DEFAULT_RUNS = (("source", "2"), ("dual", "2"), ("target", "2"), ("dual", "3"))
 def main(arguments: Sequence[str]) -> int:
     """See the module."""
     options, pytest_arguments = _options(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         binary = _choose_server(options.server)
         suite_directory()
@@ -100,10 +102,15 @@ def _run_all(
         }
         plans = [Plan(phase, protocol, pytest_arguments=pytest_arguments) for phase, protocol in wanted]
         ours = [pool.submit(run, plan) for plan in plans]
-        pairs = [
-            (plan, itself[plan.protocol].result(), run.result())
-            for plan, run in zip(plans, ours, strict=True)
-        ]
+        try:
+            pairs = [
+                (plan, itself[plan.protocol].result(), run.result())
+                for plan, run in zip(plans, ours, strict=True)
+            ]
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            stop_all()
+            raise
     # One after the other, so that nothing else is to blame.
     return [_judge(plan, redis_py, run, binary) for plan, redis_py, run in pairs]
 

@@ -25,6 +25,7 @@ PREFERRED = ("redis-8.2", "redis-7.0", "redis-6.2")
 """The newest Redis that is at hand: the suite skips what a server is too old for."""
 NOWHERE = "redis://127.0.0.1:1"
 RUN_TIMEOUT_S = 5_400
+_running: set[subprocess.Popen[bytes]] = set()
 SETS = re.compile(rb"^cmdstat_set:calls=(\d+)", re.MULTILINE)
 
 
@@ -105,7 +106,9 @@ def run_suite(plan: Plan, binary: ServerBinary) -> Ran:
 
 
 def _command(plan: Plan, interpreter: Path, asked: Server) -> list[str]:
-    files = ["tests"] if plan.only is None else sorted({test.split("::", 1)[0] for test in plan.only})
+    files = sorted({test.split("::", 1)[0] for test in plan.only or ()})
+    if not files and not any(argument.startswith("tests/") for argument in plan.pytest_arguments):
+        files = ["tests"]
     return [
         *(str(interpreter), "-m", "pytest", "-p", "keyferry_suite", "-p", "no:cacheprovider"),
         *("-o", "addopts=", "-W", "ignore", "--tb=short", "--verbose"),
@@ -118,19 +121,29 @@ def _command(plan: Plan, interpreter: Path, asked: Server) -> list[str]:
 
 def _run(command: Sequence[str], suite: Path, environment: dict[str, str], log: Path) -> int:
     with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=suite,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        _running.add(process)
         try:
-            return subprocess.run(
-                command,
-                cwd=suite,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                timeout=RUN_TIMEOUT_S,
-                check=False,
-            ).returncode
+            return process.wait(RUN_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             raise SuiteError(f"a run of the suite took longer than {RUN_TIMEOUT_S} s; see {log}") from None
+        finally:
+            process.kill()
+            process.wait()
+            _running.discard(process)
+
+
+def stop_all() -> None:
+    """Ends every run that is under way; each comes back as one that broke off."""
+    for process in tuple(_running):
+        process.kill()
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

@@ -28,6 +28,8 @@ import redis.asyncio
 DEFAULT_PORT = 6379
 LOCAL = ("localhost", b"localhost", "127.0.0.1", b"127.0.0.1")
 FLUSH_TIMEOUT_S = 5.0
+MANNERS = ("protocol", "legacy_responses", "decode_responses", "encoding", "encoding_errors")
+"""What two servers of one client must have in common, so that replies have one shape."""
 
 told: dict[str, Any] = json.loads(Path(os.environ["KEYFERRY_SUITE"]).read_text())
 
@@ -53,14 +55,11 @@ def aimed(our_class: Any, plain: Any) -> type[Any]:
         """What the suite asks for is the target here; the source is a server that it does not know of."""
         single = kwargs.pop("single_connection_client", False)
         asked = plain(*args, **kwargs)
-        callbacks_only = {name: kwargs[name] for name in ("event_dispatcher",) if name in kwargs}
+        known = asked.connection_pool.connection_kwargs
+        source = plain.from_url(other, **{name: known[name] for name in MANNERS if name in known})
+        kept = {name: kwargs[name] for name in ("event_dispatcher",) if name in kwargs}
         our_class.__init__(
-            self,
-            source=other,
-            target=asked,
-            phase=phase,
-            single_connection_client=single,
-            **callbacks_only,
+            self, source=source, target=asked, phase=phase, single_connection_client=single, **kept
         )
         # The pool belongs to this client where it would have belonged to redis-py's.
         self.auto_close_connection_pool = asked.auto_close_connection_pool

@@ -42,7 +42,6 @@ class Written:
     __slots__ = ("everything", "infos", "keys", "writes")
 
     def __init__(self, crossing: Crossing, stack: Stack) -> None:
-        encode = crossing.encode
         self.infos: list[CommandInfo | None] = []
         self.keys: list[list[bytes]] = []
         self.writes = self.everything = False
@@ -54,7 +53,7 @@ class Written:
                 self.writes = self.writes or info is None
                 continue
             self.writes = True
-            keys = [encode(key) for key in written_keys_of(info, args)]
+            keys = crossing.encoded(written_keys_of(info, args))
             self.everything = self.everything or info.everything
             self.keys.append(keys)
 
@@ -85,7 +84,7 @@ class Pipeline(BasePipeline):
         super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
         self._crossing = crossing
         self._ends = ends
-        self._watched_on: Side | None = None
+        self._stands_on: Side | None = None
         self._operation: Operation | None = None
         self._heard: list[Any] | None = None
         self._ahead_unread = False
@@ -146,10 +145,7 @@ class Pipeline(BasePipeline):
 
     async def _immediately(self, side: Side, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         await self._stand_on(side)
-        reply = await super().immediate_execute_command(*args, **options)
-        if self.watching:
-            self._watched_on = side
-        return reply
+        return await super().immediate_execute_command(*args, **options)
 
     async def _stand_on(self, side: Side) -> None:
         """Makes that side's pool ours.
@@ -158,11 +154,16 @@ class Pipeline(BasePipeline):
             WatchError: keys are watched on the other one.
         """
         pool = self._ends[side].pool
-        if self.watching and self._watched_on not in (None, side):
-            await self.reset()
-            raise WatchError("The authority has moved to the other server while keys were watched.")
+        if self.connection is not None and self._stands_on not in (None, side):
+            if self.watching:
+                await self.reset()
+                raise WatchError("The authority has moved to the other server while keys were watched.")
+            # Kept from an immediate command before the authority moved.
+            connection, self.connection = self.connection, None
+            await self.connection_pool.release(connection)
         if self.connection is None and pool is not None:
             self.connection_pool = pool
+        self._stands_on = side
 
     # The stack
 
@@ -181,8 +182,13 @@ class Pipeline(BasePipeline):
 
     async def _carry(self, crossing: Crossing, stack: Stack, raise_on_error: bool) -> list[Any]:
         written = Written(crossing, stack)
-        deadline = 0.0
+        scripts, deadline = self.scripts, 0.0
         while True:
+            if scripts:
+                # redis-py would load them while the stack has its turn, and loading waits for a turn of its own.
+                self.scripts = scripts
+                await self.load_scripts()
+                self.scripts = set()
             state = crossing.enter()
             try:
                 if state.dynamic:
@@ -220,7 +226,7 @@ class Pipeline(BasePipeline):
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
             error: ResponseError | None = None
             replies: list[Any] = []
-            watched, scripts, explicit = self.watching, self.scripts, self.explicit_transaction
+            watched, explicit = self.watching, self.explicit_transaction
             try:
                 replies = await self._run(state, raise_on_error)
             except (WatchError, ExecAbortError, NoScriptError):
@@ -232,7 +238,7 @@ class Pipeline(BasePipeline):
                     if watched:
                         raise WatchError("The phase changed while keys were watched.") from None
                     # redis-py's own execute has reset the pipeline on its way out.
-                    self.command_stack, self.scripts, self.explicit_transaction = stack, scripts, explicit
+                    self.command_stack, self.explicit_transaction = stack, explicit
                     raise
                 crossing.report(written.all_keys, Reason.DOUBTFUL)
                 raise OutcomeUnknownError("the connection was lost while the phase changed") from None
