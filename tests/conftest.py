@@ -16,6 +16,7 @@ A cluster takes two seconds to start, a shared one once per program, shards and 
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -27,6 +28,10 @@ from keyferry.testing.binaries import ServerBinary, find_binaries, server_names,
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell's background job begins so, and would hand it on to every command that a test interrupts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Wanted(NamedTuple):

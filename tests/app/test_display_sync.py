@@ -11,7 +11,7 @@ from rich.console import Console, RenderableType
 from keyferry.app import display_sync, display_verify
 from keyferry.app.display_sync import QUIET_S, SyncView
 from keyferry.app.display_verify import VerifyView
-from keyferry.app.pictures import LINE_S
+from keyferry.app.pictures import LINE_S, WIDE
 from keyferry.app.screen import PlainScreen
 from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.telemetry.following import HotKey, SyncProgress
@@ -145,7 +145,7 @@ def verify_lines(progress: VerifyProgress, width: int = 80) -> list[str]:
 )
 def test_a_sync_never_folds(progress: SyncProgress, width: int) -> None:
     lines = sync_lines(progress, width)
-    assert len(lines) == 9 + len(progress.hottest)
+    assert len(lines) == (9 if width >= WIDE else 15) + len(progress.hottest)
     assert max(map(len, lines)) <= width
 
 
@@ -153,7 +153,7 @@ def test_a_sync_never_folds(progress: SyncProgress, width: int) -> None:
 @pytest.mark.parametrize("progress", [VERIFYING, LARGE_VERIFY], ids=["small", "large"])
 def test_a_comparison_never_folds(progress: VerifyProgress, width: int) -> None:
     lines = verify_lines(progress, width)
-    assert len(lines) == 7
+    assert len(lines) == (7 if width >= WIDE else 12)
     assert max(map(len, lines)) <= width
 
 
@@ -267,3 +267,12 @@ def test_a_comparison_says_a_line_for_each_stage(clock: Clock) -> None:
     assert view.pause_s(None, VERIFYING) == LINE_S
     assert view.pause_s(VERIFYING, replace(VERIFYING, keys_done=200_000)) == LINE_S
     assert view.pause_s(VERIFYING, replace(VERIFYING, stage="looking again")) == 0
+
+
+@pytest.mark.parametrize("lines", [sync_lines(COPYING, 60), verify_lines(VERIFYING, 60)])
+def test_a_narrow_terminal_cuts_no_value(lines: list[str]) -> None:
+    assert max(map(len, lines)) <= 60
+    shown = "\n".join(lines)
+    assert "latency   source 0.4 ms, target -" in shown
+    assert "\nguard     " in shown
+    assert "…" not in shown.partition("\n")[2]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +18,8 @@ LINE_S = 5.0
 """Between two plain lines of a run that gets on."""
 BAR_WIDTH = 40
 WARNING = "bold red"
+WIDE = 76
+"""Columns of a terminal that the longest values beside each other need."""
 _COLUMN_WIDTHS = (9, 24, 8)
 """At least; the last column takes what is left."""
 
@@ -78,15 +82,29 @@ def bar(progress: Pass) -> Table:
     return grid
 
 
-def columns(rows: Iterable[Row]) -> Table:
-    """Rows whose columns stay where they are while numbers grow."""
-    grid = Table.grid(padding=(0, 1))
-    for width in _COLUMN_WIDTHS:
-        grid.add_column(min_width=width, no_wrap=True, overflow="ellipsis")
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    for left, left_value, right, right_value in rows:
-        grid.add_row(Text(left, style="dim"), left_value, Text(right, style="dim"), right_value)
-    return grid
+def columns(rows: Iterable[Row]) -> RenderableType:
+    """Rows whose columns stay where they are while numbers grow; one below the other on a narrow terminal."""
+    return _Columns(tuple(rows))
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    rows: tuple[Row, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        wide = options.max_width >= WIDE
+        grid = Table.grid(padding=(0, 1))
+        for width in _COLUMN_WIDTHS if wide else _COLUMN_WIDTHS[:1]:
+            grid.add_column(min_width=width, no_wrap=True, overflow="ellipsis")
+        grid.add_column(no_wrap=True, overflow="ellipsis")
+        for left, left_value, right, right_value in self.rows:
+            pairs = (Text(left, style="dim"), left_value, Text(right, style="dim"), right_value)
+            if wide:
+                grid.add_row(*pairs)
+            else:
+                grid.add_row(*pairs[:2])
+                grid.add_row(*pairs[2:])
+        yield grid
 
 
 def warned(text: str, number: int) -> Text:
