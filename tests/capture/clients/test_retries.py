@@ -114,11 +114,22 @@ def test_the_same_with_asyncio(servers: tuple[Server, Server]) -> None:
     gc.collect()  # a connection that nobody closed is said here, and not in some other test
 
 
-def test_from_url_too(servers: tuple[Server, Server]) -> None:
-    """The settings of redis-py stand beside ours there as well."""
+@pytest.mark.parametrize("kind", ["redis-py", "keyferry"])
+@pytest.mark.parametrize("again", [False, True])
+def test_from_url_sends_again_only_when_told_to(
+    kind: str, again: bool, servers: tuple[Server, Server]
+) -> None:
     source, target = servers
+    more: dict[str, Any] = {"retry": Retry(NoBackoff(), 1)} if again else {}
     with losing_the_reply(source) as proxy:
-        r = keyferry.Redis.from_urls(proxy.url, target.url, phase="dual", retry=Retry(NoBackoff(), 0))
-        with r, pytest.raises(redis.ConnectionError):
-            r.incr("counter")
-    assert value(source) == 1
+        if kind == "redis-py":
+            r = redis.Redis.from_url(proxy.url, **more)
+        else:
+            r = keyferry.Redis.from_urls(proxy.url, target.url, phase="dual", **more)
+        with r:
+            if again:
+                assert r.incr("counter") == 2
+            else:
+                with pytest.raises(redis.ConnectionError):
+                    r.incr("counter")
+    assert value(source) == 1 + again
