@@ -106,6 +106,6 @@ class KeyOrder:
             self.barrier = turn
         return turn
 
-    def busy(self, key: bytes) -> bool:
-        """Whether somebody has a turn on the key now."""
-        return key in self.last or self.barrier is not None
+    def busy_with(self, keys: Iterable[bytes]) -> bool:
+        """Whether somebody has a turn on one of the keys now."""
+        return self.barrier is not None or any(key in self.last for key in keys)

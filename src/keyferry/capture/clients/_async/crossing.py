@@ -23,13 +23,13 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from keyferry import __version__
 from keyferry.capture.clients._async.background import Background
@@ -122,6 +122,8 @@ class Crossing:
         self._mutex = threading.Lock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.blocked: dict[int, Operation] = {}
+        self.unblocking = Lock()
+        self._unblocks: dict[Side, bool] = {}
         standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
         self.state = State(standing, dynamic=options.phase is None)
         self.mirrors = {side: Mirror(self, end) for side, end in ends.items()}
@@ -238,20 +240,47 @@ class Crossing:
 
     async def _take_back_blocked(self) -> None:
         """CLIENT UNBLOCK for each operation of an older state that may block."""
-        for operation in list(self.blocked.values()):
-            if operation.state is self.state or operation.client_id is None:
+        for name, operation in list(self.blocked.items()):
+            if operation.state is self.state:
                 continue
-            try:
-                await self.speaker(operation.state.authority).execute_command(
-                    "CLIENT UNBLOCK", operation.client_id
-                )
-            except (RedisError, OSError) as error:
-                log.debug("a blocked command cannot be taken back: %s", error)
+            async with self.unblocking:
+                if name not in self.blocked:
+                    continue
+                operation.taken_back = True
+                try:
+                    await self.speaker(operation.state.authority).execute_command(
+                        "CLIENT UNBLOCK", operation.client_id
+                    )
+                except (RedisError, OSError) as error:
+                    log.debug("a blocked command cannot be taken back: %s", error)
 
-    async def confirm(self, state: State, keys: Sequence[bytes]) -> None:
+    async def can_take_back(self, side: Side) -> bool:
+        """Whether blocked commands can be taken back from a side; asked once. Where not, they wait in slices."""
+        known = self._unblocks.get(side)
+        if known is None:
+            if self.ends[side].pool is None:
+                known = False
+            else:
+                try:
+                    await self.speaker(side).execute_command("CLIENT ID")
+                    await self.speaker(side).execute_command("CLIENT UNBLOCK", 0)
+                    known = True
+                except ResponseError as error:
+                    log.info("the %s lets nobody take back a blocked command: %s", side, error)
+                    known = False
+                except (RedisError, OSError):
+                    return True  # it is away: the command itself will say so
+            self._unblocks[side] = known
+        return known
+
+    async def confirm(self, state: State, keys: Sequence[bytes], *, repeats: bool = False) -> None:
         """After a first leg: its reply may be passed on only if the lease held all the time, or the record is the same.
 
+        Args:
+            repeats: it only read, so it may be sent again, by the record as it is now.
+
         Raises:
+            LookAgain: neither, and it repeats.
             OutcomeUnknownError: neither; its keys are reported.
         """
         assert self.membership is not None
@@ -266,6 +295,8 @@ class Crossing:
                 "the command was sent, and the phase record could not be read again to know whether it counts"
             ) from error
         if standing != state.standing:
+            if repeats:
+                raise LookAgain
             self.report(keys, Reason.DOUBTFUL)
             raise OutcomeUnknownError(
                 "the command was sent while the phase changed: whether it counts is not known"
@@ -291,6 +322,11 @@ class Crossing:
         """One more subscriber, whose `follow` is called with every step as long as somebody keeps it."""
         with self._mutex:
             self._subscriptions.add(subscription)
+
+    def encoded(self, keys: Iterable[Any]) -> list[bytes]:
+        """Keys as the server sees them."""
+        encode = self.encode
+        return [key if key.__class__ is bytes else encode(key) for key in keys]
 
     # Reporting
 
@@ -427,6 +463,8 @@ class Crossing:
         self.ledger = self._new_ledger()
         self._reporter = None
         self.blocked = {}
+        self.unblocking = Lock()
+        self._mutex = threading.Lock()
         self._older = []
         self._joining = Lock()
         self._speakers = {}

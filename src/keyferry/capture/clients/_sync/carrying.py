@@ -15,8 +15,8 @@ from redis.exceptions import NoScriptError, ResponseError
 from keyferry.capture.clients._sync.crossing import Crossing, State
 from keyferry.capture.clients._sync.heard import KEY, UNHEARD, Operation
 from keyferry.capture.clients._sync.mirror import Batch
-from keyferry.capture.clients._sync.platform import wait_turn
-from keyferry.capture.clients.blocking import patience_seconds, with_patience
+from keyferry.capture.clients._sync.platform import wait_event, wait_turn
+from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, open_ends, patience_seconds
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
 from keyferry.model.command_treatments import Treatment
@@ -26,11 +26,24 @@ from keyferry.model.rewriting import second_leg
 from keyferry.model.second import UNTOLD
 
 FirstLeg = Callable[[Side, tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
+Nothing = Callable[[str, dict[str, Any]], Any]
 
+_PUBLISHES = frozenset({"PUBLISH", "SPUBLISH"})
 WRITES = frozenset({Treatment.MIRROR, Treatment.REWRITE, Treatment.REPORT, Treatment.BOTH})
 
 
-def carry(crossing: Crossing, first_leg: FirstLeg, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+def waits_in_hold(info: CommandInfo | None) -> bool:
+    """Whether a command waits while a gate is closed: writes, and what is said to subscribers, who move with them."""
+    return info is None or info.treatment in WRITES or info.name in _PUBLISHES
+
+
+def carry(
+    crossing: Crossing,
+    first_leg: FirstLeg,
+    args: tuple[Any, ...],
+    options: dict[str, Any],
+    nothing: Nothing = lambda name, options: None,
+) -> Any:
     """Carries one command through; gives what redis-py gives for it.
 
     Args:
@@ -38,41 +51,62 @@ def carry(crossing: Crossing, first_leg: FirstLeg, args: tuple[Any, ...], option
         first_leg: sends a command to one side by redis-py's own ways.
         args: the command as redis-py's methods build it.
         options: redis-py's options for it.
+        nothing: what redis-py gives for a blocking command that came back empty.
 
     Raises:
         redis.exceptions.RedisError: as redis-py itself, and those of `keyferry.capture.clients.errors`.
     """
     info = look_up(args)
     writes = info is None or info.treatment in WRITES
+    waits = waits_in_hold(info)
     deadline = 0.0
-    blocks = info is not None and info.blocking
-    began = time.monotonic() if blocks else 0.0
-    patience = patience_seconds(info.name, args) if info is not None and blocks else None
+    patience = None
+    if info is not None and info.blocking and (seconds := patience_seconds(info.name, args)) is not None:
+        patience = Patience(info.name, args, seconds, time.monotonic())
     while True:
         state = crossing.enter()
         try:
             if state.dynamic:
                 crossing.sure(state)
-            if not (state.waits and writes):
+            if not (state.waits and waits):
                 if writes and state.mirror is not None:
-                    return _write(crossing, state, first_leg, info, args, options)
-                return _plain(crossing, state, first_leg, info, args, options)
+                    return _write(crossing, state, first_leg, info, args, options, patience)
+                return _plain(crossing, state, first_leg, info, args, options, patience)
         except LookAgain:
             if state is crossing.state:
                 continue
         except TakenBack as taken:
-            # It waits on the new side for the rest of its time.
-            left = (patience or 0.0) - (time.monotonic() - began)
-            if left <= 0:
+            # It waits for the rest of its time: at once, or on the new side.
+            assert patience is not None
+            if patience.left(time.monotonic()) <= 0:
                 return taken.reply
-            assert info is not None
-            args = with_patience(info.name, args, left)
             continue
         finally:
             crossing.leave(state)
+        if patience is not None:
+            left = patience.left(time.monotonic())
+            if left <= 0 and info is not None:
+                return nothing(info.name, options)
+            wait_event(state.over, min(left, SLICE_SECONDS))
+            continue
         deadline = deadline or time.monotonic() + crossing.options.hold_timeout_ms / 1000
         if state is crossing.state:
             crossing.wait_for_step(state, deadline)
+
+
+def _blocking(
+    crossing: Crossing, state: State, first_leg: FirstLeg, args: tuple[Any, ...], patience: Patience
+) -> tuple[tuple[Any, ...], bool]:
+    """A blocking command as it is sent now, and whether it waits only for a slice of its time."""
+    pins = []
+    for index, key in open_ends(str(args[0]).upper(), args):
+        # "$" would mean another place when it is asked for again.
+        entries = first_leg(state.authority, ("XREVRANGE", key, "+", "-", "COUNT", 1), {})
+        pins.append((index, entries[0][0] if entries else "0-0"))
+    if pins:
+        patience.pin(pins)
+    sliced = not crossing.can_take_back(state.authority)
+    return patience.command(time.monotonic(), sliced=sliced), sliced
 
 
 def _plain(
@@ -82,34 +116,29 @@ def _plain(
     info: CommandInfo | None,
     args: tuple[Any, ...],
     options: dict[str, Any],
+    patience: Patience | None,
 ) -> Any:
     """A command with one leg: a read, or any in a phase without a mirror."""
-    operation = None
+    operation, sliced = None, False
+    blocks = patience is not None and state.dynamic
     if state.dynamic or state.shadows:
-        blocks = state.dynamic and info is not None and info.blocking
         operation = Operation(crossing, state, hears=state.shadows or blocks, blocks=blocks)
         options = {**options, KEY: operation}
+    if blocks and patience is not None:
+        args, sliced = _blocking(crossing, state, first_leg, args, patience)
     try:
         reply = first_leg(state.authority, args, options)
     except LookAgain:
         if operation is not None and operation.attempts and (info is None or info.treatment in WRITES):
             raise OutcomeUnknownError("the connection was lost while the phase changed") from None
         raise
-    finally:
-        if operation is not None and operation.blocks:
-            crossing.blocked.pop(id(operation), None)
-    if state.dynamic:
-        if (
-            operation is not None
-            and operation.blocks
-            and operation.reply is None
-            and state is not crossing.state
-        ):
+    if operation is not None and state.dynamic:
+        if blocks and (sliced or operation.taken_back) and operation.nothing_came(reply):
             raise TakenBack(reply)
         if state.waits:
             # Rule 13: in hold a lease is not enough for a reader. The look comes after the read.
             crossing.look_after()
-        crossing.confirm(state, ())
+        crossing.confirm(state, (), repeats=info is not None and info.treatment is Treatment.READ)
     if (
         state.shadows
         and info is not None
@@ -128,36 +157,42 @@ def _write(
     info: CommandInfo | None,
     args: tuple[Any, ...],
     options: dict[str, Any],
+    patience: Patience | None,
 ) -> Any:
     """A write with two legs."""
     if info is None:
         return _unknown(crossing, state, first_leg, args, options)
-    encode = crossing.encode
-    keys = [encode(key) for key in written_keys_of(info, args)]
-    order = crossing.order
-    waits_turn = not info.blocking
-    if waits_turn:
-        turn = order.take(keys) if keys else order.take_all()
+    keys = crossing.encoded(written_keys_of(info, args))
+    order, blocks = crossing.order, info.blocking
+    # One that blocks must not keep others from the very push that it waits for.
+    turn = None if blocks else order.take(keys) if keys else order.take_all()
+    succeeded = False
     try:
-        if waits_turn and not turn.ready:
+        if turn is not None and not turn.ready:
             wait_turn(turn)
             if state is not crossing.state:
                 raise LookAgain
         batch = Batch()
+        operation = options[KEY] = Operation(crossing, state, hears=True, blocks=blocks and state.dynamic)
         if crossing.ahead:
             crossing.room_ahead()
             batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
-        operation = Operation(
-            crossing, state, hears=True, blocks=info.blocking and state.dynamic, ahead=batch.entry
-        )
-        raced = info.blocking and any(order.busy(key) for key in keys)
-        reply = _send_first(
-            crossing, state, first_leg, info, args, {**options, KEY: operation}, operation, keys, batch
-        )
-        if info.blocking:
-            raced = raced or any(order.busy(key) for key in keys)
+            operation.ahead = batch.entry
+        raced = blocks and order.busy_with(keys)
+        try:
+            reply = first_leg(state.authority, args, options)
+        except BaseException as error:
+            _first_leg_failed(crossing, info, operation, keys, batch, error)
+            raise
+        finally:
+            if blocks:
+                crossing.blocked.pop(id(operation), None)
+        succeeded = True
+        if state.dynamic:
+            _count(crossing, state, operation, keys, batch, reply)
+        if blocks:
+            raced = raced or order.busy_with(keys)
             turn = order.take(keys)
-            waits_turn = True
             if not turn.ready:
                 wait_turn(turn)
         decide(crossing, batch, info, args, operation.reply, keys)
@@ -167,56 +202,59 @@ def _write(
             crossing.report(keys, Reason.DOUBTFUL)
         crossing.second_leg(state, batch)
         return reply
+    except TakenBack:
+        raise
+    except BaseException:
+        if succeeded:
+            # Cancelled on the way to the second leg, or told to raise: what the mirror side has is not known.
+            crossing.report(keys, Reason.UNKNOWN)
+        raise
     finally:
-        if waits_turn:
+        if turn is not None:
             turn.leave()
 
 
-def _send_first(
+def _first_leg_failed(
     crossing: Crossing,
-    state: State,
-    first_leg: FirstLeg,
     info: CommandInfo,
-    args: tuple[Any, ...],
-    options: dict[str, Any],
     operation: Operation,
     keys: list[bytes],
     batch: Batch,
-) -> Any:
-    """The first leg of a write; when it fails, what is not known about it is reported."""
-    over, counted = True, False
-    try:
-        reply = first_leg(state.authority, args, options)
-        counted = True
-    except LookAgain:
-        if not operation.attempts:
-            raise
-        over = False
-        crossing.report(keys, Reason.DOUBTFUL)
-        raise OutcomeUnknownError("the connection was lost while the phase changed") from None
-    except NoScriptError:
-        raise  # nothing ran
-    except ResponseError:
+    error: BaseException,
+) -> None:
+    """Reports what is not known after a first leg that failed.
+
+    Raises:
+        OutcomeUnknownError: in place of a look that found another phase, after the command had been sent.
+    """
+    if isinstance(error, ResponseError) or (isinstance(error, LookAgain) and not operation.attempts):
         # A script may have written before it failed; a command that was sent twice may have succeeded once.
-        if info.treatment is Treatment.REPORT or operation.attempts > 1:
+        doubtful = operation.attempts > 1 or info.treatment is Treatment.REPORT
+        if doubtful and operation.attempts and not isinstance(error, NoScriptError):
             crossing.report(keys, Reason.DOUBTFUL)
-        raise
-    except BaseException:
-        over = False
-        crossing.report(keys, Reason.DOUBTFUL)
-        raise
-    finally:
-        if operation.blocks:
-            crossing.blocked.pop(id(operation), None)
-        if batch.entry is not None and over and not counted:
+        if batch.entry is not None:
             crossing.ledger.close(batch.entry)
-    if state.dynamic:
-        if operation.blocks and operation.reply is None and state is not crossing.state:
-            if batch.entry is not None:
-                crossing.ledger.close(batch.entry)
-            raise TakenBack(reply)
-        crossing.confirm(state, keys)
-    return reply
+        return
+    # The entry of a leg with an unknown outcome stays open: it may still arrive.
+    crossing.report(keys, Reason.DOUBTFUL)
+    if isinstance(error, LookAgain):
+        raise OutcomeUnknownError("the connection was lost while the phase changed") from None
+
+
+def _count(
+    crossing: Crossing, state: State, operation: Operation, keys: list[bytes], batch: Batch, reply: Any
+) -> None:
+    """Whether a reply may be passed on, where the phase can change.
+
+    Raises:
+        TakenBack: it is the empty reply of a command that was taken back.
+        OutcomeUnknownError: the lease did not hold.
+    """
+    if operation.blocks and operation.reply is None and state is not crossing.state:
+        if batch.entry is not None:
+            crossing.ledger.close(batch.entry)
+        raise TakenBack(reply)
+    crossing.confirm(state, keys)
 
 
 def decide(
@@ -237,7 +275,7 @@ def decide(
         info, args, reply, now_ms=crossing.now_ms(), mirror_scripts=crossing.options.mirror_scripts
     )
     if second.reported:
-        crossing.report([crossing.encode(key) for key in second.reported], Reason.REPORTED)
+        crossing.report(crossing.encoded(second.reported), Reason.REPORTED)
     if second.everything_unknown:
         crossing.report_everything(Reason.REPORTED)
     if second.commands:

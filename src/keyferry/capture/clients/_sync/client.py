@@ -29,9 +29,12 @@ class Attempts:
         if operation is None:
             return super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[misc]
         operation.attempt()
-        if not operation.hears and not operation.blocks and operation.ahead is None:
+        if not operation.hears and operation.ahead is None:
             return super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[misc]
-        operation.send(conn, args, options)
+        if operation.blocks or operation.ahead is not None:
+            operation.send(conn, args, options)
+        else:
+            conn.send_command(*args, **options)
         return self.parse_response(Heard(conn, operation), command_name, **options)  # type: ignore[attr-defined]
 
 
@@ -167,13 +170,14 @@ class Redis(Attempts, BaseRedis):
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """As redis-py's own: the reply is the authority's."""
         crossing = self._crossing
+        # Not super(): this is the way of every command, and there is nobody in between.
         if crossing is None or crossing.state.plain:
-            return super().execute_command(*args, **options)
+            return BaseRedis.execute_command(self, *args, **options)
         return carry(crossing, self._first_leg, args, options)
 
     def _first_leg(self, side: Side, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if side is self._home and self._ends[side].pool is not None:
-            return super().execute_command(*args, **options)
+            return BaseRedis.execute_command(self, *args, **options)
         return self._leg(side).execute_command(*args, **options)
 
     def _leg(self, side: Side) -> Any:

@@ -24,13 +24,13 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from keyferry import __version__
 from keyferry.capture.clients._sync.background import Background
@@ -123,6 +123,8 @@ class Crossing:
         self._mutex = threading.Lock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.blocked: dict[int, Operation] = {}
+        self.unblocking = Lock()
+        self._unblocks: dict[Side, bool] = {}
         standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
         self.state = State(standing, dynamic=options.phase is None)
         self.mirrors = {side: Mirror(self, end) for side, end in ends.items()}
@@ -239,18 +241,47 @@ class Crossing:
 
     def _take_back_blocked(self) -> None:
         """CLIENT UNBLOCK for each operation of an older state that may block."""
-        for operation in list(self.blocked.values()):
-            if operation.state is self.state or operation.client_id is None:
+        for name, operation in list(self.blocked.items()):
+            if operation.state is self.state:
                 continue
-            try:
-                self.speaker(operation.state.authority).execute_command("CLIENT UNBLOCK", operation.client_id)
-            except (RedisError, OSError) as error:
-                log.debug("a blocked command cannot be taken back: %s", error)
+            with self.unblocking:
+                if name not in self.blocked:
+                    continue
+                operation.taken_back = True
+                try:
+                    self.speaker(operation.state.authority).execute_command(
+                        "CLIENT UNBLOCK", operation.client_id
+                    )
+                except (RedisError, OSError) as error:
+                    log.debug("a blocked command cannot be taken back: %s", error)
 
-    def confirm(self, state: State, keys: Sequence[bytes]) -> None:
+    def can_take_back(self, side: Side) -> bool:
+        """Whether blocked commands can be taken back from a side; asked once. Where not, they wait in slices."""
+        known = self._unblocks.get(side)
+        if known is None:
+            if self.ends[side].pool is None:
+                known = False
+            else:
+                try:
+                    self.speaker(side).execute_command("CLIENT ID")
+                    self.speaker(side).execute_command("CLIENT UNBLOCK", 0)
+                    known = True
+                except ResponseError as error:
+                    log.info("the %s lets nobody take back a blocked command: %s", side, error)
+                    known = False
+                except (RedisError, OSError):
+                    return True  # it is away: the command itself will say so
+            self._unblocks[side] = known
+        return known
+
+    def confirm(self, state: State, keys: Sequence[bytes], *, repeats: bool = False) -> None:
         """After a first leg: its reply may be passed on only if the lease held all the time, or the record is the same.
 
+        Args:
+            repeats: it only read, so it may be sent again, by the record as it is now.
+
         Raises:
+            LookAgain: neither, and it repeats.
             OutcomeUnknownError: neither; its keys are reported.
         """
         assert self.membership is not None
@@ -265,6 +296,8 @@ class Crossing:
                 "the command was sent, and the phase record could not be read again to know whether it counts"
             ) from error
         if standing != state.standing:
+            if repeats:
+                raise LookAgain
             self.report(keys, Reason.DOUBTFUL)
             raise OutcomeUnknownError(
                 "the command was sent while the phase changed: whether it counts is not known"
@@ -290,6 +323,11 @@ class Crossing:
         """One more subscriber, whose `follow` is called with every step as long as somebody keeps it."""
         with self._mutex:
             self._subscriptions.add(subscription)
+
+    def encoded(self, keys: Iterable[Any]) -> list[bytes]:
+        """Keys as the server sees them."""
+        encode = self.encode
+        return [key if key.__class__ is bytes else encode(key) for key in keys]
 
     # Reporting
 
@@ -424,6 +462,8 @@ class Crossing:
         self.ledger = self._new_ledger()
         self._reporter = None
         self.blocked = {}
+        self.unblocking = Lock()
+        self._mutex = threading.Lock()
         self._older = []
         self._joining = Lock()
         self._speakers = {}
