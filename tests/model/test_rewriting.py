@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from redis import Redis
 from redis.lock import Lock
-from test_second_leg import prove
+from second_legs import prove
 
 from keyferry.model.command_treatments import Treatment
 from keyferry.model.commands import all_commands, look_up, other_database
