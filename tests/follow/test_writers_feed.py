@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,6 +17,7 @@ from following import Sync, becomes_equal, settings_of, syncing
 from keyferry.capture.kinds import FeedKind
 from keyferry.capture.ledger_format import Mode, ledger_keys, member
 from keyferry.model.errors import ServerError
+from keyferry.telemetry.following import SyncReport
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.deployment import Deployment
 from keyferry.testing.proxy import FaultProxy
@@ -331,3 +333,116 @@ def _through(server: Server, proxy: FaultProxy):  # type: ignore[no-untyped-def]
 def _holds(node: Server) -> bool:
     with node.session() as session:
         return session.call("EXISTS", KEYS.modes) == 1
+
+
+def test_writers_on_many_threads_beside_the_copy_and_both_feeds(
+    server_pair: tuple[Server, Server], tmp_path: Path
+) -> None:
+    """Mirrored without any order between processes: only failures are reported, both feeds do the rest.
+
+    They begin before the sync and go on through its copy and the look for extra keys, so that keys come and go on
+    both servers while each of these goes by.
+    """
+    source, target = server_pair
+    fill_strings(source, 3000)
+    fill(target, [("SET", f"extra:{number}", "only here") for number in range(200)])
+    ask(source, "SADD", KEYS.modes, Mode.FAILURES)
+    ended = threading.Event()
+    failures: list[BaseException] = []
+
+    def write(number: int) -> None:
+        rng = random.Random(number)
+        one = Writer(source, target, ahead=False)
+        try:
+            while not ended.is_set():
+                operations = [one.write(*random_command(rng)) for _ in range(5)]
+                for operation in operations:
+                    operation.first_leg()
+                rng.shuffle(operations)
+                for operation in operations:
+                    if rng.random() < 0.05:
+                        ask(source, "SADD", KEYS.dirty, *(member(0, key) for key in operation.keys))
+                    else:
+                        operation.second_leg()
+                time.sleep(0.001)
+        except BaseException as error:  # noqa: BLE001 (handed to the test)
+            failures.append(error)
+        finally:
+            one.close()
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        with syncing(source, target, tmp_path, name="orders", on_conflict="replace") as sync:
+            sync.was_told("From now on the target is followed, too", 30)
+            time.sleep(3)
+            ended.set()
+            for thread in threads:
+                thread.join()
+            becomes_equal(source, target, within_s=10)
+            assert not told_foreign(sync)
+            assert sync.last.foreign_keys == 0
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert not failures
+
+
+def test_mirroring_that_begins_while_a_sync_follows(
+    flushed: Callable[..., Server], tmp_path: Path, writer: MakeWriter
+) -> None:
+    """Until then a write on the target is somebody else's; from then on it is looked at."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, 500)
+    with syncing(source, target, tmp_path, name="orders") as sync:
+        sync.follows()
+        time.sleep(0.5)  # the target's feed comes after the copy
+        ask(target, "SET", "key:1", "by somebody")
+        sync.was_told("Somebody else has written")
+        becomes_equal(source, target)
+        writer(source, target, ahead=False).announce()
+        wait_until(lambda: sync.last.generation == 2, "everything is compared")
+        sync.follows()
+        before = sync.last.foreign_keys
+        ask(target, "SET", "key:2", "by a second leg")
+        becomes_equal(source, target)
+        time.sleep(2.5)
+        assert sync.last.foreign_keys == before
+
+
+def test_a_gap_of_the_targets_feed_is_a_gap(
+    flushed: Callable[..., Server], tmp_path: Path, writer: MakeWriter
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, 500)
+    writer(source, target, ahead=False).announce()
+    with syncing(source, target, tmp_path, name="orders") as sync:
+        wait_until(lambda: sync.last.generation == 2, "everything is compared")
+        sync.follows()
+        with target.session(side="target") as session:
+            # Both in one packet: the feed ends, and what is written then is named to nobody.
+            session.pipeline([("CLIENT", "KILL", "TYPE", "pubsub"), ("SET", "key:3", "unseen")])
+        becomes_equal(source, target, within_s=15)
+        wait_until(lambda: sync.last.generation == 3, "a new generation")
+
+
+def test_until_synced_waits_for_what_writers_have_reported(
+    flushed: Callable[..., Server], tmp_path: Path
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, 500)
+    ask(source, "SADD", KEYS.modes, Mode.AHEAD)
+    ask(source, "SADD", KEYS.dirty, *(member(0, b"key:%d" % number) for number in range(0, 500, 5)))
+    sync = Sync(
+        settings_of(source, target, tmp_path, name="orders", feed=FeedKind.WRITERS, until_synced=True)
+    )
+    sync.start()
+    report = sync.wait()
+    assert isinstance(report, SyncReport), report
+    assert report.synced
+    assert report.feed == "writers"
+    assert report.changes == 100
+    assert not ask(source, "EXISTS", KEYS.dirty)
+    becomes_equal(source, target)

@@ -59,8 +59,6 @@ class Ledgers:
         self._told: set[str] = set()
         self._gap = ""
         self._ended: set[str] = set()
-        self.named = 0
-        """Keys that writers have named."""
 
     @property
     def mirrored(self) -> bool:
@@ -161,9 +159,8 @@ class Ledgers:
     def _dirty(self, database: int, keys: list[bytes]) -> None:
         passes = self._passes
         names = [key for key in keys if (not is_reserved(key) if passes is None else passes(key))]
-        self.named += len(names)
         if names and database in self._ground.databases:  # all others are not moved, or not looked at yet
-            self._marking.mark(database, names)
+            self._marking.report(database, names)
 
     def _end(self, feed: LedgerFeed, entries: list[OpenEntry]) -> None:
         """Operations of writers that are gone: what they have sent must not arrive after their keys were settled.

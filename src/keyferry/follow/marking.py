@@ -59,6 +59,13 @@ class Marking:
         for shard, its in self.by_shard(keys).items():
             self._sources[shard].mark(database, its, now_s)
 
+    def report(self, database: int, keys: list[bytes]) -> None:
+        """Writers have named these: they are dirty, and count as changes that a feed has named."""
+        now_s = time.monotonic()
+        for shard, its in self.by_shard(keys).items():
+            self._sources[shard].mark(database, its, now_s)
+            self._sources[shard].changes += len(its)
+
     def add_streams(self, database: int, keys: list[bytes]) -> None:
         """These hold streams. One whose slot is moving is met again where it goes."""
         for key in keys:

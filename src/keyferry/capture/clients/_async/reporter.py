@@ -5,7 +5,7 @@ Whatever cannot be said waits in the ledger, which is bounded: it says "everythi
 
 from __future__ import annotations
 
-import atexit
+import functools
 import logging
 import weakref
 from collections import deque
@@ -14,7 +14,7 @@ from typing import Any
 
 from redis.exceptions import RedisClusterException, RedisError
 
-from keyferry.capture.clients._async.platform import IS_ASYNC, Event, Worker, spawn, wait_event
+from keyferry.capture.clients._async.platform import Event, Worker, at_exit, spawn, wait_event
 from keyferry.capture.clients.ledger import Command, Ledger, Reports, Steps
 from keyferry.capture.ledger_format import Mode
 
@@ -62,8 +62,7 @@ class AsyncReporter:
         self._stopping = False
         self._something.set()
         self._worker = spawn(self._work, "keyferry-reporter")
-        if not IS_ASYNC:
-            atexit.register(_stop_at_exit, weakref.ref(self))
+        at_exit(functools.partial(_stop_at_exit, weakref.ref(self)))
 
     async def flush(self, timeout_s: float) -> bool:
         """Sends all that there was to say when this was called; False: it is not known to have been said in time."""
