@@ -120,7 +120,8 @@ def test_from_url_sends_again_only_when_told_to(
     kind: str, again: bool, servers: tuple[Server, Server]
 ) -> None:
     source, target = servers
-    more: dict[str, Any] = {"retry": Retry(NoBackoff(), 1)} if again else {}
+    told = {"retry": Retry(NoBackoff(), 1), "retry_on_error": [redis.ConnectionError]}
+    more: dict[str, Any] = told if again else {}
     with losing_the_reply(source) as proxy:
         if kind == "redis-py":
             r = redis.Redis.from_url(proxy.url, **more)
