@@ -71,7 +71,7 @@ class Worker:
         """Ends it: by its own end if it comes in time, else by cancelling."""
         if not self._task.done() and not await self.join(timeout_seconds):
             self._task.cancel()
-            await asyncio.wait({self._task}, timeout=timeout_seconds)
+            await asyncio.wait({self._task}, timeout=max(timeout_seconds, 1.0))
 
 
 def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Worker:

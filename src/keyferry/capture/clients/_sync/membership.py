@@ -269,7 +269,7 @@ class Membership:
         while True:
             try:
                 record, sent_s, leased = self._read(side, registers=home)
-                if not home and record is not None and record.rules:
+                if not home and record is not None and record.rules and record.epoch > self._floor():
                     record, sent_s, leased = self._read(side, registers=True)
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 away = away or error
@@ -293,6 +293,9 @@ class Membership:
                     self._left.add(side)
                 home = record is not None and record.kind is Kind.LOST
                 side = conclusion.side
+
+    def _floor(self) -> int:
+        return self._known.epoch if self._known is not None else 0
 
     def _unreachable(self, side: Side, error: BaseException) -> RecordUnreachableError:
         place = f"the {side}" if self._known is None else f"the {self._known.authority}, which has authority,"
