@@ -12,7 +12,9 @@ wait for each other. Shared by the threads and the event loops of a process.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class Turn:
@@ -73,12 +75,15 @@ class KeyOrder:
         self.mutex = threading.RLock()
         self.last: dict[bytes, Turn] = {}
         self.barrier: Turn | None = None
+        self.queues: weakref.WeakSet[Any] = weakref.WeakSet()
+        """Of second legs that wait in the background; each keeps the order within itself only."""
 
     def forked(self) -> None:
         """In a child process: nobody of the parent's threads is here to leave."""
         self.mutex = threading.RLock()
         self.last = {}
         self.barrier = None
+        self.queues = weakref.WeakSet()
 
     def take(self, keys: Iterable[bytes]) -> Turn:
         """A turn on these keys (a collection that is not changed afterwards), behind all that came before."""

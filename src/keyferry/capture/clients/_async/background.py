@@ -48,6 +48,7 @@ class Background:
         self._runs = False
         self._mutex = threading.Lock()
         self._draining = 0
+        crossing.order.queues.add(self)
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -60,6 +61,9 @@ class Background:
             if batch.entry is not None:
                 crossing.ledger.close(batch.entry)
             return
+        if len(crossing.order.queues) > 1 and any(crossing.order.queues - {self}):
+            # Two queues, of threads and of an event loop for example, are not one order.
+            crossing.report(batch.all_keys, Reason.RACED)
         state.operations.append(None)
         with self._mutex:
             self._waiting.append((state, side, batch))
@@ -103,7 +107,9 @@ class Background:
         try:
             await self._crossing.mirrors[side].carry([batch for _, _, batch in taken])
         except MirrorError as error:
-            log.warning("%s", error)  # nobody waits for this leg: its keys are reported
+            log.warning(
+                "%s", error, extra=self._crossing.facts()
+            )  # nobody waits for this leg: its keys are reported
         finally:
             for state, _, _ in taken:
                 state.operations.pop()

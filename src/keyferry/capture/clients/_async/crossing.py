@@ -23,7 +23,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ from keyferry.capture.clients._async.heard import Operation
 from keyferry.capture.clients._async.membership import AsyncMembership
 from keyferry.capture.clients._async.mirror import Batch, Mirror
 from keyferry.capture.clients._async.platform import (
+    IS_ASYNC,
     BaseRedis,
     ConnectionPool,
     Event,
@@ -55,6 +56,7 @@ from keyferry.capture.clients.ledger import Ledger
 from keyferry.capture.clients.migration import Migration
 from keyferry.capture.clients.options import ClientOptions
 from keyferry.capture.clients.order import KeyOrder
+from keyferry.capture.clients.registry import CROSSINGS, order_of
 from keyferry.model.phases import RULES, Phase, Side, Standing, fixed
 from keyferry.model.writers import WriterFacts
 
@@ -64,9 +66,6 @@ _UNKNOWN_MAX = 1_000  # names of unknown commands that are remembered, to log ea
 _SPEAKER_SECONDS = 2.0
 _CLIENT = f"keyferry {__version__}, redis-py {redis.__version__}"
 _BEFORE_THE_RECORD = (Phase.SOURCE, 0, Side.SOURCE)
-
-_ORDERS: weakref.WeakValueDictionary[Hashable, KeyOrder] = weakref.WeakValueDictionary()
-_CROSSINGS: weakref.WeakValueDictionary[Hashable, Crossing] = weakref.WeakValueDictionary()
 
 
 class State:
@@ -150,6 +149,11 @@ class Crossing:
         """Second legs in the queue."""
         return 0 if self.background is None else len(self.background)
 
+    def facts(self, **more: Any) -> dict[str, Any]:
+        """What every log record of ours carries as fields: migration, phase and epoch, and more."""
+        standing = self.state.standing
+        return {"migration": self.options.name, "phase": str(standing.phase), "epoch": standing.epoch, **more}
+
     @staticmethod
     def now_ms() -> int:
         """Unix time in milliseconds."""
@@ -219,9 +223,7 @@ class Crossing:
         self._older = [state for state in self._older if state.operations] + [old]
         self.state = State(standing, dynamic=True)
         old.over.set()
-        log.info(
-            "phase %s, epoch %s", standing.phase, standing.epoch, extra={"migration": self.options.migration}
-        )
+        log.info("phase %s, epoch %s", standing.phase, standing.epoch, extra=self.facts())
 
     async def _finish_older(self, standing: Standing) -> None:
         """Returns when no operation of an older standing is under way: what blocks is taken back, queued legs are sent.
@@ -252,7 +254,7 @@ class Crossing:
                         "CLIENT UNBLOCK", operation.client_id
                     )
                 except (RedisError, OSError) as error:
-                    log.debug("a blocked command cannot be taken back: %s", error)
+                    log.debug("a blocked command cannot be taken back: %s", error, extra=self.facts())
 
     async def can_take_back(self, side: Side) -> bool:
         """Whether blocked commands can be taken back from a side; asked once. Where not, they wait in slices."""
@@ -266,7 +268,9 @@ class Crossing:
                     await self.speaker(side).execute_command("CLIENT UNBLOCK", 0)
                     known = True
                 except ResponseError as error:
-                    log.info("the %s lets nobody take back a blocked command: %s", side, error)
+                    log.info(
+                        "the %s lets nobody take back a blocked command: %s", side, error, extra=self.facts()
+                    )
                     known = False
                 except (RedisError, OSError):
                     return True  # it is away: the command itself will say so
@@ -361,7 +365,12 @@ class Crossing:
         self.counts.unknown_commands[name.upper()] += 1
         if name not in self._unknown and len(self._unknown) < _UNKNOWN_MAX:
             self._unknown.add(name)
-            log.warning("unknown command %s: it goes to the %s only", name[:64], self.state.authority)
+            log.warning(
+                "unknown command %s: it goes to the %s only",
+                name[:64],
+                self.state.authority,
+                extra=self.facts(command=name[:64]),
+            )
 
     async def report_by_server(self, args: Sequence[Any]) -> None:
         """Reports the keys of a command that the table does not know, as the server names them."""
@@ -474,12 +483,12 @@ class Crossing:
         if self.background is not None:
             self.background = Background(self)
         self.shadow = Shadow(self)
-        self.order.forked()
 
 
 def _after_fork() -> None:
-    for crossing in list(_CROSSINGS.values()):
-        crossing.forked()
+    for crossing in list(CROSSINGS.values()):
+        if isinstance(crossing, Crossing):
+            crossing.forked()
 
 
 os.register_at_fork(after_in_child=_after_fork)
@@ -488,11 +497,8 @@ os.register_at_fork(after_in_child=_after_fork)
 def crossing_of(options: ClientOptions, ends: dict[Side, End]) -> Crossing:
     """The crossing of these two servers with these settings in this process (and event loop)."""
     places = tuple(end.place for end in ends.values())
-    order = _ORDERS.get(places)
-    if order is None:
-        order = _ORDERS.setdefault(places, KeyOrder())
-    name = (options, places, context_key())
-    crossing = _CROSSINGS.get(name)
+    name = (IS_ASYNC, options, places, context_key())
+    crossing: Crossing | None = CROSSINGS.get(name)
     if crossing is None:
-        crossing = _CROSSINGS.setdefault(name, Crossing(options, ends, order))
+        crossing = CROSSINGS.setdefault(name, Crossing(options, ends, order_of(places)))
     return crossing

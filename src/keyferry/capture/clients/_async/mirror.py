@@ -19,6 +19,7 @@ from keyferry.capture.clients.breaker import Breaker
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import MirrorError
 from keyferry.capture.clients.packing import packed
+from keyferry.capture.clients.seldom import Seldom
 from keyferry.model.second import UNTOLD
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Mirror:
         self._crossing = crossing
         self._end = end
         self.breaker = Breaker()
+        self._seldom = Seldom()
         # Kept beside the pool: to take one from there costs as much as to use it.
         self._idle: list[tuple[Any, float]] = []
         self._pool = (
@@ -105,7 +107,14 @@ class Mirror:
             replies = await self._send(commands)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             self.breaker.failed(time.monotonic())
-            log.warning("the %s did not answer a second leg: %s", self._end.side, type(error).__name__)
+            count = self._seldom.due("silent", time.monotonic())
+            if count is not None:
+                log.warning(
+                    "the %s did not answer a second leg: %s",
+                    self._end.side,
+                    type(error).__name__,
+                    extra=crossing.facts(side=str(self._end.side), count=count),
+                )
             self._give_up(batches, Reason.UNKNOWN, error)
             return
         except RedisError as error:
@@ -143,13 +152,23 @@ class Mirror:
         ):
             if isinstance(reply, Exception):
                 failed = reply
-                log.warning(
-                    "%s refused a second leg (%s): %s", self._end.side, command[0], _first_word(reply)
-                )
+                self._refused(command, reply)
                 self._crossing.report(keys, Reason.FAILED)
             elif expected is not UNTOLD and _differ(expected, reply):
                 self._crossing.report(keys, Reason.DIFFERED)
         return failed
+
+    def _refused(self, command: Sequence[Any], reply: Exception) -> None:
+        word = _first_word(reply)
+        count = self._seldom.due(word, time.monotonic())
+        if count is not None:
+            log.warning(
+                "the %s refused a second leg (%s): %s",
+                self._end.side,
+                command[0],
+                word,
+                extra=self._crossing.facts(side=str(self._end.side), command=str(command[0]), count=count),
+            )
 
     def _give_up(self, batches: Sequence[Batch], reason: Reason, error: Exception | None = None) -> None:
         for batch in batches:

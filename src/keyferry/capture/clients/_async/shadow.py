@@ -83,7 +83,12 @@ class Shadow:
             if not alike(reply, other, unordered=info.replies is Replies.UNORDERED):
                 keys = [crossing.encode(key) for key in keys_of(info, args)]
                 crossing.counts.shadow_differences[info.name] += 1
-                log.warning("a shadow read differs: %s of %s", info.name, keys)
+                log.warning(
+                    "a shadow read differs: %s of %s",
+                    info.name,
+                    keys,
+                    extra=crossing.facts(command=info.name, keys=keys),
+                )
                 crossing.report(keys, Reason.SHADOW)
 
     async def _repeat(self, side: Side, args: tuple[Any, ...]) -> Any:
