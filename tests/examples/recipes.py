@@ -16,7 +16,7 @@ from keyferry.testing.servers import Server
 from keyferry.wire.resp import Argument, Reply
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-TIMEOUT_S = 60
+TIMEOUT_S = 120
 
 
 @dataclass(slots=True)

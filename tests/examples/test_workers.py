@@ -10,7 +10,7 @@ from recipes import Recipe
 
 RQ = "import sys; from rq.cli import main; sys.argv = ['rq', *sys.argv[1:]]; main()"
 CELERY = "import sys; from celery.__main__ import main; sys.argv = ['celery', *sys.argv[1:]]; main()"
-WAIT_S = 40.0
+WAIT_S = 90.0
 
 
 def wait_until(ready: Callable[[], bool], recipe: Recipe) -> None:
