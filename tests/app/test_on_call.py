@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import resource
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import keyferry
+from commandline import command, environment, keyferry
 
 from keyferry.app.delivery import errors_delivered
 from keyferry.copy.failures import FailureLog
@@ -25,10 +26,10 @@ Flushed = Callable[..., Server]
 COMMANDS = (["check"], ["copy"], ["sync", "--until-synced"], ["verify"])
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[0])
-def test_a_database_that_is_not_there(command: list[str], flushed: Flushed, tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", COMMANDS, ids=lambda start: start[0])
+def test_a_database_that_is_not_there(start: list[str], flushed: Flushed, tmp_path: Path) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
-    ended = keyferry(*command, f"{source.url}/99", target.url, cwd=tmp_path)
+    ended = keyferry(*start, f"{source.url}/99", target.url, cwd=tmp_path)
     assert ended.status == 3
     assert f"The source {source.url} does not give us database 99: ERR DB index is out of range." in ended.err
     assert "setting 'databases'" in ended.err
@@ -97,8 +98,8 @@ def test_a_report_that_cannot_be_written_hides_nothing(flushed: Flushed, tmp_pat
     """What was done is said all the same; and so is why it was not done."""
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     name = "r" * 255  # may exist; the draft of it, whose name is longer, cannot
-    for command, says in (("copy", "Copied"), ("verify", "Equal")):
-        ended = keyferry(command, source.url, target.url, "--report", name, cwd=tmp_path)
+    for name_of, says in (("copy", "Copied"), ("verify", "Equal")):
+        ended = keyferry(name_of, source.url, target.url, "--report", name, cwd=tmp_path)
         assert ended.status == 2
         assert ended.out.startswith(says)
         assert "The report" in ended.err
@@ -109,3 +110,32 @@ def test_a_report_that_cannot_be_written_hides_nothing(flushed: Flushed, tmp_pat
     ):
         raise ServerError("target", "It is gone.", "Bring it back.")
     assert told.value.hint.startswith("Bring it back.\nThe report")
+
+
+def test_output_onto_a_full_disk(flushed: Flushed, tmp_path: Path) -> None:
+    """A log that is full does not change how a run ends; a result that is lost does."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    for server in (source, target):
+        with server.session() as session:
+            session.call("SET", "k", server.url)
+    full = Path("/dev/full").open("w")  # noqa: SIM115
+    arguments = command("verify", source.url, target.url, "--rounds", "0")
+    with full:
+        log = subprocess.run(
+            arguments, cwd=tmp_path, env=environment(), stdout=subprocess.PIPE, stderr=full, check=False
+        )
+        lost = [
+            subprocess.run(
+                [*arguments, *more],
+                cwd=tmp_path,
+                env=environment(),
+                stdout=full,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+            for more in ([], ["--json"])
+        ]
+    assert (log.returncode, log.stdout[:10]) == (1, b"Different:")
+    for ended in lost:
+        assert ended.returncode == 2
+        assert b"Standard output cannot be written: No space left on device." in ended.stderr

@@ -48,14 +48,16 @@ def test_a_sync(flushed: Callable[..., Server], tmp_path: Path, columns: int) ->
     with source.session() as session:
         fill(session, 2_000)
 
-    def meanwhile(process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + 30
+    def meanwhile(process: subprocess.Popen[bytes], shown: bytearray) -> None:
+        deadline = time.monotonic() + 60
         with source.session() as session, target.session() as other:
             while process.poll() is None and other.call("GET", "last") is None:
                 assert time.monotonic() < deadline, "nothing is followed"
                 session.call("SET", "last", "v")
                 time.sleep(0.5)
-        time.sleep(3)  # some frames of the stage that follows
+        while process.poll() is None and b"following" not in shown:
+            assert time.monotonic() < deadline, "nothing is shown of it"
+            time.sleep(0.1)
         process.send_signal(signal.SIGINT)
 
     status, seen = run_on_terminal(["sync", source.url, target.url], tmp_path, columns, meanwhile)
@@ -89,12 +91,12 @@ def run_on_terminal(
     arguments: list[str],
     cwd: Path,
     columns: int = COLUMNS,
-    meanwhile: Callable[[subprocess.Popen[bytes]], None] | None = None,
+    meanwhile: Callable[[subprocess.Popen[bytes], bytearray], None] | None = None,
 ) -> tuple[int, bytes]:
     """Runs the command with standard error on a terminal; its exit status and what the terminal got.
 
     Args:
-        meanwhile: Runs on a thread of its own while the command does.
+        meanwhile: Runs on a thread of its own while the command does; gets what the terminal got so far, too.
     """
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
@@ -103,7 +105,7 @@ def run_on_terminal(
     ) as process:
         os.close(slave)
         seen = bytearray()
-        beside = threading.Thread(target=meanwhile, args=(process,)) if meanwhile else None
+        beside = threading.Thread(target=meanwhile, args=(process, seen)) if meanwhile else None
         try:
             if beside:
                 beside.start()

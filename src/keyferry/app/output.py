@@ -6,7 +6,7 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, TextIO
 
@@ -18,7 +18,7 @@ WIDE = 10_000
 """Columns where no terminal folds the lines: what is one line stays one for grep."""
 
 
-class CalmConsole(Console):
+class _Console(Console):
     """Goes on in silence when its reader has gone: `2>&1 | head` must not end a run, nor change its status."""
 
     def on_broken_pipe(self) -> None:
@@ -26,23 +26,56 @@ class CalmConsole(Console):
         _forget(self.file)
 
 
+class CalmConsole(_Console):
+    """For what is said on the way: goes on in silence also when the disk of the log is full."""
+
+    def print(self, *objects: Any, **named: Any) -> None:
+        try:
+            super().print(*objects, **named)
+        except OSError:
+            self.on_broken_pipe()
+
+
 def console_on(stream: TextIO) -> Console:
     """For plain output: on a terminal as wide as it is, elsewhere unfolded."""
-    return CalmConsole(file=stream, highlight=False, soft_wrap=True, width=None if stream.isatty() else WIDE)
+    return CalmConsole(**_plain(stream))
+
+
+def _plain(stream: TextIO) -> dict[str, Any]:
+    return {
+        "file": stream,
+        "highlight": False,
+        "soft_wrap": True,
+        "width": None if stream.isatty() else WIDE,
+    }
 
 
 def emit(renderable: RenderableType) -> None:
-    """Prints for people on standard output."""
-    console_on(sys.stdout).print(renderable)
+    """Prints for people on standard output. Raises UsageError when that cannot be written."""
+    with _result():
+        _Console(**_plain(sys.stdout)).print(renderable)
 
 
 def emit_json(data: Mapping[str, Any]) -> None:
-    """Prints one JSON object on one line."""
-    try:
+    """Prints one JSON object on one line. Raises as ``emit``."""
+    with _result():
         sys.stdout.write(json.dumps(data) + "\n")
+
+
+@contextlib.contextmanager
+def _result() -> Iterator[None]:
+    """A reader that has gone knows why; a result that is lost otherwise must not look like success."""
+    try:
+        yield
         sys.stdout.flush()
     except BrokenPipeError:
         _forget(sys.stdout)
+    except OSError as error:
+        _forget(sys.stdout)
+        raise UsageError(
+            f"Standard output cannot be written: {error.strerror}.",
+            "What the command was to do is done; --report FILE writes what it says elsewhere.",
+        ) from None
 
 
 def _forget(stream: IO[str]) -> None:
