@@ -276,14 +276,15 @@ def following(command: F) -> F:
                 "--name",
                 type=sync_name,
                 metavar="NAME",
-                help="Tells this sync from another one between the same servers. "
-                "Default: made of both addresses and the choice of keys.",
+                help="Tells this sync from another one between the same servers; with Keyferry's clients, their "
+                "migration's name. Default: made of both addresses and the choice of keys.",
             ),
             click.option(
                 "--feed",
                 type=click.Choice([kind.value for kind in FeedKind]),
                 metavar="|".join(FeedKind),
-                help="Learn of changes this way, or stop. Default: the best one that the source allows.",
+                help="Learn of changes this way, or stop. Default: the best one that the source allows. What "
+                "Keyferry's clients report is read beside any of them; with writers it is all there is.",
             ),
             click.option(
                 "--enable-notifications",

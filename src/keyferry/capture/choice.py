@@ -9,6 +9,7 @@ from keyferry.capture.kinds import FeedKind
 from keyferry.model.errors import RefusedError
 
 BEST_FIRST = (FeedKind.TRACKING, FeedKind.NOTIFICATIONS, FeedKind.SWEEPS)
+"""``WRITERS`` is never chosen: no server can tell whether every writer reports."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ from keyferry.wire.channel import Channel
 from keyferry.wire.resp import Argument, ProtocolError, Reply, ReplyError, ReplyParser, encode_commands
 from keyferry.wire.session import ConnectionLost, Session
 
-RIGHTS = "+exists +spop +del +smembers +hgetall +hscan +hdel +select ~keyferry:*"
-"""The ACL rules that reading a ledger needs."""
+RIGHTS = "+spop +del +hdel +client|kill ~keyferry:*"
+"""The ACL rules that reading a ledger needs, besides those of every sync."""
 BITE = 5000
 OPEN_BITE = 500
 WRITERS_EVERY_S = 1.0
@@ -102,6 +102,8 @@ class LedgerFeed:
         """Of the writers that there were ever (``ledger_format.Mode``)."""
         self.writers: dict[str, WriterEntry] = {}
         """Who is registered."""
+        self.found = False
+        """There was something in it."""
         self.refusal = ""
         """Why the ledger cannot be read; empty while it can."""
         self.moved = False
@@ -253,6 +255,7 @@ class LedgerFeed:
         keys, self._left, self._databases = self._keys, False, self.databases
         replies = yield self._everywhere((b"EXISTS", keys.dirty, keys.full, keys.open))
         present = [db for db, reply in self._by_database(replies, 1) if reply != [0]]
+        self.found |= bool(present)
         for database in present:
             yield from self._empty(database)
         removals, self._removals = self._removals, []

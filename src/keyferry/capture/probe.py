@@ -9,7 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Collection
 
-from keyferry.capture.choice import Availability, Choice, choose
+from keyferry.capture.choice import BEST_FIRST, Availability, Choice, choose
 from keyferry.capture.kinds import FeedKind
 from keyferry.capture.notifications import (
     HOW_TO_SET,
@@ -43,7 +43,7 @@ _WRITERS = Availability(
 
 
 def probe(
-    session: Session, may_enable: bool = False, kinds: Collection[FeedKind] = tuple(FeedKind)
+    session: Session, may_enable: bool = False, kinds: Collection[FeedKind] = BEST_FIRST
 ) -> list[Availability]:
     """Asks one server for every feed.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from keyferry.capture.choice import Availability, choose
+from keyferry.capture.choice import BEST_FIRST, Availability, choose
 from keyferry.capture.feed import open_feed
 from keyferry.capture.kinds import FeedKind
 from keyferry.capture.probe import probe
@@ -53,7 +53,7 @@ class Attaching:
         # The next best is only tried where the best is missing: that may write a key.
         found = self._probe((wanted,) if wanted else (FeedKind.TRACKING,))
         if wanted is None and not all(one.available for server in found for one in server):
-            found = self._probe(tuple(FeedKind))
+            found = self._probe(BEST_FIRST)
         choice = choose(found, wanted)
         self.kind = choice.kind
         for sentence in choice.sentences:

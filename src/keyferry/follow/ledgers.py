@@ -207,7 +207,7 @@ class Ledgers:
     def _refused(self, feed: LedgerFeed) -> None:
         if self._settings.feed is FeedKind.WRITERS and feed.side == "source":
             raise ServerError(feed.side, feed.refusal, f"Give the user: {RIGHTS}.")
-        if self._settings.name is not None:
+        if self._settings.name is not None or feed.found or feed.modes:
             self._tell_once(f"{feed.refusal} Give the user: {RIGHTS}.")
 
     def _judge_modes(self) -> None:
