@@ -154,6 +154,74 @@ def test_other_databases() -> None:
     assert other("SET", "a", "DB", "2") is None
 
 
+AT_MS = NOW_MS + 10_000
+EXACTLY: list[tuple[str, Any, list[str]]] = [
+    ("SET k v NX", b"OK", ["SET k v"]),
+    ("SET k v NX", None, []),
+    ("SET k v NX GET", None, ["SET k v"]),
+    ("SET k v XX GET KEEPTTL", b"", ["SET k v KEEPTTL"]),
+    ("SET k v IFEQ 7 GET", b"8", []),
+    ("PSETEX k 10000 v", b"OK", [f"SET k v PXAT {AT_MS}"]),
+    ("SETNX k v", 1, ["SET k v"]),
+    ("SETNX k v", 0, []),
+    ("MSETNX a 1 b 2", 1, ["MSET a 1 b 2"]),
+    ("MSETEX 2 a 1 b 2 NX", 1, ["MSET a 1 b 2"]),
+    ("MSETEX 2 a 1 b 2 XX EX 10", 1, [f"SET a 1 PXAT {AT_MS}", f"SET b 2 PXAT {AT_MS}"]),
+    ("GETSET k v", None, ["SET k v"]),
+    ("GETDEL k", "", ["DEL k"]),
+    ("DELIFEQ k v", 1, ["DEL k"]),
+    ("GETEX k EX 10", "v", [f"PEXPIREAT k {AT_MS}"]),
+    ("GETEX k", "v", []),
+    ("INCRBYFLOAT k 0.1", "1.1", ["SET k 1.1 KEEPTTL"]),
+    ("PEXPIRE k 10000 GT", 1, [f"PEXPIREAT k {AT_MS}"]),
+    ("PEXPIREAT k 5 LT", 1, ["DEL k"]),
+    ("COPY a b", 1, ["COPY a b REPLACE"]),
+    ("COPY a b", 0, []),
+    ("RENAMENX a b", 1, ["RENAME a b"]),
+    ("RESTORE k 10000 payload", "OK", [f"RESTORE k {AT_MS} payload REPLACE ABSTTL"]),
+    ("RESTORE k 0 payload FREQ 3", "OK", ["RESTORE k 0 payload REPLACE FREQ 3"]),
+    ("RPUSHX k v", 2, ["RPUSH k v"]),
+    ("RPUSHX k v", 0, []),
+    ("LPOP k 5", ["a", "b"], ["LPOP k 2"]),
+    ("BRPOP a b 0", ["b", "x"], ["RPOP b"]),
+    ("BRPOP a b 1", None, []),
+    ("BLMPOP 0 2 a b RIGHT COUNT 9", ["b", ["x", "y"]], ["RPOP b 2"]),
+    ("LMPOP 2 a b LEFT", ["b", ["x"]], ["LPOP b"]),
+    ("BLMOVE a b LEFT RIGHT 0", "x", ["LMOVE a b LEFT RIGHT"]),
+    ("BRPOPLPUSH a b 0", "x", ["RPOPLPUSH a b"]),
+    ("SPOP k", "x", ["SREM k x"]),
+    ("SPOP k 9", ["x", "y"], ["SREM k x y"]),
+    ("ZPOPMIN k 2", ["x", "1", "y", "2"], ["ZREM k x y"]),
+    ("ZPOPMAX k 2", [["x", 1.0], ["y", 2.0]], ["ZREM k x y"]),
+    ("BZPOPMAX a b 0", ["b", "x", "1"], ["ZREM b x"]),
+    ("BZMPOP 0 2 a b MIN", ["b", [["x", "1"]]], ["ZREM b x"]),
+    ("ZMPOP 1 a MAX", None, []),
+    ("ZADD k NX 1 a 2 b", 2, ["ZADD k 1 a 2 b"]),
+    ("ZADD k NX 1 a 2 b", 1, ["ZADD k NX 1 a 2 b"]),
+    ("ZADD k XX 1 a", 0, ["ZADD k XX 1 a"]),
+    ("ZADD k GT CH 1 a", 1, ["ZADD k CH 1 a"]),
+    ("ZADD k XX INCR 1 a", "3.5", ["ZADD k 3.5 a"]),
+    ("GEOADD k NX 1 2 a", 1, ["GEOADD k 1 2 a"]),
+    ("HSETNX k f v", 1, ["HSET k f v"]),
+    ("HEXPIRE k 10 FIELDS 3 a b c", [1, 0, 2], [f"HPEXPIREAT k {AT_MS} FIELDS 1 a", "HDEL k c"]),
+    ("HGETEX k EX 10 FIELDS 2 a b", [None, "v"], [f"HPEXPIREAT k {AT_MS} FIELDS 1 b"]),
+    ("HGETEX k PERSIST FIELDS 2 a b", [None, "v"], ["HPERSIST k FIELDS 1 b"]),
+    ("HGETDEL k FIELDS 2 a b", [None, "v"], ["HDEL k b"]),
+    ("HSETEX k FNX EX 10 FIELDS 1 a v", 1, [f"HSETEX k PXAT {AT_MS} FIELDS 1 a v"]),
+    ("HSETEX k FXX FIELDS 1 a v", 0, []),
+    ("XADD k NOMKSTREAM MAXLEN = 5 * f v", "7-1", ["XADD k MAXLEN = 5 7-1 f v"]),
+    ("XADD k 7-* f v", "7-1", ["XADD k 7-1 f v"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("line", "reply", "expected"), EXACTLY, ids=[f"{row[0]}: {row[1]}" for row in EXACTLY]
+)
+def test_what_follows_exactly(line: str, reply: Any, expected: list[str]) -> None:
+    made = commands(*line.split(), reply=reply)
+    assert [" ".join(map(str, command)) for command in made] == expected
+
+
 def test_modules() -> None:
     assert commands("TS.ADD", "k", "*", 1, "LABELS", "a", "b", reply=5) == [
         ("TS.ADD", "k", 5, 1, "LABELS", "a", "b")
