@@ -1,8 +1,9 @@
 """Writes the threads' form of the clients from the asyncio one: `make generate`.
 
 `capture/clients/_async/*.py` is written by hand; every module there has a twin of the same name in `_sync`, which this
-writes. Only `platform.py` is written twice by hand: it holds what really differs. `--check` writes nothing and fails
-when a twin is not what it would write.
+writes. Only `platform.py` is written twice by hand: it holds what really differs. Tests are written once as well:
+`test_*_async.py` beside which `test_*_sync.py` stands. `--check` writes nothing and fails when a twin is not what it
+would write.
 """
 
 from __future__ import annotations
@@ -16,13 +17,16 @@ from pathlib import Path
 import tokenize_rt
 import unasync
 
-CLIENTS = Path(__file__).resolve().parent.parent / "src" / "keyferry" / "capture" / "clients"
+ROOT = Path(__file__).resolve().parent.parent
+CLIENTS = ROOT / "src" / "keyferry" / "capture" / "clients"
+TESTS = ROOT / "tests" / "capture" / "clients"
 BY_HAND = {"platform.py", "__init__.py"}
 NAMES = {
     "aclose": "close",
     "_async": "_sync",
     "aiter": "iter",
     "anext": "next",
+    "tasks_async": "tasks_sync",
 }
 
 
@@ -61,9 +65,14 @@ def twins() -> Iterator[tuple[Path, str]]:
     for path in sorted((CLIENTS / "_async").glob("*.py")):
         if path.name in BY_HAND:
             continue
-        twin = CLIENTS / "_sync" / path.name
-        head = f"# Written by `make generate` from _async/{path.name}: change that one.\n"
-        yield twin, formatted(head + rule.convert(path.read_text()), str(twin))
+        yield _twin(rule, path, f"_async/{path.name}", CLIENTS / "_sync" / path.name)
+    for path in sorted(TESTS.glob("test_*_async.py")):
+        yield _twin(rule, path, path.name, path.with_name(path.name.replace("_async.py", "_sync.py")))
+
+
+def _twin(rule: DropAsync, path: Path, name: str, twin: Path) -> tuple[Path, str]:
+    head = f"# Written by `make generate` from {name}: change that one.\n"
+    return twin, formatted(head + rule.convert(path.read_text()), str(twin))
 
 
 def main() -> int:
@@ -84,7 +93,7 @@ def main() -> int:
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
             print(f"wrote {path.name}")
-    for left in sorted((CLIENTS / "_sync").glob("*.py")):
+    for left in sorted([*(CLIENTS / "_sync").glob("*.py"), *TESTS.glob("test_*_sync.py")]):
         if left.name not in wanted | BY_HAND:
             print(f"{left} has no asyncio form")
             stale = 1

@@ -30,7 +30,7 @@ class LookAgain(Exception):
 
 
 class TakenBack(Exception):
-    """A blocked command was taken back from a side that lost authority; never seen by an application.
+    """A blocked command was taken back, or its slice of time is over, and nothing came; never seen by an application.
 
     Args:
         reply: what it answered, as redis-py shapes it: nothing came.

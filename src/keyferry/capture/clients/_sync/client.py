@@ -14,7 +14,7 @@ from keyferry.capture.clients._sync.pipeline import Pipeline
 from keyferry.capture.clients._sync.platform import BasePubSub, BaseRedis
 from keyferry.capture.clients._sync.pubsub import PubSub
 from keyferry.capture.clients.migration import Migration
-from keyferry.capture.clients.options import OURS, ClientOptions, take_options
+from keyferry.capture.clients.options import OURS, ClientOptions, signature, take_options
 from keyferry.model.phases import Side, fixed
 
 _DISPATCHES = "event_dispatcher" in inspect.signature(BasePubSub.__init__).parameters
@@ -88,7 +88,7 @@ class Redis(Attempts, BaseRedis):
         if not ours:
             super().__init__(*args, **kwargs)
             inherited = getattr(self.connection_pool, _TAG, None)
-            if inherited is not None:
+            if isinstance(inherited, tuple):  # a stand-in for a pool has every attribute
                 self._join(*inherited)
             return
         single = kwargs.pop("single_connection_client", False)
@@ -232,3 +232,6 @@ class Redis(Attempts, BaseRedis):
                 if end.owned or (side is not self._home and self.auto_close_connection_pool):
                     end.close()
         super().close(*args, **kwargs)
+
+
+Redis.__init__.__signature__ = signature(BaseRedis.__init__)  # type: ignore[attr-defined]

@@ -25,9 +25,20 @@ class Operation:
         hears: the reply is wanted.
         ahead: a command to send in the same packet before it, its reply is dropped.
         blocks: it may block; then `client_id` is the connection's, so that it can be taken back.
+        taken_back: the server was told to let it go.
     """
 
-    __slots__ = ("ahead", "attempts", "blocks", "client_id", "crossing", "hears", "reply", "state")
+    __slots__ = (
+        "ahead",
+        "attempts",
+        "blocks",
+        "client_id",
+        "crossing",
+        "hears",
+        "reply",
+        "state",
+        "taken_back",
+    )
 
     def __init__(
         self,
@@ -46,6 +57,7 @@ class Operation:
         self.attempts = 0
         self.reply: Any = None
         self.client_id: int | None = None
+        self.taken_back = False
 
     def attempt(self) -> None:
         """Looks at the phase before each sending: nothing is sent again, on a new connection, without a new look.
@@ -77,8 +89,22 @@ class Operation:
                 continue
             if command is not self.ahead:
                 self.client_id = reply
-        if self.blocks:
+        if self.client_id is not None:
             self.crossing.blocked[id(self)] = self
+
+    def let_go(self) -> None:
+        """Its reply was read: nobody may unblock its connection any more, which serves another one next."""
+        if self.client_id is not None:
+            with self.crossing.unblocking:
+                self.crossing.blocked.pop(id(self), None)
+
+    def nothing_came(self, reply: Any) -> bool:
+        """Whether a blocking command came back empty.
+
+        Args:
+            reply: as redis-py shapes it.
+        """
+        return not reply if self.reply is UNHEARD else self.reply is None
 
 
 class Heard:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ExecAbortError, NoScriptError, ResponseError, WatchError
 
-from keyferry.capture.clients._sync.carrying import WRITES, carry, decide
+from keyferry.capture.clients._sync.carrying import WRITES, carry, decide, waits_in_hold
 from keyferry.capture.clients._sync.crossing import Crossing, State
 from keyferry.capture.clients._sync.ends import End
 from keyferry.capture.clients._sync.heard import KEY, Heard, HeardMany, Operation
@@ -37,18 +37,20 @@ class Written:
         infos: of each command, what the table says; None where it does not know it.
         keys: of each command, the keys that it may write.
         writes: any of them may write.
+        waits: any of them waits while a gate is closed.
         everything: one changes keys that it does not name, or may.
     """
 
-    __slots__ = ("everything", "infos", "keys", "writes")
+    __slots__ = ("everything", "infos", "keys", "waits", "writes")
 
     def __init__(self, crossing: Crossing, stack: Stack) -> None:
         self.infos: list[CommandInfo | None] = []
         self.keys: list[list[bytes]] = []
-        self.writes = self.everything = False
+        self.writes = self.waits = self.everything = False
         for args, _ in stack:
             info = look_up(args)
             self.infos.append(info)
+            self.waits = self.waits or waits_in_hold(info)
             if info is None or info.treatment not in WRITES:
                 self.keys.append([])
                 self.writes = self.writes or info is None
@@ -97,8 +99,11 @@ class Pipeline(BasePipeline):
         if operation is None:
             return super()._send_command_parse_response(conn, command_name, *args, **options)
         operation.attempt()
-        operation.send(conn, args, options)
-        return self.parse_response(Heard(conn, operation), command_name, **options)
+        try:
+            operation.send(conn, args, options)
+            return self.parse_response(Heard(conn, operation), command_name, **options)
+        finally:
+            operation.let_go()
 
     def _execute_transaction(self, connection: Any, commands: Any, raise_on_error: bool) -> Any:
         self._begin_attempt(connection)
@@ -193,7 +198,7 @@ class Pipeline(BasePipeline):
                 if state.dynamic:
                     crossing.sure(state)
                 self._stand_on(state.authority)
-                if not (state.waits and written.writes):
+                if not (state.waits and written.waits):
                     return self._execute_on(crossing, state, stack, written, raise_on_error)
             except LookAgain:
                 if state is crossing.state:

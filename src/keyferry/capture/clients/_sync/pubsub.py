@@ -29,7 +29,15 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from keyferry.capture.clients._sync.crossing import Crossing, State
 from keyferry.capture.clients._sync.ends import End, node_pool
-from keyferry.capture.clients._sync.platform import BasePubSub, Event, Lock, hang_up, sleep, spawn, wait_event
+from keyferry.capture.clients._sync.platform import (
+    BasePubSub,
+    Event,
+    Lock,
+    hang_up,
+    sleep,
+    spawn,
+    wait_event,
+)
 from keyferry.capture.clients.errors import LookAgain
 from keyferry.model.phases import Side
 

@@ -1,0 +1,215 @@
+# Written by `make generate` from test_switch_pubsub_async.py: change that one.
+"""A subscriber at a switch: nothing lost, nothing twice, in order, and nothing of ours in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from switching import NAME, Migration, subscribers
+from tasks_sync import Redis, aside, in_a_loop, pause, start
+
+from keyferry.testing.binaries import server_names
+from keyferry.testing.proxy import FaultProxy
+from keyferry.testing.servers import Server
+
+Flushed = Callable[..., Server]
+
+
+@pytest.fixture(params=server_names())
+def pair(request: pytest.FixtureRequest, flushed: Flushed) -> tuple[Server, Server]:
+    return flushed(request.param), flushed(request.param, 1)
+
+
+@pytest.fixture
+def one_pair(flushed: Flushed) -> tuple[Server, Server]:
+    name = server_names()[-1]
+    return flushed(name), flushed(name, 1)
+
+
+def wait_until(condition: Callable[[], Any], timeout_seconds: float = 5.0) -> None:
+    for _ in range(int(timeout_seconds / 0.01)):
+        if aside(condition):
+            return
+        pause(0.01)
+    raise AssertionError("it did not come")
+
+
+@pytest.fixture
+def migration(pair: tuple[Server, Server]) -> Iterator[Migration]:
+    with Migration(*pair) as its:
+        yield its
+
+
+@pytest.fixture
+def one(one_pair: tuple[Server, Server]) -> Iterator[Migration]:
+    with Migration(*one_pair) as its:
+        yield its
+
+
+@pytest.mark.parametrize("settings", [{}, {"protocol": 3}, {"decode_responses": True}])
+@in_a_loop
+def test_every_message_once_and_in_order(migration: Migration, settings: dict[str, Any]) -> None:
+    source, target = migration.source, migration.target
+    aside(migration.step, "dual")
+    publisher = Redis.from_urls(source.url, target.url, migration=NAME)
+    listener = Redis.from_urls(source.url, target.url, migration=NAME, **settings)
+    pubsub = listener.pubsub()
+    pubsub.subscribe("news")
+    pubsub.psubscribe("new*")
+    sent, stop = [], []
+    got: list[Any] = []
+
+    def publish() -> None:
+        while not stop:
+            publisher.publish("news", len(sent))
+            sent.append(len(sent))
+        publisher.publish("news", "end")
+
+    def listen() -> None:
+        for message in pubsub.listen():
+            got.append(message)
+            if message["data"] in (b"end", "end") and message["type"] == "pmessage":
+                return
+
+    listening, publishing = start(listen), start(publish)
+    pause(0.05)
+    for _ in range(4):
+        aside(migration.switch)
+        pause(0.05)
+    stop.append(True)
+    publishing.result()
+    listening.result()
+    data = {kind: [one["data"] for one in got if one["type"] == kind] for kind in ("message", "pmessage")}
+    for kind in data:
+        assert [int(one) for one in data[kind][:-1]] == sent
+    assert [one["type"] for one in got if "message" not in one["type"]] == ["subscribe", "psubscribe"]
+    assert len(sent) > 50
+    pubsub.close()
+    listener.close()
+    publisher.close()
+
+
+@in_a_loop
+def test_an_idle_listener_wakes_and_the_old_side_is_left(migration: Migration) -> None:
+    source, target = migration.source, migration.target
+    client = Redis.from_urls(source.url, target.url, migration=NAME)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe("news")
+    assert (subscribers(source), subscribers(target)) == (1, 0)
+
+    def listen() -> Any:
+        while True:
+            message = pubsub.get_message(timeout=None)
+            if message is not None:
+                return message
+
+    listening = start(listen)
+    aside(migration.step, "dual")
+    aside(migration.step, "hold")
+    assert (subscribers(source), subscribers(target)) == (1, 1)
+    aside(migration.step, "target-dual")
+    wait_until(lambda: (subscribers(source), subscribers(target)) == (0, 1))
+    client.publish("news", "hello")
+    assert (listening.result())["data"] == b"hello"
+    pubsub.close()
+    wait_until(lambda: subscribers(target) == 0)
+    client.close()
+
+
+@in_a_loop
+def test_a_hold_that_is_given_up(one: Migration) -> None:
+    migration, source, target = one, one.source, one.target
+    client = Redis.from_urls(source.url, target.url, migration=NAME)
+    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    pubsub.subscribe("news")
+    aside(migration.step, "dual")
+    aside(migration.step, "hold")
+    assert (subscribers(source), subscribers(target)) == (1, 1)
+    aside(migration.step, "dual")
+    wait_until(lambda: (subscribers(source), subscribers(target)) == (1, 0))
+    client.publish("news", "hello")
+    assert (pubsub.get_message(timeout=2)) is None  # the confirmation
+    assert (pubsub.get_message(timeout=2))["data"] == b"hello"
+    pubsub.close()
+    client.close()
+
+
+@in_a_loop
+def test_subscribing_and_unsubscribing_in_hold(one: Migration) -> None:
+    migration, source, target = one, one.source, one.target
+    aside(migration.step, "dual")
+    client = Redis.from_urls(source.url, target.url, migration=NAME)
+    pubsub = client.pubsub()
+    handled: list[Any] = []
+    pubsub.subscribe("a", **{"b": handled.append})
+    aside(migration.step, "hold")
+    pubsub.unsubscribe("a")
+    pubsub.subscribe("c")
+    for channel, count in (("a", 0), ("b", 1), ("c", 1)):
+        assert (subscribers(source, channel), subscribers(target, channel)) == (count, count)
+    late = client.pubsub()
+    late.subscribe("d")
+    assert (subscribers(source, "d"), subscribers(target, "d")) == (1, 1)
+    aside(migration.step, "target-dual")
+    for channel in "abcd":
+        client.publish(channel, channel)
+    said = []
+    while (message := pubsub.get_message(timeout=1)) is not None or len(said) < 4:
+        if message is not None:
+            said.append((message["type"], message["channel"]))
+    assert said == [
+        ("subscribe", b"a"),
+        ("subscribe", b"b"),
+        ("unsubscribe", b"a"),
+        ("subscribe", b"c"),
+        ("message", b"c"),
+    ]
+    assert [one["data"] for one in handled] == [b"b"]
+    assert set(pubsub.channels) == {b"b", b"c"}
+    assert (late.get_message(timeout=1))["type"] == "subscribe"
+    assert (late.get_message(timeout=1))["data"] == b"d"
+    pubsub.unsubscribe()
+    assert {(pubsub.get_message(timeout=1))["channel"] for _ in range(2)} == {b"b", b"c"}
+    assert not pubsub.subscribed
+    pubsub.close()
+    late.close()
+    client.close()
+
+
+@pytest.mark.parametrize("fault", ["cut", "stall"])
+@in_a_loop
+def test_an_old_side_that_goes_away_does_not_hold_a_listener(one: Migration, fault: str) -> None:
+    migration, source, target = one, one.source, one.target
+    with FaultProxy("127.0.0.1", source.port) as proxy:
+        client = Redis.from_urls(source.url, target.url, migration=NAME)
+        pubsub = Redis(source=proxy.url, target=target.url, migration=NAME, lease_ms=1000).pubsub(
+            ignore_subscribe_messages=True
+        )
+        pubsub.subscribe("news")
+
+        def listen() -> Any:
+            for message in pubsub.listen():
+                return message
+
+        listening = start(listen)
+        aside(migration.step, "dual")
+        aside(migration.step, "hold")
+        (proxy.stall if fault == "stall" else proxy.refuse)(True)
+        if fault == "cut":
+            proxy.cut()
+        # The switch itself it hears only when its lease is over: from the target.
+        aside(commit_without, migration)
+        wait_until(lambda: subscribers(target) == 1)
+        pause(0.1)
+        client.publish("news", "hello")
+        assert (listening.result(15))["data"] == b"hello"
+        proxy.stall(False)
+        pubsub.close()
+        client.close()
+
+
+def commit_without(migration: Migration) -> None:
+    """Commits when the lease of a writer that cannot hear of it is over."""
+    migration.step("target-dual", wait_s=5)
