@@ -3,6 +3,7 @@
     --phase source,dual,target    which phases; --phase "" runs redis-py itself alone, twice
     --protocol 2,3,default        the suite's own choice of protocol; without it 2 for every phase, 3 for dual
     --jobs 2                      runs at once, each with servers of its own
+    --reuse                       do not run redis-py itself again: take what its last such run came to
     --json FILE                   the results for programs
     everything else               goes to pytest (-k pipeline)
 
@@ -21,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dev.redis_py_suite.compare import Outcome, differences, sort_out
-from dev.redis_py_suite.launch import PREFERRED, Plan, Ran, run_suite, stop_all
+from dev.redis_py_suite.launch import PREFERRED, Plan, Ran, run_redis_py, run_suite, stop_all
 from dev.redis_py_suite.place import VERSION, SuiteError, suite_directory, suite_python
 from dev.redis_py_suite.report import Result, as_json, as_text, complaint
 from keyferry.testing.servers import ServerBinary, find_binaries
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
         binary = _choose_server(options.server)
         suite_directory()
         suite_python()
-        results = _run_all(_wanted(options), tuple(pytest_arguments), binary, options.jobs)
+        results = _run_all(_wanted(options), tuple(pytest_arguments), binary, options)
     except SuiteError as error:
         print(f"Cannot run the suite: {error}", file=sys.stderr)
         return 2
@@ -58,6 +59,7 @@ def _options(arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--protocol", help="comma-separated: 2, 3, default")
     parser.add_argument("--server", help="redis-8.2, valkey-9.1, ...: as found by keyferry.testing.binaries")
     parser.add_argument("--jobs", type=int, default=2, help="runs at once")
+    parser.add_argument("--reuse", action="store_true", help="redis-py itself as it was the last time")
     parser.add_argument("--json", type=Path, help="a file for the results")
     return parser.parse_known_args(arguments)
 
@@ -83,18 +85,21 @@ def _run_all(
     wanted: Sequence[tuple[str | None, str]],
     pytest_arguments: tuple[str, ...],
     binary: ServerBinary,
-    jobs: int,
+    options: argparse.Namespace,
 ) -> list[Result]:
     def run(plan: Plan) -> Ran:
         begun = time.monotonic()
-        ran = run_suite(plan, binary)
+        if plan.phase is None:
+            ran = run_redis_py(plan, binary, reuse=options.reuse)
+        else:
+            ran = run_suite(plan, binary)
         print(
             f"{plan.name}: {len(ran.outcomes)} tests in {time.monotonic() - begun:.0f} s; {ran.log}",
             file=sys.stderr,
         )
         return ran
 
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(options.jobs) as pool:
         protocols = dict.fromkeys(protocol for _, protocol in wanted)
         itself = {
             protocol: pool.submit(run, Plan(None, protocol, pytest_arguments=pytest_arguments))

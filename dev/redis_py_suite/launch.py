@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -84,7 +85,7 @@ def run_suite(plan: Plan, binary: ServerBinary) -> Ran:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyferry-")))
         told = {
             "outcomes": str(directory / "outcomes"),
-            "left_out": tomllib.loads(LEFT_OUT.read_text())["left_out"],
+            "left_out": _list_of_left_out(),
             "tests": plan.only,
             "phase": plan.phase,
             "port": asked.port,
@@ -103,6 +104,11 @@ def run_suite(plan: Plan, binary: ServerBinary) -> Ran:
             raise SuiteError(f"{plan.name}: pytest ended with {code} and ran no test; see {log}")
         left_out: dict[str, int] = next((line["left_out"] for line in lines if "left_out" in line), {})
         return Ran(outcomes, left_out, (_sets_run(asked), _sets_run(other)), log)
+
+
+def _list_of_left_out() -> list[dict[str, Any]]:
+    rules: list[dict[str, Any]] = tomllib.loads(LEFT_OUT.read_text())["left_out"]
+    return rules
 
 
 def _command(plan: Plan, interpreter: Path, asked: Server) -> list[str]:
@@ -138,6 +144,40 @@ def _run(command: Sequence[str], suite: Path, environment: dict[str, str], log: 
             process.kill()
             process.wait()
             _running.discard(process)
+
+
+def run_redis_py(plan: Plan, binary: ServerBinary, *, reuse: bool) -> Ran:
+    """A run of redis-py itself; what it came to is kept for the next time.
+
+    Args:
+        plan: of the run; its phase is None.
+        binary: the server to run on.
+        reuse: take what an earlier run of the same plan on the same server came to, if there was one.
+
+    Raises:
+        SuiteError: as `run_suite`.
+    """
+    kept = (
+        DIRECTORY
+        / "kept"
+        / f"{hashlib.sha256(f'{plan} {binary} {_list_of_left_out()}'.encode()).hexdigest()}.json"
+    )
+    if reuse and kept.exists():
+        known = json.loads(kept.read_text())
+        outcomes = {test: Outcome(*ended) for test, ended in known["outcomes"].items()}
+        return Ran(outcomes, known["left_out"], tuple(known["sets"]), kept)
+    ran = run_suite(plan, binary)
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text(
+        json.dumps(
+            {
+                "outcomes": {test: [ended.word, ended.why] for test, ended in ran.outcomes.items()},
+                "left_out": ran.left_out,
+                "sets": ran.sets,
+            }
+        )
+    )
+    return ran
 
 
 def stop_all() -> None:

@@ -13,6 +13,7 @@ It runs in the suite's own environment and is told by a file (``KEYFERRY_SUITE``
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import socket
@@ -65,8 +66,10 @@ def aimed(our_class: Any, plain: Any) -> type[Any]:
         self.auto_close_connection_pool = asked.auto_close_connection_pool
         asked.auto_close_connection_pool = False
 
+    begin: Any = with_source if phase == "target" else with_target
+    begin.__signature__ = inspect.signature(our_class.__init__)
     body = {
-        "__init__": with_source if phase == "target" else with_target,
+        "__init__": begin,
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
     }

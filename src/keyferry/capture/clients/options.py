@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -92,3 +94,23 @@ def take_options(arguments: dict[str, Any]) -> ClientOptions | None:
     if not 0 <= ours.get("shadow_share", 0) <= 1:
         raise ValueError(f"shadow_share must be between 0 and 1; got {ours['shadow_share']!r}")
     return ClientOptions(**ours)
+
+
+def signature(redis_pys: Callable[..., Any]) -> inspect.Signature:
+    """redis-py's own parameters and ours, for `help()`, editors and whoever looks at what a client takes.
+
+    Args:
+        redis_pys: the constructor of redis-py's class.
+    """
+    known = inspect.signature(redis_pys)
+    ends = dict.fromkeys(("source", "target"))
+    ours = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, default in {
+            **ends,
+            **{field.name: field.default for field in fields(ClientOptions)},
+        }.items()
+    ]
+    theirs = list(known.parameters.values())
+    rest = theirs.pop() if theirs[-1].kind is inspect.Parameter.VAR_KEYWORD else None
+    return known.replace(parameters=[*theirs, *ours, *([rest] if rest else [])])
