@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.capture.clients.membering import (
+from membering import (
     LEASE_MS,
     NAME,
     entries,
@@ -23,6 +23,7 @@ from tests.capture.clients.membering import (
 )
 
 from keyferry.cutover.phase_steps import Outcome, Performer, Plan
+from keyferry.model.address import parse_endpoint
 from keyferry.model.errors import RefusedError, ServerAway
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import (
@@ -34,9 +35,12 @@ from keyferry.model.record import (
     Write,
     next_of_commit,
     record_key,
+    writers_key,
 )
+from keyferry.model.writers import decode_entry
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.servers import Server
+from keyferry.wire.session import Session
 
 THERE_AND_BACK = [
     (Phase.SOURCE, False),
@@ -296,8 +300,6 @@ def test_a_commit_ends_the_connections_of_writers_that_are_gone(
         with processes(1, places) as (doomed,):
             doomed.kill()
         # As if it had registered this connection before it died.
-        from tests.capture.clients.membering import Session, decode_entry, parse_endpoint, writers_key
-
         with Session(parse_endpoint(places[Side.SOURCE]), "source") as session:
             name, entry = next((name, one) for name, one in entries(session).items() if name != alive.id)
             raw = session.call("HGET", writers_key(NAME), name)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.capture.clients.membering import NAME, put, store, urls
+from membering import NAME, put, store, urls
 
 from keyferry.cutover.record_store import RecordStore
 from keyferry.model.errors import RefusedError, ServerAway, ServerError
@@ -228,7 +228,7 @@ def test_replicas_are_counted_and_waited_for(source: Server, start_server: Calla
         replica = start_server("redis-7.0")
         with replica.session() as session:
             session.call("REPLICAOF", "127.0.0.1", first.port)
-            from tests.capture.clients.membering import until
+            from membering import until
 
             until(lambda: records.confirm(Side.SOURCE).confirmed == 1, "a replica")
             assert session.call("HGET", record_key(NAME), "epoch") == b"1"
@@ -276,6 +276,7 @@ def test_a_cluster_keeps_it_on_one_node_which_may_change(cluster: Callable[..., 
         assert records.compare_and_set(dual())
         with nodes.owner_of(place).session() as session:
             number = session.call("CLIENT", "ID")
+            assert isinstance(number, int)
             port = nodes.owner_of(place).port
             records.kill(Side.SOURCE, [f"{number}@127.0.0.1:{port}"])
             with pytest.raises(ServerAway):

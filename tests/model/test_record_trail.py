@@ -60,7 +60,7 @@ def test_the_side_with_authority_is_found(known: Standing | None) -> None:
 def test_who_reads_lost_goes_over_and_completes_the_mark(known: Standing | None) -> None:
     records: Records = {S: LOST, T: PENDING}
     assert search(known, records) == Standing(Phase.TARGET_DUAL, 6, T)
-    assert records[T] is not None and records[T].same_as(TARGET_DUAL)
+    assert TARGET_DUAL.same_as(records[T])
     assert search(known, {S: LOST, T: PhaseRecord(Kind.AUTHORITY, 9, Phase.TARGET)}) == Standing(
         Phase.TARGET, 9, T
     )

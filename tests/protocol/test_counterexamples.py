@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 
 import pytest
-from tests.capture.clients.membering import (
+from membering import (
     LEASE_MS,
     Member,
     entries,

@@ -20,7 +20,7 @@ from keyferry.app.summary_phase import of_outcome, of_report
 from keyferry.cutover.phase_report import outcome_dict, report_on
 from keyferry.cutover.phase_steps import Performer, Plan
 from keyferry.cutover.record_store import RecordStore
-from keyferry.model.errors import ExitCode, KeyferryError
+from keyferry.model.errors import ExitCode, KeyferryError, UsageError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import Stamp, check_name
 
@@ -65,12 +65,15 @@ def set_command(name: str, source: str, target: str, phase: str, options: Mappin
 
 def _store(name: str, source: str, target: str, options: Mapping[str, Any]) -> RecordStore:
     check_name(name)
+    endpoints = {
+        Side.SOURCE: endpoint("source", source, SideOptions.of("source", options), os.environ),
+        Side.TARGET: endpoint("target", target, SideOptions.of("target", options), os.environ),
+    }
+    if len({(found.location, found.db) for found in endpoints.values()}) < len(Side):
+        raise UsageError("SOURCE and TARGET are the same database.", "A migration has two sides.")
     return RecordStore(
         name,
-        {
-            Side.SOURCE: endpoint("source", source, SideOptions.of("source", options), os.environ),
-            Side.TARGET: endpoint("target", target, SideOptions.of("target", options), os.environ),
-        },
+        endpoints,
         {Side.SOURCE: address_map("source", options), Side.TARGET: address_map("target", options)},
     )
 

@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 from keyferry.capture.clients._async.ends import end_of as async_end_of
@@ -34,7 +33,6 @@ NAME = "orders"
 LEASE_MS = 900
 TIMEOUT_S = 0.3
 SOON_S = 10.0
-ROOT = Path(__file__).parents[3]
 
 
 class Reached(Protocol):
@@ -208,9 +206,9 @@ class MemberProcess:
 
     def __init__(self, places: Mapping[Side, str], lease_ms: int = LEASE_MS) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.capture.clients.membering",
+            [sys.executable, "-X", "dev", "-W", "error", __file__,
              places[Side.SOURCE], places[Side.TARGET], str(lease_ms)],
-            cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         self.pid = self._process.pid
 

@@ -9,12 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from tests.capture.clients.membering import (
+from membering import (
     LEASE_MS,
     NAME,
-    ROOT,
     Member,
     entries,
     member,
@@ -39,6 +39,7 @@ from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
 from keyferry.wire.session import Session
 
+WITH_HELPERS = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
 SOURCE = PhaseRecord(Kind.AUTHORITY, 1, Phase.SOURCE)
 DUAL = PhaseRecord(Kind.AUTHORITY, 2, Phase.DUAL)
 HELD = PhaseRecord(Kind.HOLD, 3, Phase.HOLD, back=Phase.DUAL)
@@ -92,7 +93,8 @@ def test_reading_and_registering_are_one_transaction(
         with member(kind, places) as joined:
             wrote = f'"{joined.id}"'.encode()
             lines: list[bytes] = []
-            until(lambda: lines.append(monitor._read_some()) or wrote in b"".join(lines))
+            while wrote not in b"".join(lines):
+                lines.append(monitor._read_some())
             time.sleep(0.1)
             lines.append(monitor._read_some())
     said = [line.partition(b"] ")[2].lower() for line in b"".join(lines).split(b"\r\n")]
@@ -253,8 +255,8 @@ def test_a_record_that_cannot_be_ends_the_lease_and_is_an_error(
             joined.look_again()
         assert joined.standing == known
         # Put right again, it goes on.
-        at.call("DEL", writers_key(NAME))
         put(at, PhaseRecord(Kind.AUTHORITY, 3, Phase.SHADOW))
+        at.call("DEL", writers_key(NAME))
         assert joined.look_again().phase is Phase.SHADOW
         assert joined.valid() and not joined.valid(known)
 
@@ -440,12 +442,12 @@ def test_a_stopped_membership_can_be_started_again(kind: str, at: Session, place
 
 ENDINGS = {
     "threads, without a goodbye": """
-from tests.capture.clients.membering import *
+from membering import *
 m = Member("sync", {Side.SOURCE: sys.argv[1], Side.TARGET: sys.argv[2]})
 m.start()
 """,
     "tasks, without a goodbye": """
-from tests.capture.clients.membering import *
+from membering import *
 async def main():
     m = Member.__new__(Member)
     m.seen, m._slow = [], lambda _: None
@@ -471,7 +473,7 @@ def test_the_end_of_the_interpreter_is_silent(how: str, at: Session, places: dic
             places[Side.SOURCE],
             places[Side.TARGET],
         ],
-        cwd=ROOT,
+        env=WITH_HELPERS,
         capture_output=True,
         timeout=60,
         check=False,
@@ -483,7 +485,7 @@ def test_the_end_of_the_interpreter_is_silent(how: str, at: Session, places: dic
 
 def test_a_child_process_registers_for_itself(at: Session, places: dict[Side, str]) -> None:
     script = """
-from tests.capture.clients.membering import *
+from membering import *
 m = Member("sync", {Side.SOURCE: sys.argv[1], Side.TARGET: sys.argv[2]}, lease_ms=3000)
 m.start()
 parent = m.id
@@ -508,7 +510,7 @@ m.stop()
 """
     ended = subprocess.run(
         [sys.executable, "-c", script, places[Side.SOURCE], places[Side.TARGET]],
-        cwd=ROOT,
+        env=WITH_HELPERS,
         capture_output=True,
         timeout=60,
         check=False,

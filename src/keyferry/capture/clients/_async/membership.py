@@ -224,11 +224,14 @@ class AsyncMembership:
             if self._ear is not None:
                 self._ear.interrupt()
             await worker.stop(0.0 if IS_ASYNC else STOP_S)
+        for step in self._steps:
+            await step.stop(STOP_S)
         async with self._lock:
             self._lease.end()
             if self._known is not None and self._pid == os.getpid():
                 await self._take_off(self._known.authority)
-            await self._close()
+            await self._close_ear()
+            await self._close_lines()
         _LIVE.discard(self)
 
     # A look at the record
@@ -370,6 +373,8 @@ class AsyncMembership:
         await self._on_step(standing)
         if self._taken is None or standing.epoch > self._taken.epoch:
             self._taken = standing
+        if self._ended.is_set():
+            return
         try:
             await self._look(now_s())
         except RedisError:
@@ -432,7 +437,9 @@ class AsyncMembership:
                 await self._take_off_left()
                 await self._hear(self._next_look_s(failures))
         finally:
-            await self._close()
+            await self._close_ear()
+            if not self._ended.is_set():
+                await self._close_lines()
 
     def _next_look_s(self, failures: int) -> float:
         """When to look again, on our clock, if nothing is heard before."""
@@ -497,8 +504,7 @@ class AsyncMembership:
         except (RedisError, OSError) as error:
             log.debug("keyferry: not taken off the %s: %s", side, error, extra={"migration": self.name})
 
-    async def _close(self) -> None:
-        await self._close_ear()
+    async def _close_lines(self) -> None:
         for line in self._lines.values():
             await line.close()
 

@@ -225,11 +225,14 @@ class Membership:
             if self._ear is not None:
                 self._ear.interrupt()
             worker.stop(0.0 if IS_ASYNC else STOP_S)
+        for step in self._steps:
+            step.stop(STOP_S)
         with self._lock:
             self._lease.end()
             if self._known is not None and self._pid == os.getpid():
                 self._take_off(self._known.authority)
-            self._close()
+            self._close_ear()
+            self._close_lines()
         _LIVE.discard(self)
 
     # A look at the record
@@ -371,6 +374,8 @@ class Membership:
         self._on_step(standing)
         if self._taken is None or standing.epoch > self._taken.epoch:
             self._taken = standing
+        if self._ended.is_set():
+            return
         try:
             self._look(now_s())
         except RedisError:
@@ -433,7 +438,9 @@ class Membership:
                 self._take_off_left()
                 self._hear(self._next_look_s(failures))
         finally:
-            self._close()
+            self._close_ear()
+            if not self._ended.is_set():
+                self._close_lines()
 
     def _next_look_s(self, failures: int) -> float:
         """When to look again, on our clock, if nothing is heard before."""
@@ -498,8 +505,7 @@ class Membership:
         except (RedisError, OSError) as error:
             log.debug("keyferry: not taken off the %s: %s", side, error, extra={"migration": self.name})
 
-    def _close(self) -> None:
-        self._close_ear()
+    def _close_lines(self) -> None:
         for line in self._lines.values():
             line.close()
 
