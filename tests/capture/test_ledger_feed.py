@@ -53,7 +53,7 @@ def turn(feed: LedgerFeed) -> None:
 
 def entry_of(renewals: int, lease_ms: int) -> bytes:
     facts = WriterFacts("host", 7, "a test's writer")
-    connections = {Side.TARGET: ("12",)}
+    connections: dict[Side, tuple[str, ...]] = {Side.TARGET: ("12",)}
     return encode_entry(WriterEntry(facts, lease_ms, renewals, Phase.DUAL, 3, connections))
 
 

@@ -129,6 +129,61 @@ MUTATIONS: tuple[Mutation, ...] = (
         [("capture/fences.py", "fence = self._sent + 2", "fence = self._sent + 1")],
         tests=("tests/capture/test_fences.py",),
     ),
+    Mutation(
+        "only the source is followed",
+        [("follow/looks.py", "looks.mark(its, now_s)", "pass")],
+        tests=("tests/protocol/test_two_writers.py", "-k", "after_the_key_was_settled"),
+    ),
+    Mutation(
+        "our writes are subtracted",
+        [
+            (
+                "follow/looks.py",
+                "looks.mark(its, now_s)",
+                "looks.mark(self._sources[shard].supplies[database].dirty.strangers(its), now_s)",
+            )
+        ],
+        tests=("tests/protocol/test_two_writers.py", "-k", "one_loop_turn"),
+    ),
+    Mutation(
+        "the target's feed is carried on",
+        [
+            (
+                "follow/target_side.py",
+                "if self._covered != self._engine.target_feeds:",
+                "if not self._covered:",
+            )
+        ],
+        tests=("tests/follow/test_writers_feed.py", "-k", "gap_of_the_targets_feed"),
+    ),
+    Mutation(
+        "open entries are taken at once",
+        [("capture/ledger_feed.py", "if not self._leases.over(writer):", "if False:")],
+        tests=("tests/follow/test_writers_feed.py", "-k", "living_writers_entry"),
+    ),
+    Mutation(
+        "a dead writer's connections are left",
+        [("follow/ledgers.py", 'self._kill("source" if side == "source" else "target", names)', "pass")],
+        tests=("tests/follow/test_writers_feed.py", "-k", "dead_writers_second_leg"),
+    ),
+    Mutation(
+        "names that were on their way are forgotten",
+        [("follow/ledgers.py", "self._gap = CUT", "pass")],
+        tests=("tests/follow/test_writers_feed.py", "-k", "on_their_way"),
+    ),
+    Mutation(
+        "an entry goes before its keys are named",
+        [
+            (
+                "capture/clients/ledger.py",
+                '        if everything:\n            yield [("SET", keys.full, 1)]\n',
+                "        if reports.entries:\n"
+                '            yield [("HDEL", keys.open, *(entry[2] for entry in reports.entries))]\n'
+                '        if everything:\n            yield [("SET", keys.full, 1)]\n',
+            )
+        ],
+        tests=("tests/capture/test_ledger.py", "-k", "only_after_its_keys"),
+    ),
 )
 
 

@@ -96,7 +96,7 @@ class Ledgers:
     def _session(self, side: Side) -> Session:
         deployment = self._sides.source if side == "source" else self._sides.target
         if not deployment.cluster:
-            return self._sides.session(side)
+            return self._sides.session(side, 0)
         owner = deployment.topology.owner(slot(ledger_keys(self._name).dirty))
         return self._sides.session(side, 0, None if owner is None else owner.id)
 
