@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from commandline import keyferry
 
+from keyferry.capture.ledger_feed import RIGHTS
+from keyferry.capture.ledger_format import ledger_keys, member
 from keyferry.testing.cases import build, cases_for
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.servers import Server
@@ -16,6 +18,7 @@ from keyferry.testing.servers import Server
 PAGE = Path(__file__).parents[2] / "docs" / "addresses-and-passwords.md"
 RULE = re.compile(r"^    ACL SETUSER (ferry-\w+) (.*)$", re.MULTILINE)
 FEED_RULE = re.compile(r"^    (\+(?:p)?subscribe .*)$", re.MULTILINE)
+LEDGER_RULE = re.compile(r"^    (\+spop .*)$", re.MULTILINE)
 CLUSTER_RULE = re.compile(r"^    (\+asking .*)$", re.MULTILINE)
 
 
@@ -94,6 +97,35 @@ def test_a_comparison_only_reads(twins: list[Server], tmp_path: Path) -> None:
     # Pending entries were delivered at other times.
     ended = keyferry("verify", *as_ferry(twins), "--exclude", "*pending*", cwd=tmp_path)
     assert ended.status == 0, ended.out + ended.err
+
+
+def test_what_clients_report_needs_its_own_rule(twins: list[Server], tmp_path: Path) -> None:
+    source = twins[0]
+    (rule,) = LEDGER_RULE.findall(PAGE.read_text(encoding="utf-8"))
+    assert {*rule.split(), "~keyferry:*"} == set(RIGHTS.split())
+    keys = ledger_keys("orders")
+    with source.session() as session:
+        session.call("SADD", keys.dirty, member(0, b"reported"))
+        session.call("SET", "reported", "1")
+    arguments = [
+        "sync",
+        *as_ferry(twins),
+        "--name",
+        "orders",
+        "--feed",
+        "writers",
+        "--on-conflict",
+        "replace",
+    ]
+    refused = keyferry(*arguments, cwd=tmp_path)
+    assert refused.status == 3
+    assert rule in refused.err
+    for server in twins:
+        allow(server, rule)
+    ended = keyferry(*arguments, "--until-synced", cwd=tmp_path)
+    assert ended.status == 0, ended.out + ended.err
+    with source.session() as session:
+        assert session.call("EXISTS", keys.dirty) == 0
 
 
 @pytest.fixture
