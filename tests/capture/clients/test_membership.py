@@ -369,6 +369,9 @@ def test_a_server_that_takes_no_writes_can_still_be_read(
             until(lambda: not joined.valid(), "the end of the lease")
             assert joined.look_again() == Standing(Phase.SOURCE, 1, Side.SOURCE)
             assert not joined.valid()
+            # Nobody could end such a connection if we died.
+            with pytest.raises(RecordUnreachableError, match="takes no writes now"):
+                joined.call("register_connection", Side.TARGET, 17)
             session.call("CONFIG", "SET", "maxmemory", 0)
             until(joined.valid, "the lease")
 

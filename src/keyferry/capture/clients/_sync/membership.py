@@ -130,6 +130,7 @@ class Membership:
         self._worker: Worker | None = None
         self._steps: list[Worker] = []
         self._renewals = 0
+        self._leased = False
         self._taken: Standing | None = None
         self._answered = ""
         self._connections: dict[Side, tuple[str, ...]] = {}
@@ -202,13 +203,19 @@ class Membership:
             The standing; with another one than the caller's the connection is not to be used.
 
         Raises:
-            As ``start``.
+            As ``start``; RecordUnreachableError also while the record can be read but not written.
         """
         name = f"{client_id}@{node}" if node else str(client_id)
         with self._lock:
             others = tuple(one for one in self._connections.get(side, ()) if one != name)
             self._connections = {**self._connections, side: (*others, name)[-CONNECTIONS_MAX:]}
-        return self._look(now_s())
+        standing = self._look(now_s())
+        if not self._leased:
+            raise RecordUnreachableError(
+                f"migration {self.name!r}: the {standing.authority} takes no writes now, "
+                "so no connection for second legs can be registered"
+            )
+        return standing
 
     def forget_connection(self, side: Side, client_id: int, node: str = "") -> None:
         """The connection is closed; the record says so with the next renewal."""
@@ -357,6 +364,7 @@ class Membership:
         if before is not None and before.authority is not standing.authority:
             self._lease.moved(standing)
             self._left.add(before.authority)
+        self._leased = leased
         if leased:
             self._lease.renewed(standing, sent_s, now_s())
         self._left.discard(standing.authority)
