@@ -11,9 +11,8 @@ from keyferry.capture.ledger_format import LedgerKeys, Mode, ledger_keys, member
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import writers_key
 from keyferry.model.writers import WriterEntry, WriterFacts, encode_entry
-from keyferry.testing.deployment import Deployment
+from keyferry.testing.deployment import Client, Deployment
 from keyferry.wire.resp import Argument, Reply, ReplyError
-from keyferry.wire.session import Session
 
 _NUMBERS = itertools.count(1)
 
@@ -72,8 +71,8 @@ class Writer:
     def __post_init__(self) -> None:
         self.numbers = itertools.count(1)
         self.ledger: LedgerKeys = ledger_keys(self.migration)
-        self.source: Session = self.source_server.session(self.database)
-        self.target: Session = self.target_server.session(self.database, side="target")
+        self.source: Client = self.source_server.session(self.database)
+        self.target: Client = self.target_server.session(self.database, side="target")
         self.renewals = 0
 
     def write(self, *command: Argument, keys: Sequence[bytes] = ()) -> Operation:

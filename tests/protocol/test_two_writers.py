@@ -83,16 +83,19 @@ def test_a_second_leg_in_one_loop_turn_with_our_own_write(
     """Counterexample 4, rule 3. The target stands still until both have arrived, so it names the key once."""
     source, target = flushed("redis-7.0"), start_server(make)
     w0 = writer(source, target, ahead=False)
-    with syncing(source, target, tmp_path, name="orders", feed=FeedKind.TRACKING) as sync:
+    with (
+        target.session(side="target") as leg,
+        syncing(source, target, tmp_path, name="orders", feed=FeedKind.TRACKING) as sync,
+    ):
         follows_mirror(sync, w0)
         target.pause()
         try:
             if not ours_first:
-                w0.target.detach().sendall(encode_command("SET", "k", "stale"))
+                leg.detach().sendall(encode_command("SET", "k", "stale"))
             ask(source, "SET", "k", "new")
             time.sleep(0.3)
             if ours_first:
-                w0.target.detach().sendall(encode_command("SET", "k", "stale"))
+                leg.detach().sendall(encode_command("SET", "k", "stale"))
         finally:
             target.resume()
         becomes_equal(source, target)
