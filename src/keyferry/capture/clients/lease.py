@@ -26,17 +26,21 @@ Clock = Callable[[], float]
 
 
 class Lease:
-    """What a writer may rely on. Not safe for threads; one that reads ``valid`` while another renews is.
+    """What a writer may rely on. One thread at a time may change it; any may ask while it does.
 
     Args:
         lease_ms: How long a renewal counts.
+
+    Attributes:
+        ends_s: When nothing counts any more.
+        lowest_epoch: Standings of older epochs do not count, whatever the time.
     """
 
     def __init__(self, lease_ms: int) -> None:
         self.length_s = lease_ms / 1000
-        self._ends_s = float("-inf")
+        self.ends_s = float("-inf")
         self._asked_s = float("-inf")
-        self._lowest_epoch = 0
+        self.lowest_epoch = 0
 
     def valid(self, standing: Standing, now_s: float) -> bool:
         """Whether what is known as this standing may be acted on without a look.
@@ -44,7 +48,7 @@ class Lease:
         An older standing stays valid beside a newer one as long as the lease has not lapsed in between: the
         coordinator then waits for us. After a lapse only what was read since then counts.
         """
-        return now_s < self._ends_s and standing.epoch >= self._lowest_epoch
+        return now_s < self.ends_s and standing.epoch >= self.lowest_epoch
 
     def renewed(self, standing: Standing, sent_s: float, heard_s: float) -> None:
         """A renewal was acknowledged, and the record read with it.
@@ -53,20 +57,21 @@ class Lease:
             sent_s: Before the request was sent.
             heard_s: When its reply was there.
         """
-        if heard_s >= self._ends_s:
+        if heard_s >= self.ends_s:
             # A coordinator may have gone on without us: of all that was known, only what was read now counts.
-            self._lowest_epoch = standing.epoch
-        self._ends_s = max(self._ends_s, sent_s + self.length_s * (1 - DRIFT))
+            # Before the new end, so that no thread sees the new end with the old epochs.
+            self.lowest_epoch = standing.epoch
+        self.ends_s = max(self.ends_s, sent_s + self.length_s * (1 - DRIFT))
         self._asked_s = max(self._asked_s, sent_s)
 
     def moved(self, standing: Standing) -> None:
         """Authority is on the other side: a lease counts only there, and nothing older does any more."""
-        self._lowest_epoch = standing.epoch
-        self._ends_s = float("-inf")
+        self.lowest_epoch = standing.epoch
+        self.ends_s = float("-inf")
 
     def end(self) -> None:
         """Nothing counts any more until the next renewal."""
-        self._ends_s = self._asked_s = float("-inf")
+        self.ends_s = self._asked_s = float("-inf")
 
     def due_s(self) -> float:
         """When the next renewal is to be sent."""

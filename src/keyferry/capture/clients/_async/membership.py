@@ -148,7 +148,8 @@ class AsyncMembership:
 
     def lease_valid(self, standing: Standing) -> bool:
         """Whether an operation under this standing may go on without a look at the record. No round trip."""
-        return self._lease.valid(standing, now_s())
+        lease = self._lease  # spelled out: this stands before and after every command
+        return now_s() < lease.ends_s and standing.epoch >= lease.lowest_epoch
 
     async def start(self) -> Standing:
         """Reads the record and registers, then goes on in the background. Again without effect while it runs.
