@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 
 from copying import ask
@@ -71,8 +72,11 @@ class Writer:
     def __post_init__(self) -> None:
         self.numbers = itertools.count(1)
         self.ledger: LedgerKeys = ledger_keys(self.migration)
-        self.source: Client = self.source_server.session(self.database)
-        self.target: Client = self.target_server.session(self.database, side="target")
+        self._stack = ExitStack()
+        self.source: Client = self._stack.enter_context(self.source_server.session(self.database))
+        self.target: Client = self._stack.enter_context(
+            self.target_server.session(self.database, side="target")
+        )
         self.renewals = 0
 
     def write(self, *command: Argument, keys: Sequence[bytes] = ()) -> Operation:
@@ -100,5 +104,4 @@ class Writer:
         ask(self.source_server, "HSET", writers_key(self.migration), self.name, encode_entry(entry))
 
     def close(self) -> None:
-        self.source.close()
-        self.target.close()
+        self._stack.close()
