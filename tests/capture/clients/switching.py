@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import redis
+
 from keyferry.cutover.phase_steps import Outcome, Performer, Plan
 from keyferry.cutover.record_store import RecordStore
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import Stamp
 
-NAME = "orders"
+_NUMBERS = itertools.count()
 
 
 class Migration:
@@ -18,12 +20,16 @@ class Migration:
 
     Args:
         source, target: A Server or a Cluster of keyferry.testing.
+
+    Attributes:
+        name: Another one for each: what an earlier test has left running does not take part.
     """
 
     def __init__(self, source: Any, target: Any) -> None:
+        self.name = f"orders-{next(_NUMBERS)}"
         self.source, self.target = source, target
         endpoints = {Side.SOURCE: source.endpoint, Side.TARGET: target.endpoint}
-        self._store = RecordStore(NAME, endpoints, {})
+        self._store = RecordStore(self.name, endpoints, {})
         self.step(Phase.SOURCE)
 
     def __enter__(self) -> Migration:

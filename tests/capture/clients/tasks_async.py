@@ -8,12 +8,20 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import redis.asyncio
+
 from keyferry.asyncio import Redis
 
-__all__ = ["PlainRedis", "Redis", "Running", "aside", "in_a_loop", "pause", "start"]
+__all__ = ["PlainRedis", "Redis", "Running", "aside", "in_a_loop", "kept", "pause", "start"]
 
 PlainRedis = redis.asyncio.Redis
 pause = asyncio.sleep
+_kept: list[Any] = []
+
+
+def kept(client: Any) -> Any:
+    """A client or subscriber that is closed when the test ends, however it ends."""
+    _kept.append(client)
+    return client
 
 
 def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -21,7 +29,14 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 
     @functools.wraps(test)
     def run(*args: Any, **kwargs: Any) -> None:
-        asyncio.run(test(*args, **kwargs))
+        asyncio.run(within(*args, **kwargs))
+
+    async def within(*args: Any, **kwargs: Any) -> None:
+        try:
+            await test(*args, **kwargs)
+        finally:
+            while _kept:
+                await _kept.pop().aclose()
 
     return run
 

@@ -2,23 +2,41 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 import redis
+
 from keyferry import Redis
 
-__all__ = ["PlainRedis", "Redis", "Running", "aside", "in_a_loop", "pause", "start"]
+__all__ = ["PlainRedis", "Redis", "Running", "aside", "in_a_loop", "kept", "pause", "start"]
 
 PlainRedis = redis.Redis
 pause = time.sleep
+_kept: list[Any] = []
+
+
+def kept(client: Any) -> Any:
+    """A client or subscriber that is closed when the test ends, however it ends."""
+    _kept.append(client)
+    return client
 
 
 def in_a_loop(test: Callable[..., None]) -> Callable[..., None]:
     """The test itself."""
-    return test
+
+    @functools.wraps(test)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            test(*args, **kwargs)
+        finally:
+            while _kept:
+                _kept.pop().close()
+
+    return run
 
 
 def aside(work: Callable[..., Any], *args: Any) -> Any:
@@ -39,7 +57,7 @@ class Running:
     def _run(self) -> None:
         try:
             self._value = self._work(*self._args)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - given to whoever asks for the result
             self._error = error
 
     @property

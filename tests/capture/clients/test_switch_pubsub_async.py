@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from switching import Migration, subscribers
+from tasks_async import Redis, aside, in_a_loop, kept, pause, start
+
 from keyferry.testing.binaries import server_names
 from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
-from switching import NAME, Migration, subscribers
-from tasks_async import Redis, aside, in_a_loop, pause, start
 
 Flushed = Callable[..., Server]
 
@@ -51,9 +52,9 @@ def one(one_pair: tuple[Server, Server]) -> Iterator[Migration]:
 async def test_every_message_once_and_in_order(migration: Migration, settings: dict[str, Any]) -> None:
     source, target = migration.source, migration.target
     await aside(migration.step, "dual")
-    publisher = Redis.from_urls(source.url, target.url, migration=NAME)
-    listener = Redis.from_urls(source.url, target.url, migration=NAME, **settings)
-    pubsub = listener.pubsub()
+    publisher = kept(Redis.from_urls(source.url, target.url, migration=migration.name))
+    listener = kept(Redis.from_urls(source.url, target.url, migration=migration.name, **settings))
+    pubsub = kept(listener.pubsub())
     await pubsub.subscribe("news")
     await pubsub.psubscribe("new*")
     sent, stop = [], []
@@ -84,16 +85,13 @@ async def test_every_message_once_and_in_order(migration: Migration, settings: d
         assert [int(one) for one in data[kind][:-1]] == sent
     assert [one["type"] for one in got if "message" not in one["type"]] == ["subscribe", "psubscribe"]
     assert len(sent) > 50
-    await pubsub.aclose()
-    await listener.aclose()
-    await publisher.aclose()
 
 
 @in_a_loop
 async def test_an_idle_listener_wakes_and_the_old_side_is_left(migration: Migration) -> None:
     source, target = migration.source, migration.target
-    client = Redis.from_urls(source.url, target.url, migration=NAME)
-    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    client = kept(Redis.from_urls(source.url, target.url, migration=migration.name))
+    pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
     await pubsub.subscribe("news")
     assert (subscribers(source), subscribers(target)) == (1, 0)
 
@@ -113,14 +111,13 @@ async def test_an_idle_listener_wakes_and_the_old_side_is_left(migration: Migrat
     assert (await listening.result())["data"] == b"hello"
     await pubsub.aclose()
     await wait_until(lambda: subscribers(target) == 0)
-    await client.aclose()
 
 
 @in_a_loop
 async def test_a_hold_that_is_given_up(one: Migration) -> None:
     migration, source, target = one, one.source, one.target
-    client = Redis.from_urls(source.url, target.url, migration=NAME)
-    pubsub = client.pubsub(ignore_subscribe_messages=True)
+    client = kept(Redis.from_urls(source.url, target.url, migration=migration.name))
+    pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
     await pubsub.subscribe("news")
     await aside(migration.step, "dual")
     await aside(migration.step, "hold")
@@ -130,16 +127,14 @@ async def test_a_hold_that_is_given_up(one: Migration) -> None:
     await client.publish("news", "hello")
     assert (await pubsub.get_message(timeout=2)) is None  # the confirmation
     assert (await pubsub.get_message(timeout=2))["data"] == b"hello"
-    await pubsub.aclose()
-    await client.aclose()
 
 
 @in_a_loop
 async def test_subscribing_and_unsubscribing_in_hold(one: Migration) -> None:
     migration, source, target = one, one.source, one.target
     await aside(migration.step, "dual")
-    client = Redis.from_urls(source.url, target.url, migration=NAME)
-    pubsub = client.pubsub()
+    client = kept(Redis.from_urls(source.url, target.url, migration=migration.name))
+    pubsub = kept(client.pubsub())
     handled: list[Any] = []
     await pubsub.subscribe("a", **{"b": handled.append})
     await aside(migration.step, "hold")
@@ -147,15 +142,16 @@ async def test_subscribing_and_unsubscribing_in_hold(one: Migration) -> None:
     await pubsub.subscribe("c")
     for channel, count in (("a", 0), ("b", 1), ("c", 1)):
         assert (subscribers(source, channel), subscribers(target, channel)) == (count, count)
-    late = client.pubsub()
+    late = kept(client.pubsub())
     await late.subscribe("d")
     assert (subscribers(source, "d"), subscribers(target, "d")) == (1, 1)
     await aside(migration.step, "target-dual")
     for channel in "abcd":
         await client.publish(channel, channel)
     said = []
-    while (message := await pubsub.get_message(timeout=1)) is not None or len(said) < 4:
-        if message is not None:
+    while len(said) < 5:
+        message = await pubsub.get_message(timeout=2)
+        if message is not None:  # None also for one that a handler took
             said.append((message["type"], message["channel"]))
     assert said == [
         ("subscribe", b"a"),
@@ -171,43 +167,83 @@ async def test_subscribing_and_unsubscribing_in_hold(one: Migration) -> None:
     await pubsub.unsubscribe()
     assert {(await pubsub.get_message(timeout=1))["channel"] for _ in range(2)} == {b"b", b"c"}
     assert not pubsub.subscribed
-    await pubsub.aclose()
-    await late.aclose()
-    await client.aclose()
 
 
-@pytest.mark.parametrize("fault", ["cut", "stall"])
 @in_a_loop
-async def test_an_old_side_that_goes_away_does_not_hold_a_listener(one: Migration, fault: str) -> None:
-    migration, source, target = one, one.source, one.target
+async def test_an_old_side_that_falls_silent_does_not_keep_a_listener(one: Migration) -> None:
+    source, target = one.source, one.target
     with FaultProxy("127.0.0.1", source.port) as proxy:
-        client = Redis.from_urls(source.url, target.url, migration=NAME)
-        pubsub = Redis(source=proxy.url, target=target.url, migration=NAME, lease_ms=1000).pubsub(
-            ignore_subscribe_messages=True
-        )
+        client = kept(Redis.from_urls(source.url, target.url, migration=one.name))
+        # The membership goes its own way: only what the application has open falls silent.
+        hearer = kept(Redis(source=proxy.url, target=target.url, migration=one.name, lease_ms=1000))
+        pubsub = kept(hearer.pubsub(ignore_subscribe_messages=True))
         await pubsub.subscribe("news")
 
         async def listen() -> Any:
-            async for message in pubsub.listen():
-                return message
+            return await anext(pubsub.listen())
 
         listening = start(listen)
-        await aside(migration.step, "dual")
-        await aside(migration.step, "hold")
-        (proxy.stall if fault == "stall" else proxy.refuse)(True)
-        if fault == "cut":
-            proxy.cut()
-        # The switch itself it hears only when its lease is over: from the target.
-        await aside(commit_without, migration)
+        await aside(one.step, "dual")
+        await aside(one.step, "hold")
+        proxy.stall(True)
+        await aside(one.step, "target-dual")  # when its lease is over
         await wait_until(lambda: subscribers(target) == 1)
-        await pause(0.1)
         await client.publish("news", "hello")
         assert (await listening.result(15))["data"] == b"hello"
         proxy.stall(False)
-        await pubsub.aclose()
-        await client.aclose()
 
 
-def commit_without(migration: Migration) -> None:
-    """Commits when the lease of a writer that cannot hear of it is over."""
-    migration.step("target-dual", wait_s=5)
+@in_a_loop
+async def test_an_old_side_that_is_gone_before_it_was_read_to_its_end(one: Migration) -> None:
+    source, target = one.source, one.target
+    with FaultProxy("127.0.0.1", source.port) as proxy:
+        client = kept(Redis(source=proxy.url, target=target.url, migration=one.name))
+        pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
+        await pubsub.subscribe("news")
+        await aside(one.step, "dual")
+        await client.publish("news", "before")
+        await aside(one.switch)
+        await wait_until(lambda: subscribers(source) == 0)
+        proxy.refuse(True)
+        proxy.cut()
+        await client.publish("news", "after")
+        said = []
+        while len(said) < 1 or said[-1] != b"after":
+            message = await pubsub.get_message(timeout=5)
+            if message is not None:
+                said.append(message["data"])
+        assert said in ([b"before", b"after"], [b"after"])
+
+
+@in_a_loop
+async def test_a_connection_that_breaks_is_made_again(one: Migration) -> None:
+    source, target = one.source, one.target
+    client = kept(Redis(port=source.port, target=target.url, migration=one.name))
+    pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
+    await pubsub.subscribe("news")
+    await pubsub.psubscribe("o*")
+    for switches in range(3):
+        if switches == 0:
+            await aside(one.step, "dual")
+        else:
+            await aside(one.switch)
+        await read_until(pubsub, client, b"news", b"1")
+        await aside(kick_subscribers, target if switches == 1 else source)
+        # What is published before it has subscribed again is lost, as with redis-py.
+        assert await pubsub.get_message(timeout=0.3) is None
+        await read_until(pubsub, client, b"news", b"2")
+        await read_until(pubsub, client, b"other", b"3")
+
+
+async def read_until(pubsub: Any, client: Redis, channel: bytes, data: bytes) -> None:
+    assert await client.publish(channel, data) == 1
+    while True:
+        message = await pubsub.get_message(timeout=5)
+        if message is not None:
+            assert (message["channel"], message["data"]) == (channel, data)
+            return
+
+
+def kick_subscribers(server: Server) -> None:
+    with server.session() as session:
+        session.call("CLIENT", "KILL", "TYPE", "pubsub")
