@@ -67,6 +67,16 @@ class Turn:
                 follower._wake()
 
 
+class Watch:
+    """Notices writes to some keys while its owner waits on the server without a turn."""
+
+    __slots__ = ("disturbed", "keys")
+
+    def __init__(self, keys: Iterable[bytes], *, disturbed: bool) -> None:
+        self.keys = keys
+        self.disturbed = disturbed
+
+
 class KeyOrder:
     """Who writes to which key, in the order in which they came."""
 
@@ -75,6 +85,7 @@ class KeyOrder:
         self.mutex = threading.RLock()
         self.last: dict[bytes, Turn] = {}
         self.barrier: Turn | None = None
+        self._watches: set[Watch] = set()
         self.queues: weakref.WeakSet[Any] = weakref.WeakSet()
         """Of second legs that wait in the background; each keeps the order within itself only."""
 
@@ -83,12 +94,39 @@ class KeyOrder:
         self.mutex = threading.RLock()
         self.last = {}
         self.barrier = None
+        self._watches = set()
         self.queues = weakref.WeakSet()
 
-    def take(self, keys: Iterable[bytes]) -> Turn:
-        """A turn on these keys (a collection that is not changed afterwards), behind all that came before."""
+    def watch(self, keys: Iterable[bytes]) -> Watch:
+        """Notices from now on when somebody takes a turn on one of the keys, or has one already."""
+        with self.mutex:
+            busy = self.barrier is not None or any(key in self.last for key in keys)
+            watch = Watch(keys, disturbed=busy)
+            self._watches.add(watch)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Ends it; without effect when it has ended."""
+        with self.mutex:
+            self._watches.discard(watch)
+
+    def _disturb(self, keys: Iterable[bytes] | None) -> None:
+        for watch in self._watches:
+            if keys is None or not set(keys).isdisjoint(watch.keys):
+                watch.disturbed = True
+
+    def take(self, keys: Iterable[bytes], ends: Watch | None = None) -> Turn:
+        """A turn on these keys (a collection that is not changed afterwards), behind all that came before.
+
+        Args:
+            ends: the taker's own watch, which ends with the turn's beginning.
+        """
         turn = Turn(self, keys)
         with self.mutex:
+            if ends is not None:
+                self._watches.discard(ends)
+            if self._watches:
+                self._disturb(keys)
             last = self.last
             for key in keys:
                 before = last.get(key)
@@ -105,12 +143,9 @@ class KeyOrder:
         """A turn on every key there is: FLUSHALL and what names no key."""
         turn = Turn(self, ())
         with self.mutex:
+            self._disturb(None)
             for before in {*self.last.values(), *([self.barrier] if self.barrier else ())}:
                 before.followers.append(turn)
                 turn._waits += 1
             self.barrier = turn
         return turn
-
-    def busy_with(self, keys: Iterable[bytes]) -> bool:
-        """Whether somebody has a turn on one of the keys now."""
-        return self.barrier is not None or any(key in self.last for key in keys)

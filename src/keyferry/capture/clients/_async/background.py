@@ -58,6 +58,8 @@ class Background:
         crossing = self._crossing
         if len(self._waiting) >= crossing.options.mirror_queue_max:
             crossing.report(batch.all_keys, Reason.OVERFLOW)
+            if batch.everything:
+                crossing.report_everything(Reason.OVERFLOW)
             if batch.entry is not None:
                 crossing.ledger.close(batch.entry)
             return

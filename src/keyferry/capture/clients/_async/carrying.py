@@ -19,7 +19,7 @@ from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, open_ends
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
 from keyferry.model.command_treatments import Treatment
-from keyferry.model.commands import CommandInfo, look_up, written_keys_of
+from keyferry.model.commands import CommandInfo, look_up, other_database, written_keys_of
 from keyferry.model.phases import Side
 from keyferry.model.rewriting import second_leg
 from keyferry.model.second import UNTOLD
@@ -100,7 +100,7 @@ async def _blocking(
     pins = []
     for index, key in open_ends(str(args[0]).upper(), args):
         # "$" would mean another place when it is asked for again.
-        entries = await first_leg(state.authority, ("XREVRANGE", key, "+", "-", "COUNT", 1), {})
+        entries: Any = await first_leg(state.authority, ("XREVRANGE", key, "+", "-", "COUNT", 1), {})
         pins.append((index, entries[0][0] if entries else "0-0"))
     if pins:
         patience.pin(pins)
@@ -165,10 +165,11 @@ async def _write(
     order, blocks = crossing.order, info.blocking
     # One that blocks must not keep others from the very push that it waits for.
     turn = None if blocks else order.take(keys) if keys else order.take_all()
-    succeeded = False
+    watch = order.watch(keys) if blocks else None
+    succeeded = raced = False
     try:
         if turn is not None and not turn.ready:
-            await wait_turn(turn)
+            raced = not await wait_turn(turn, crossing.turn_seconds)
             if state is not crossing.state:
                 raise LookAgain
         batch = Batch()
@@ -177,11 +178,10 @@ async def _write(
             await crossing.room_ahead()
             batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
             operation.ahead = batch.entry
-        raced = blocks and order.busy_with(keys)
         try:
             reply = await first_leg(state.authority, args, options)
         except BaseException as error:
-            _first_leg_failed(crossing, info, operation, keys, batch, error)
+            _first_leg_failed(crossing, info, args, operation, keys, batch, error)
             raise
         finally:
             if blocks:
@@ -189,14 +189,16 @@ async def _write(
         succeeded = True
         if state.dynamic:
             await _count(crossing, state, operation, keys, batch, reply)
-        if blocks:
-            raced = raced or order.busy_with(keys)
-            turn = order.take(keys)
+        if watch is not None:
+            turn = order.take(keys, ends=watch)
+            raced = watch.disturbed
             if not turn.ready:
-                await wait_turn(turn)
+                await wait_turn(turn, crossing.turn_seconds)
         decide(crossing, batch, info, args, operation.reply, keys)
         if raced and batch.commands:
             crossing.report(keys, Reason.RACED)
+            if batch.everything:
+                crossing.report_everything(Reason.RACED)
         if operation.attempts > 1:
             crossing.report(keys, Reason.DOUBTFUL)
         await crossing.second_leg(state, batch)
@@ -209,6 +211,8 @@ async def _write(
             crossing.report(keys, Reason.UNKNOWN)
         raise
     finally:
+        if watch is not None:
+            order.unwatch(watch)
         if turn is not None:
             turn.leave()
 
@@ -216,6 +220,7 @@ async def _write(
 def _first_leg_failed(
     crossing: Crossing,
     info: CommandInfo,
+    args: tuple[Any, ...],
     operation: Operation,
     keys: list[bytes],
     batch: Batch,
@@ -236,6 +241,9 @@ def _first_leg_failed(
         return
     # The entry of a leg with an unknown outcome stays open: it may still arrive.
     crossing.report(keys, Reason.DOUBTFUL)
+    report_other_database(crossing, info, args, keys)
+    if info.everything:
+        crossing.report_everything(Reason.DOUBTFUL)
     if isinstance(error, LookAgain):
         raise OutcomeUnknownError("the connection was lost while the phase changed") from None
 
@@ -277,6 +285,9 @@ def decide(
         crossing.report(crossing.encoded(second.reported), Reason.REPORTED)
     if second.everything_unknown:
         crossing.report_everything(Reason.REPORTED)
+    if info.everything:
+        batch.everything = True
+    report_other_database(crossing, info, args, keys)
     if second.commands:
         for command, expected in zip(second.commands, second.expected, strict=True):
             batch.add(command, keys, expected)
@@ -284,6 +295,17 @@ def decide(
             crossing.counts.mirrored += 1
         else:
             crossing.counts.rewritten += 1
+
+
+def report_other_database(
+    crossing: Crossing, info: CommandInfo, args: tuple[Any, ...], keys: list[bytes]
+) -> None:
+    """MOVE, and COPY with DB: whatever became of the legs, the other database's keys are settled."""
+    if info.name in _TWO_DATABASES and (database := other_database(info, args)) is not None:
+        crossing.report(keys, Reason.REPORTED, database)
+
+
+_TWO_DATABASES = frozenset({"COPY", "MOVE"})
 
 
 async def _unknown(

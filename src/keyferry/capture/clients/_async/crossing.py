@@ -33,7 +33,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from keyferry import __version__
 from keyferry.capture.clients._async.background import Background
-from keyferry.capture.clients._async.ends import End, mirror_pool
+from keyferry.capture.clients._async.ends import End, close_pool, mirror_pool
 from keyferry.capture.clients._async.heard import Operation
 from keyferry.capture.clients._async.membership import AsyncMembership
 from keyferry.capture.clients._async.mirror import Batch, Mirror
@@ -125,7 +125,12 @@ class Crossing:
         self._unblocks: dict[Side, bool] = {}
         standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
         self.state = State(standing, dynamic=options.phase is None)
-        self.mirrors = {side: Mirror(self, end) for side, end in ends.items()}
+        # With a fixed phase one side at most is ever mirrored to.
+        self.mirrors = {
+            side: Mirror(self, end)
+            for side, end in ends.items()
+            if options.phase is None or side is self.state.mirror
+        }
         self.background = Background(self) if options.mirror == "background" else None
         self.shadow = Shadow(self)
         self.users = 0
@@ -143,6 +148,14 @@ class Crossing:
             writer=self.writer.encode(),
             keys_max=options.ledger_keys_max,
         )
+
+    @property
+    def turn_seconds(self) -> float:
+        """How long a write waits for its turn. Then it goes on without, and its keys are reported.
+
+        What is before it may hang on its own connection for longer than the application would have us wait for it.
+        """
+        return self.options.target_timeout_ms / 1000
 
     @property
     def waiting(self) -> int:
@@ -213,6 +226,9 @@ class Crossing:
                 lease_ms=self.options.lease_ms,
             )
             self._put(await membership.start())
+            # The ledger's entries stand under the id that the record knows.
+            self.writer = membership.writer_id
+            self.ledger = self._new_ledger()
             self.membership = membership
 
     def _put(self, standing: Standing) -> None:
@@ -334,12 +350,12 @@ class Crossing:
 
     # Reporting
 
-    def report(self, keys: Sequence[bytes], reason: Reason) -> None:
-        """Keys that are to be settled."""
+    def report(self, keys: Sequence[bytes], reason: Reason, database: int | None = None) -> None:
+        """Keys that are to be settled, of our database or of another one."""
         if keys:
             self.counts.reported[reason] += len(keys)
             if self.options.ledger != "off":
-                self.ledger.add(keys, reason)
+                self.ledger.add(keys, reason, database)
                 self.start_reporter()
 
     def report_everything(self, reason: Reason) -> None:
@@ -429,19 +445,23 @@ class Crossing:
         else:
             self.background.put(state, side, batch)
 
-    def on_mirror_connect(self, side: Side) -> Callable[..., Any] | None:
-        """What a new mirror connection has to do before its first use: with a record, to be registered there."""
+    def on_mirror_connect(self, side: Side, node: str = "") -> Callable[[Any], Any] | None:
+        """What a new mirror connection has to do before its first use: with a record, to be registered there.
+
+        Args:
+            node: of a cluster: "host:port".
+        """
         if self.options.phase is not None:
             return None
 
         async def registered(connection: Any) -> None:
-            await connection.on_connect()
+            if self.membership is None:
+                return
             await connection.send_command("CLIENT", "ID")
             client_id = int(await connection.read_response())
-            if self.membership is not None:
-                standing = await self.membership.register_connection(side, client_id)
-                if standing.mirror is not side:
-                    raise RedisConnectionError("the phase has changed: no second legs to this side any more")
+            standing = await self.membership.register_connection(side, client_id, node)
+            if standing.mirror is not side:
+                raise RedisConnectionError("the phase has changed: no second legs to this side any more")
 
         return registered
 
@@ -464,11 +484,15 @@ class Crossing:
             await self._reporter.stop()
         for mirror in self.mirrors.values():
             await mirror.close()
+        speakers, self._speakers = self._speakers, {}
+        for side, speaker in speakers.items():
+            if self.ends[side].pool is not None:
+                await close_pool(speaker.connection_pool)
 
     def forked(self) -> None:
         """In a child process: what the parent's threads were doing is not ours."""
         standing = self.state.standing
-        self.writer = uuid.uuid4().hex
+        self.writer = uuid.uuid4().hex if self.membership is None else self.membership.writer_id
         self.ledger = self._new_ledger()
         self._reporter = None
         self.blocked = {}

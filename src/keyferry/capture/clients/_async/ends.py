@@ -6,6 +6,7 @@ import copy
 import inspect
 from collections.abc import Callable, Hashable
 from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
 from redis.backoff import NoBackoff
 
@@ -13,10 +14,14 @@ from keyferry.capture.clients._async.platform import (
     BaseRedis,
     BlockingConnectionPool,
     ConnectionPool,
+    ClusterNode,
     RedisCluster,
     Retry,
+    SentinelConnectionPool,
+    SSLConnection,
     UnixDomainSocketConnection,
     parse_url,
+    settled,
 )
 from keyferry.model.phases import Side
 
@@ -64,6 +69,17 @@ _POOLS_OWN = frozenset(
 _WANTS_NAME = "command_name" in (
     parameters := inspect.signature(ConnectionPool.get_connection).parameters
 ) and (parameters["command_name"].default is inspect.Parameter.empty)
+
+
+# Kept as they are when we are loaded: somebody who watches or replaces them means the application's own pools.
+_DISCONNECT = {
+    kind: kind.disconnect for kind in (ConnectionPool, BlockingConnectionPool, SentinelConnectionPool)
+}
+
+
+async def close_pool(pool: ConnectionPool) -> None:
+    """Ends the connections of a pool of our own."""
+    await _DISCONNECT.get(type(pool), type(pool).disconnect)(pool)
 
 
 async def get_connection(pool: ConnectionPool) -> Any:
@@ -126,7 +142,7 @@ class End:
         if not self.owned:
             return
         if self.pool is not None:
-            await self.pool.disconnect()
+            await close_pool(self.pool)
         else:
             await self.cluster.aclose()
 
@@ -165,7 +181,7 @@ def _end_of_url(side: Side, url: str, source_pool: ConnectionPool | None) -> End
         if url.startswith(scheme):
             for name in ("db", "retry", "retry_on_error", "retry_on_timeout", "parser_class"):
                 manners.pop(name, None)
-            return End(side, cluster=RedisCluster.from_url(plain + url[len(scheme) :], **manners), owned=True)
+            return End(side, cluster=_cluster_of(plain + url[len(scheme) :], manners), owned=True)
     told = parse_url(url)
     connection_class = told.get("connection_class")
     if connection_class is not None and issubclass(connection_class, UnixDomainSocketConnection):
@@ -173,30 +189,80 @@ def _end_of_url(side: Side, url: str, source_pool: ConnectionPool | None) -> End
     return End(side, pool=_pool_like(source_pool, {**manners, **told}), owned=True)
 
 
+def _cluster_of(url: str, manners: dict[str, Any]) -> Any:
+    """A cluster client from a URL that may name several nodes, one behind the other with commas."""
+    parts = urlsplit(url)
+    login, at, hosts = parts.netloc.rpartition("@")
+    first, *others = hosts.split(",")
+    told = parse_url(urlunsplit(parts._replace(netloc=login + at + first)))
+    if told.get("db"):
+        raise ValueError(f"a cluster has only database 0, and the URL names {told['db']}")
+    told.pop("db", None)
+    kind = told.pop("connection_class", None)
+    if kind is not None and issubclass(kind, SSLConnection):
+        told["ssl"] = True
+    nodes = [ClusterNode(told.pop("host", "localhost"), told.pop("port", 6379))]
+    for place in others:
+        host, _, port = place.rpartition(":")
+        nodes.append(ClusterNode(host.strip("[]"), int(port)))
+    return RedisCluster(startup_nodes=nodes, **manners, **told)
+
+
 def _pool_like(pool: ConnectionPool | None, arguments: dict[str, Any]) -> ConnectionPool:
     if pool is None:
         return ConnectionPool(**arguments)
     if type(pool) is BlockingConnectionPool:
         return BlockingConnectionPool(max_connections=pool.max_connections, timeout=pool.timeout, **arguments)
-    return ConnectionPool(max_connections=pool.max_connections, **arguments)
+    bound = getattr(pool, "max_connections", None)
+    if isinstance(bound, int):  # not in a stand-in for a pool
+        arguments["max_connections"] = bound
+    return ConnectionPool(**arguments)
 
 
 def mirror_pool(
-    pool: ConnectionPool, timeout_seconds: float, on_connect: Callable[..., Any] | None
+    pool: ConnectionPool, timeout_seconds: float, on_connect: Callable[[Any], Any] | None
 ) -> ConnectionPool:
     """A pool beside another, for second legs: short time-outs, nothing sent twice, replies as bytes.
 
     Args:
         pool: the application's own pool of that side.
         timeout_seconds: for connecting and for a reply.
-        on_connect: called with each new connection before its first use, in place of its own greeting.
-
-    Returns:
-        The new pool; the application's own where its kind cannot be copied (one that asks Sentinel, for example).
+        on_connect: called with each new connection before its first use, after its own greeting.
     """
-    if type(pool) not in (ConnectionPool, BlockingConnectionPool):
-        return pool
-    arguments = {name: value for name, value in pool.connection_kwargs.items() if name not in _POOLS_OWN}
+    arguments = _hurried(pool.connection_class, pool.connection_kwargs, timeout_seconds, on_connect)
+    if isinstance(pool, SentinelConnectionPool):
+        arguments.pop("connection_pool", None)
+        return SentinelConnectionPool(
+            pool.service_name,
+            pool.sentinel_manager,
+            connection_class=pool.connection_class,
+            is_master=pool.is_master,
+            check_connection=pool.check_connection,
+            **arguments,
+        )
+    return ConnectionPool(connection_class=pool.connection_class, **arguments)
+
+
+def mirror_node_pool(
+    cluster: Any, node: Any, timeout_seconds: float, on_connect: Callable[[Any], Any] | None
+) -> ConnectionPool:
+    """The same for a node of a cluster."""
+    kind, known = node_manners(cluster, node)
+    return ConnectionPool(connection_class=kind, **_hurried(kind, known, timeout_seconds, on_connect))
+
+
+def node_manners(cluster: Any, node: Any) -> tuple[Any, dict[str, Any]]:
+    """How a cluster client connects to one of its nodes: the class, and its arguments."""
+    if hasattr(node, "connection_kwargs"):
+        return node.connection_class, dict(node.connection_kwargs)
+    pool = cluster.get_redis_connection(node).connection_pool
+    return pool.connection_class, dict(pool.connection_kwargs)
+
+
+def _hurried(
+    kind: Any, known: dict[str, Any], timeout_seconds: float, on_connect: Callable[[Any], Any] | None
+) -> dict[str, Any]:
+    arguments = {name: value for name, value in known.items() if name not in _POOLS_OWN}
     quiet = arguments.get("maint_notifications_config")
     if quiet is not None:
         quiet = copy.copy(quiet)
@@ -210,8 +276,21 @@ def mirror_pool(
         health_check_interval=0,
     )
     arguments.pop("retry_on_timeout", None)
-    if not issubclass(pool.connection_class, UnixDomainSocketConnection):
+    if not issubclass(kind, UnixDomainSocketConnection):
         arguments["socket_connect_timeout"] = timeout_seconds
-    if on_connect is not None and arguments.get("redis_connect_func") is None:
-        arguments["redis_connect_func"] = on_connect
-    return ConnectionPool(connection_class=pool.connection_class, **arguments)
+    if on_connect is not None:
+        arguments["redis_connect_func"] = _greeting(arguments.get("redis_connect_func"), on_connect)
+    return arguments
+
+
+def _greeting(given: Callable[[Any], Any] | None, on_connect: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The application's own greeting of a new connection, or redis-py's, and then ours."""
+
+    async def greet(connection: Any) -> None:
+        if given is None:
+            await connection.on_connect()
+        else:
+            await settled(given(connection))
+        await on_connect(connection)
+
+    return greet

@@ -14,7 +14,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from keyferry.capture.clients._async.ends import End, get_connection, mirror_pool
+from keyferry.capture.clients._async.ends import End, close_pool, get_connection, mirror_pool
+from keyferry.capture.clients._async.nodes import Nodes
+from keyferry.capture.clients._async.platform import ConnectionPool
 from keyferry.capture.clients.breaker import Breaker
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import MirrorError
@@ -39,10 +41,11 @@ class Batch:
         keys: the keys of each.
         expected: the authority's reply to each, or UNTOLD where the two need not be alike.
         atomic: all or nothing, as the application's own transaction was.
-        entries: ledger entries that are over when this is.
+        entry: the ledger entry that is over when this is, or None.
+        everything: one of the commands changes keys that it does not name.
     """
 
-    __slots__ = ("atomic", "commands", "entry", "expected", "keys")
+    __slots__ = ("atomic", "commands", "entry", "everything", "expected", "keys")
 
     def __init__(self, *, atomic: bool = False) -> None:
         self.commands: list[Sequence[Any]] = []
@@ -50,6 +53,7 @@ class Batch:
         self.expected: list[Any] = []
         self.atomic = atomic
         self.entry: Any = None
+        self.everything = False
 
     def add(self, command: Sequence[Any], keys: Sequence[bytes], expected: Any) -> None:
         """One more command."""
@@ -76,14 +80,12 @@ class Mirror:
         self.breaker = Breaker()
         self._seldom = Seldom()
         # Kept beside the pool: to take one from there costs as much as to use it.
-        self._idle: list[tuple[Any, float]] = []
-        self._pool = (
-            None
-            if end.pool is None
-            else mirror_pool(
-                end.pool, crossing.options.target_timeout_ms / 1000, crossing.on_mirror_connect(end.side)
-            )
-        )
+        self._idle: list[tuple[ConnectionPool, Any, float]] = []
+        seconds, greeting = crossing.options.target_timeout_ms / 1000, crossing.on_mirror_connect
+        self._pool = None if end.pool is None else mirror_pool(end.pool, seconds, greeting(end.side))
+        self._nodes = None
+        if end.pool is None:
+            self._nodes = Nodes(end.cluster, seconds, lambda node: greeting(end.side, node))
 
     async def carry(self, batches: Sequence[Batch]) -> None:
         """Sends what several operations have to say, in order, and reports what did not arrive.
@@ -96,6 +98,7 @@ class Mirror:
             self._give_up(batches, Reason.SKIPPED)
             return
         commands: list[Sequence[Any]] = []
+        keys = [its for batch in batches for its in batch.keys]
         for batch in batches:
             if batch.atomic and self._pool is not None:
                 commands.append(("MULTI",))
@@ -104,7 +107,7 @@ class Mirror:
             else:
                 commands.extend(batch.commands)
         try:
-            replies = await self._send(commands)
+            replies = await self._send(commands, keys)
         except (RedisConnectionError, RedisTimeoutError, OSError) as error:
             self.breaker.failed(time.monotonic())
             count = self._seldom.due("silent", time.monotonic())
@@ -154,6 +157,8 @@ class Mirror:
                 failed = reply
                 self._refused(command, reply)
                 self._crossing.report(keys, Reason.FAILED)
+                if batch.everything:
+                    self._crossing.report_everything(Reason.FAILED)
             elif expected is not UNTOLD and _differ(expected, reply):
                 self._crossing.report(keys, Reason.DIFFERED)
         return failed
@@ -173,16 +178,22 @@ class Mirror:
     def _give_up(self, batches: Sequence[Batch], reason: Reason, error: Exception | None = None) -> None:
         for batch in batches:
             self._crossing.report(batch.all_keys, reason)
+            if batch.everything:
+                self._crossing.report_everything(reason)
             # An unknown leg may still arrive: its entry stays open until the connection is known to be gone.
             if batch.entry is not None and reason is not Reason.UNKNOWN:
                 self._crossing.ledger.close(batch.entry)
         if error is not None and self._crossing.options.on_target_error == "raise":
             raise MirrorError(f"the second leg got no answer from the {self._end.side}") from error
 
-    async def _send(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        if self._pool is None:
-            return await self._send_cluster(commands)
-        connection = await self._take()
+    async def _send(self, commands: Sequence[Sequence[Any]], keys: Sequence[Sequence[bytes]]) -> list[Any]:
+        if self._nodes is not None:
+            return await self._nodes.send(commands, keys, self._exchange)
+        assert self._pool is not None
+        return await self._exchange(self._pool, commands)
+
+    async def _exchange(self, pool: ConnectionPool, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        connection = await self._take(pool)
         try:
             replies = []
             await connection.send_packed_command(packed(connection, commands), check_health=False)
@@ -194,38 +205,36 @@ class Mirror:
         except BaseException:
             # Half a conversation: what is still to come must not be taken for another one's reply.
             await connection.disconnect()
-            await self._pool.release(connection)
+            await pool.release(connection)
             raise
-        self._idle.append((connection, time.monotonic()))
+        self._idle.append((pool, connection, time.monotonic()))
         return replies
 
-    async def _take(self) -> Any:
+    async def _take(self, pool: ConnectionPool) -> Any:
         """A connection: the last one used if that was just now, else one that the pool has looked at."""
-        assert self._pool is not None
-        while self._idle:
-            connection, since = self._idle.pop()
+        idle = self._idle
+        for index in range(len(idle) - 1, -1, -1):
+            try:
+                its_pool, connection, since = idle[index]
+                if its_pool is not pool:
+                    continue
+                del idle[index]
+            except IndexError:
+                break
             if time.monotonic() - since < _FRESH_SECONDS:
                 return connection
-            await self._pool.release(connection)
-        return await get_connection(self._pool)
-
-    async def _send_cluster(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        cluster = self._end.cluster
-        replies: list[Any] = []
-        for command in commands:
-            try:
-                replies.append(await cluster.execute_command(*command))
-            except ResponseError as error:
-                replies.append(error)
-        # A cluster client shapes its replies: they are not compared.
-        return [reply if isinstance(reply, Exception) else UNTOLD for reply in replies]
+            await pool.release(connection)
+        return await get_connection(pool)
 
     async def close(self) -> None:
         """Closes its connections."""
-        while self._idle and self._pool is not None:
-            await self._pool.release(self._idle.pop()[0])
-        if self._pool is not None and self._pool is not self._end.pool:
-            await self._pool.disconnect()
+        while self._idle:
+            pool, connection, _ = self._idle.pop()
+            await pool.release(connection)
+        if self._pool is not None:
+            await close_pool(self._pool)
+        if self._nodes is not None:
+            await self._nodes.close()
 
     def forked(self) -> None:
         """In a child process: the parent's connections are not ours to use."""

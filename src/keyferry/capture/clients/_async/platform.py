@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -11,8 +12,10 @@ from redis.asyncio import Redis as BaseRedis
 from redis.asyncio.client import Monitor
 from redis.asyncio.client import Pipeline as BasePipeline
 from redis.asyncio.client import PubSub as BasePubSub
-from redis.asyncio.connection import UnixDomainSocketConnection, parse_url
+from redis.asyncio.cluster import ClusterNode
+from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.asyncio.retry import Retry
+from redis.asyncio.sentinel import SentinelConnectionPool
 
 from keyferry.capture.clients.order import Turn
 
@@ -22,6 +25,7 @@ __all__ = [
     "BasePubSub",
     "BaseRedis",
     "BlockingConnectionPool",
+    "ClusterNode",
     "Connection",
     "ConnectionPool",
     "Event",
@@ -29,6 +33,8 @@ __all__ = [
     "Monitor",
     "RedisCluster",
     "Retry",
+    "SSLConnection",
+    "SentinelConnectionPool",
     "UnixDomainSocketConnection",
     "Worker",
     "arrival",
@@ -91,8 +97,8 @@ async def wait_event(event: asyncio.Event, timeout_seconds: float) -> bool:
     return True
 
 
-async def wait_turn(turn: Turn) -> None:
-    """Waits until it is this operation's turn on all its keys."""
+async def wait_turn(turn: Turn, timeout_seconds: float) -> bool:
+    """Waits until it is this operation's turn on all its keys; False when it is not after the time."""
     loop = asyncio.get_running_loop()
     come: asyncio.Future[None] = loop.create_future()
 
@@ -100,8 +106,14 @@ async def wait_turn(turn: Turn) -> None:
         if not come.done():
             come.set_result(None)
 
-    if turn.when_come(lambda: loop.call_soon_threadsafe(wake)):
-        await come
+    def tell() -> None:
+        with contextlib.suppress(RuntimeError):  # a loop that is closed: nobody waits any more
+            loop.call_soon_threadsafe(wake)
+
+    if turn.when_come(tell):
+        await asyncio.wait({come}, timeout=timeout_seconds)
+        return come.done()
+    return True
 
 
 def context_key() -> object:

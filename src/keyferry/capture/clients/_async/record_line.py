@@ -12,7 +12,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AskError, ClusterDownError, RedisClusterException, ResponseError, TryAgainError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from keyferry.capture.clients._async.ends import End
+from keyferry.capture.clients._async.ends import End, node_manners
 from keyferry.capture.clients._async.platform import (
     Retry,
     UnixDomainSocketConnection,
@@ -100,9 +100,7 @@ class AsyncSideAccess:
             node = cluster.get_node_from_key(key)
             if node is None:
                 raise ClusterDownError("no node serves the slot of the phase record")
-            if hasattr(node, "connection_kwargs"):
-                return node.connection_class, dict(node.connection_kwargs)
-            pool = cluster.get_redis_connection(node).connection_pool
+            return node_manners(cluster, node)
         return pool.connection_class, dict(pool.connection_kwargs)
 
 

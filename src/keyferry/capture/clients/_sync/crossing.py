@@ -34,7 +34,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from keyferry import __version__
 from keyferry.capture.clients._sync.background import Background
-from keyferry.capture.clients._sync.ends import End, mirror_pool
+from keyferry.capture.clients._sync.ends import End, close_pool, mirror_pool
 from keyferry.capture.clients._sync.heard import Operation
 from keyferry.capture.clients._sync.membership import Membership
 from keyferry.capture.clients._sync.mirror import Batch, Mirror
@@ -126,7 +126,12 @@ class Crossing:
         self._unblocks: dict[Side, bool] = {}
         standing = Standing(*_BEFORE_THE_RECORD) if options.phase is None else fixed(options.phase)
         self.state = State(standing, dynamic=options.phase is None)
-        self.mirrors = {side: Mirror(self, end) for side, end in ends.items()}
+        # With a fixed phase one side at most is ever mirrored to.
+        self.mirrors = {
+            side: Mirror(self, end)
+            for side, end in ends.items()
+            if options.phase is None or side is self.state.mirror
+        }
         self.background = Background(self) if options.mirror == "background" else None
         self.shadow = Shadow(self)
         self.users = 0
@@ -144,6 +149,14 @@ class Crossing:
             writer=self.writer.encode(),
             keys_max=options.ledger_keys_max,
         )
+
+    @property
+    def turn_seconds(self) -> float:
+        """How long a write waits for its turn. Then it goes on without, and its keys are reported.
+
+        What is before it may hang on its own connection for longer than the application would have us wait for it.
+        """
+        return self.options.target_timeout_ms / 1000
 
     @property
     def waiting(self) -> int:
@@ -214,6 +227,9 @@ class Crossing:
                 lease_ms=self.options.lease_ms,
             )
             self._put(membership.start())
+            # The ledger's entries stand under the id that the record knows.
+            self.writer = membership.writer_id
+            self.ledger = self._new_ledger()
             self.membership = membership
 
     def _put(self, standing: Standing) -> None:
@@ -335,12 +351,12 @@ class Crossing:
 
     # Reporting
 
-    def report(self, keys: Sequence[bytes], reason: Reason) -> None:
-        """Keys that are to be settled."""
+    def report(self, keys: Sequence[bytes], reason: Reason, database: int | None = None) -> None:
+        """Keys that are to be settled, of our database or of another one."""
         if keys:
             self.counts.reported[reason] += len(keys)
             if self.options.ledger != "off":
-                self.ledger.add(keys, reason)
+                self.ledger.add(keys, reason, database)
                 self.start_reporter()
 
     def report_everything(self, reason: Reason) -> None:
@@ -428,19 +444,23 @@ class Crossing:
         else:
             self.background.put(state, side, batch)
 
-    def on_mirror_connect(self, side: Side) -> Callable[..., Any] | None:
-        """What a new mirror connection has to do before its first use: with a record, to be registered there."""
+    def on_mirror_connect(self, side: Side, node: str = "") -> Callable[[Any], Any] | None:
+        """What a new mirror connection has to do before its first use: with a record, to be registered there.
+
+        Args:
+            node: of a cluster: "host:port".
+        """
         if self.options.phase is not None:
             return None
 
         def registered(connection: Any) -> None:
-            connection.on_connect()
+            if self.membership is None:
+                return
             connection.send_command("CLIENT", "ID")
             client_id = int(connection.read_response())
-            if self.membership is not None:
-                standing = self.membership.register_connection(side, client_id)
-                if standing.mirror is not side:
-                    raise RedisConnectionError("the phase has changed: no second legs to this side any more")
+            standing = self.membership.register_connection(side, client_id, node)
+            if standing.mirror is not side:
+                raise RedisConnectionError("the phase has changed: no second legs to this side any more")
 
         return registered
 
@@ -463,11 +483,15 @@ class Crossing:
             self._reporter.stop()
         for mirror in self.mirrors.values():
             mirror.close()
+        speakers, self._speakers = self._speakers, {}
+        for side, speaker in speakers.items():
+            if self.ends[side].pool is not None:
+                close_pool(speaker.connection_pool)
 
     def forked(self) -> None:
         """In a child process: what the parent's threads were doing is not ours."""
         standing = self.state.standing
-        self.writer = uuid.uuid4().hex
+        self.writer = uuid.uuid4().hex if self.membership is None else self.membership.writer_id
         self.ledger = self._new_ledger()
         self._reporter = None
         self.blocked = {}

@@ -64,6 +64,12 @@ class Written:
     def all_keys(self) -> list[bytes]:
         return [key for keys in self.keys for key in keys]
 
+    def report(self, crossing: Crossing, reason: Reason) -> None:
+        """All that it may have written is to be settled."""
+        crossing.report(self.all_keys, reason)
+        if self.everything:
+            crossing.report_everything(reason)
+
 
 class Pipeline(BasePipeline):
     """redis-py's pipeline for two servers.
@@ -214,19 +220,20 @@ class Pipeline(BasePipeline):
     ) -> list[Any]:
         mirrors = state.mirror is not None and written.writes
         keys = written.all_keys if mirrors else []
-        turn = None
+        turn, raced, succeeded = None, False, False
         if mirrors:
             turn = crossing.order.take_all() if written.everything else crossing.order.take(keys)
         try:
             if turn is not None and not turn.ready:
-                wait_turn(turn)
+                raced = not wait_turn(turn, crossing.turn_seconds)
                 if state is not crossing.state:
                     raise LookAgain
             transaction = bool(self.transaction) or self.explicit_transaction
             batch = Batch(atomic=transaction)
             if mirrors and crossing.ahead:
                 crossing.room_ahead()
-                batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
+                names = keys and not written.everything
+                batch.entry = crossing.ledger.open(keys) if names else crossing.ledger.open_everything()
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
             error: ResponseError | None = None
             replies: list[Any] = []
@@ -244,28 +251,36 @@ class Pipeline(BasePipeline):
                     # redis-py's own execute has reset the pipeline on its way out.
                     self.command_stack, self.explicit_transaction = stack, explicit
                     raise
-                crossing.report(written.all_keys, Reason.DOUBTFUL)
+                written.report(crossing, Reason.DOUBTFUL)
                 raise OutcomeUnknownError("the connection was lost while the phase changed") from None
             except ResponseError as caught:
                 error = caught
             except BaseException:
-                crossing.report(written.all_keys, Reason.DOUBTFUL)
+                written.report(crossing, Reason.DOUBTFUL)
                 raise
+            succeeded = True
             if state.dynamic:
                 if state.waits:
                     crossing.look_after()
                 crossing.confirm(state, written.all_keys)
             if mirrors:
                 if operation.attempts > 1:
-                    crossing.report(keys, Reason.DOUBTFUL)
+                    written.report(crossing, Reason.DOUBTFUL)
+                if raced:
+                    written.report(crossing, Reason.RACED)
                 self._fill(crossing, batch, stack, written, self._raw_replies(len(stack), transaction))
                 crossing.second_leg(state, batch)
-            if error is not None:
-                raise error
-            return replies
+        except BaseException:
+            if succeeded and mirrors:
+                # Cancelled on the way to the second leg, or told to raise: what the mirror side has is not known.
+                written.report(crossing, Reason.UNKNOWN)
+            raise
         finally:
             if turn is not None:
                 turn.leave()
+        if error is not None:
+            raise error
+        return replies
 
     def _run(self, state: State, raise_on_error: bool) -> list[Any]:
         cluster = self._ends[state.authority].cluster

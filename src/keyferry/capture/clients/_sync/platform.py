@@ -15,8 +15,10 @@ from redis import Redis as BaseRedis
 from redis.client import Monitor
 from redis.client import Pipeline as BasePipeline
 from redis.client import PubSub as BasePubSub
-from redis.connection import UnixDomainSocketConnection, parse_url
+from redis.cluster import ClusterNode
+from redis.connection import SSLConnection, UnixDomainSocketConnection, parse_url
 from redis.retry import Retry
+from redis.sentinel import SentinelConnectionPool
 
 from keyferry.capture.clients.order import Turn
 
@@ -26,6 +28,7 @@ __all__ = [
     "BasePubSub",
     "BaseRedis",
     "BlockingConnectionPool",
+    "ClusterNode",
     "Connection",
     "ConnectionPool",
     "Event",
@@ -33,6 +36,8 @@ __all__ = [
     "Monitor",
     "RedisCluster",
     "Retry",
+    "SSLConnection",
+    "SentinelConnectionPool",
     "UnixDomainSocketConnection",
     "Worker",
     "arrival",
@@ -90,12 +95,11 @@ def wait_event(event: threading.Event, timeout_seconds: float) -> bool:
     return event.wait(timeout_seconds)
 
 
-def wait_turn(turn: Turn) -> None:
-    """Waits until it is this operation's turn on all its keys."""
+def wait_turn(turn: Turn, timeout_seconds: float) -> bool:
+    """Waits until it is this operation's turn on all its keys; False when it is not after the time."""
     come = threading.Lock()
     come.acquire()
-    if turn.when_come(come.release):
-        come.acquire()
+    return not turn.when_come(come.release) or come.acquire(timeout=timeout_seconds)
 
 
 def context_key() -> object:

@@ -76,6 +76,8 @@ class Feed(BasePubSub):
         self.kept: deque[Any] = deque()
         self.waited_for = self.leaving = self.drained = False
         self.over = Event()
+        self.connection: Any = None
+        self.encoder: Any = None
         self._parting = False
         self._first = self._last = b""
         super().__init__(pool, **arguments)
@@ -135,7 +137,7 @@ class Feed(BasePubSub):
         """
         self._first, self._last = _new_mark(), _new_mark()
         self.leaving = True
-        connection = self.connection
+        connection: Any = self.connection
         commands = [("PING", self._first), *((f"{kind}UNSUBSCRIBE",) for kind in kinds), ("PING", self._last)]
         try:
             connection.send_packed_command(connection.pack_commands(commands), check_health=False)
@@ -182,6 +184,7 @@ class PubSub(BasePubSub):
         self._ahead: Feed | None = None
         self._left: deque[Feed] = deque()
         self._names: dict[str, dict[bytes, None]] = {kind: {} for kind in _KINDS}
+        self.encoder: Any = None
         super().__init__(client.connection_pool, **arguments)
         crossing.add_subscription(self)
 
@@ -329,7 +332,7 @@ class PubSub(BasePubSub):
 
     # Reading
 
-    def parse_response(self, block: bool = True, timeout: float | None = 0) -> Any:
+    def parse_response(self, block: bool = True, timeout: float | None = 0) -> Any:  # noqa: ASYNC109 - redis-py's
         """As redis-py's own."""
         ends = None if block else time.monotonic() + (timeout or 0)
         while True:
