@@ -29,6 +29,7 @@ NEEDED = (
     "setproctitle>=1.3",
     "trustme>=1.1",
 )
+SOURCES = Path(__file__).absolute().parent.parent / "src"
 TIMEOUT_S = 3_600
 
 
@@ -37,12 +38,12 @@ def main(arguments: Sequence[str]) -> int:
     tests = () if any(argument.startswith("tests/") for argument in arguments) else TESTS
     # The environments lack the packages that servers come in: they are told where this one has them.
     servers = os.pathsep.join(str(binary.path) for binary in find_binaries().values())
-    source = str(Path(__file__).parent.parent / "src")
-    environment = os.environ | {"PYTHONPATH": source, PATHS_VARIABLE: servers}
+    environment = os.environ | {PATHS_VARIABLE: servers}
     failed: dict[str, int] = {}
     for version in VERSIONS:
         try:
             interpreter = python(f"redis-{version}-venv", (f"redis=={version}", *NEEDED))
+            _point_to_our_sources(interpreter)
         except SuiteError as error:
             print(f"Cannot test with redis-py {version}: {error}", file=sys.stderr)
             return 2
@@ -53,6 +54,13 @@ def main(arguments: Sequence[str]) -> int:
             failed[version] = code
     print(f"redis-py {', '.join(VERSIONS)}: {'failed with ' + ', '.join(failed) if failed else 'passed'}")
     return next(reversed(failed.values()), 0)
+
+
+def _point_to_our_sources(interpreter: Path) -> None:
+    """Makes keyferry importable there, by programs that tests start too, without another build of it."""
+    where = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([interpreter, "-c", where], capture_output=True, text=True, check=True).stdout
+    (Path(packages.strip()) / "keyferry.pth").write_text(f"{SOURCES}\n")
 
 
 if __name__ == "__main__":
