@@ -15,7 +15,7 @@ from prometheus_client.registry import CollectorRegistry
 
 import keyferry
 import keyferry.asyncio
-from keyferry.capture.clients.counts import Reason
+from keyferry.capture.clients.counts import Counts, Reason
 from keyferry.metrics import NAMES, register
 from keyferry.model.phases import Phase, Side
 from keyferry.testing.cluster import Cluster
@@ -211,6 +211,25 @@ def test_threads_and_tasks_of_a_process_write_in_one_order(two: Two) -> None:
         thread.join()
     assert two.source.llen("list") == 1400
     assert two.source.lrange("list", 0, -1) == two.target.lrange("list", 0, -1)
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+def test_a_pipeline_of_tasks_is_mirrored_command_by_command(two: Two, transaction: bool) -> None:
+    async def go() -> Counts:
+        client = keyferry.asyncio.Redis.from_urls(*two.urls, phase="dual")
+        pipe = client.pipeline(transaction=transaction)
+        pipe.set("text", 1).sadd("set", 1, 2, 3).spop("set").get("text").rpush("list", "a")
+        await pipe.execute()
+        migration = client.migration
+        await client.aclose()
+        assert migration is not None
+        return migration.counts
+
+    counts = asyncio.run(go())
+    assert two.both("text") == (b"1", b"1")
+    assert two.source.smembers("set") == two.target.smembers("set")
+    assert two.source.lrange("list", 0, -1) == two.target.lrange("list", 0, -1) == [b"a"]
+    assert (counts.mirrored + counts.rewritten, counts.reported.total()) == (4, 0)
 
 
 def test_shadow_reads_find_what_differs_off_the_callers_path(two: Two) -> None:

@@ -73,12 +73,17 @@ class Ledger:
         self._open = self.keys.open
         self._field = writer + b":%d"
         self._numbers = itertools.count(1)
-        self._mutex = threading.Lock()
+        # Re-entrant: a client that is collected closes itself, wherever its thread is just then.
+        self._mutex = threading.RLock()
         self._members: dict[bytes, None] = {}
         self._done: deque[Entry] = deque()
         self._everything = False
         self._asleep = True
         self._cautious = False
+
+    def sign(self, writer: bytes) -> None:
+        """Entries are opened under this writer's id from now on."""
+        self._field = writer + b":%d"
 
     def __len__(self) -> int:
         """What waits to be said."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -46,7 +47,8 @@ class Background:
         self._asleep = True
         self._idle = False
         self._runs = False
-        self._mutex = threading.Lock()
+        self._sending = False
+        self._mutex = threading.RLock()  # re-entrant: a collected client closes itself wherever that happens
         self._draining = 0
         crossing.order.queues.add(self)
 
@@ -69,9 +71,10 @@ class Background:
         state.operations.append(None)
         with self._mutex:
             self._waiting.append((state, side, batch))
-            starts, self._runs = not self._runs, True
-        if starts:
-            self._worker = spawn(self._work, "keyferry-mirror")
+            if not self._runs or self._worker is None or not self._worker.alive():
+                self._runs, self._stopping = True, False
+                self._worker = spawn(self._work, "keyferry-mirror")
+                crossing.ends_at_exit()
         if self._asleep:
             self._asleep = False
             self._wake.set()
@@ -102,10 +105,14 @@ class Background:
                 self._idle = not await wait_event(self._wake, _IDLE_SECONDS)
             return
         self._idle = False
-        taken = [waiting.popleft()]
-        side = taken[0][1]
-        while waiting and len(taken) < _BITE and waiting[0][1] is side:
-            taken.append(waiting.popleft())
+        with self._mutex:
+            if not waiting:
+                return
+            taken = [waiting.popleft()]
+            side = taken[0][1]
+            while waiting and len(taken) < _BITE and waiting[0][1] is side:
+                taken.append(waiting.popleft())
+            self._sending = True
         try:
             await self._crossing.mirrors[side].carry([batch for _, _, batch in taken])
         except MirrorError as error:
@@ -113,6 +120,7 @@ class Background:
                 "%s", error, extra=self._crossing.facts()
             )  # nobody waits for this leg: its keys are reported
         finally:
+            self._sending = False
             for state, _, _ in taken:
                 state.operations.pop()
         if len(waiting) < _BITE and not self._hurries(taken[0][0]):
@@ -123,23 +131,31 @@ class Background:
         return self._stopping or self._draining > 0 or state is not self._crossing.state
 
     async def drain(self, timeout_seconds: float) -> bool:
-        """Waits until nothing waits any more; False when something does after the time."""
-        step = 0.001
+        """Waits until nothing waits or is on its way any more; False when something does after the time."""
+        deadline = time.monotonic() + timeout_seconds
         self._draining += 1
         try:
-            while self._waiting and timeout_seconds > 0:
-                await sleep(step)
-                timeout_seconds -= step
+            while (self._waiting or self._sending) and time.monotonic() < deadline:
+                if self._worker is None or not self._worker.alive():
+                    break  # the interpreter is ending: nobody sends any more
+                await sleep(0.001)
         finally:
             self._draining -= 1
-        return not self._waiting
+        return not (self._waiting or self._sending)
 
     async def stop(self) -> None:
         """Sends what waits, then ends the worker; what cannot be sent in time is reported."""
         await self.drain(_STOP_SECONDS)
-        while self._waiting:
-            state, _, batch = self._waiting.popleft()
-            self._crossing.report(batch.all_keys, Reason.UNKNOWN)
+        crossing = self._crossing
+        with self._mutex:
+            left = list(self._waiting)
+            self._waiting.clear()
+        for state, _, batch in left:
+            crossing.report(batch.all_keys, Reason.SKIPPED)
+            if batch.everything:
+                crossing.report_everything(Reason.SKIPPED)
+            if batch.entry is not None:
+                crossing.ledger.close(batch.entry)
             state.operations.pop()
         self._stopping = True
         self._wake.set()

@@ -6,25 +6,26 @@ look at the phase -> turn on the keys -> first leg -> does it count? -> second l
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from keyferry.capture.clients._async.crossing import Crossing, State
-from keyferry.capture.clients._async.heard import KEY, UNHEARD, Operation
+from keyferry.capture.clients._async.heard import KEY, Operation
 from keyferry.capture.clients._async.mirror import Batch
 from keyferry.capture.clients._async.platform import wait_event, wait_turn
 from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, open_ends, patience_seconds
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
+from keyferry.capture.clients.shaped import UNHEARD, Shaped
 from keyferry.model.command_treatments import Treatment
 from keyferry.model.commands import CommandInfo, look_up, other_database, written_keys_of
 from keyferry.model.phases import Side
 from keyferry.model.rewriting import second_leg
 from keyferry.model.second import UNTOLD
 
-FirstLeg = Callable[[Side, tuple[Any, ...], dict[str, Any]], Awaitable[Any]]
+FirstLeg = Callable[[Side, tuple[Any, ...], dict[str, Any]], Any]
 Nothing = Callable[[str, dict[str, Any]], Any]
 
 _PUBLISHES = frozenset({"PUBLISH", "SPUBLISH"})
@@ -143,7 +144,7 @@ async def _plain(
         and info is not None
         and info.treatment is Treatment.READ
         and operation is not None
-        and operation.reply is not UNHEARD
+        and not isinstance(operation.reply, Shaped)
     ):
         crossing.shadow.offer(state.authority.other, info, args, operation.reply)
     return reply
@@ -273,11 +274,12 @@ def decide(
         # Inside of a transaction that was begun by hand: what it will have done is not known here.
         crossing.report(keys, Reason.REPORTED)
         return
-    if reply is UNHEARD:
-        if treatment is not Treatment.MIRROR:
+    shaped = isinstance(reply, Shaped)
+    if isinstance(reply, Shaped):
+        reply = reply.raw(info.name)
+        if reply is UNHEARD and treatment is not Treatment.MIRROR:
             crossing.report(keys, Reason.REPORTED)
             return
-        reply = UNTOLD
     second = second_leg(
         info, args, reply, now_ms=crossing.now_ms(), mirror_scripts=crossing.options.mirror_scripts
     )
@@ -290,7 +292,7 @@ def decide(
     report_other_database(crossing, info, args, keys)
     if second.commands:
         for command, expected in zip(second.commands, second.expected, strict=True):
-            batch.add(command, keys, expected)
+            batch.add(command, keys, UNTOLD if shaped else expected)
         if treatment is Treatment.MIRROR:
             crossing.counts.mirrored += 1
         else:

@@ -15,6 +15,7 @@ How a step is taken, so that `hold` is acknowledged only when nothing is under w
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import socket
@@ -43,6 +44,7 @@ from keyferry.capture.clients._async.platform import (
     ConnectionPool,
     Event,
     Lock,
+    at_exit,
     context_key,
     sleep,
     wait_event,
@@ -118,7 +120,7 @@ class Crossing:
         self.membership: AsyncMembership | None = None
         self._joining = Lock()
         self._older: list[State] = []
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self.blocked: dict[int, Operation] = {}
         self.unblocking = Lock()
@@ -226,10 +228,14 @@ class Crossing:
                 lease_ms=self.options.lease_ms,
             )
             self._put(await membership.start())
+            # A step may have been heard in between, by another thread, and must not be taken back.
+            while self.state.standing != membership.standing:
+                self._put(membership.standing)
             # The ledger's entries stand under the id that the record knows.
             self.writer = membership.writer_id
-            self.ledger = self._new_ledger()
+            self.ledger.sign(self.writer.encode())
             self.membership = membership
+            self.ends_at_exit()
 
     def _put(self, standing: Standing) -> None:
         """Puts a standing in force, for operations that begin from now on."""
@@ -414,11 +420,22 @@ class Crossing:
 
     def start_reporter(self) -> None:
         """The ledger's worker runs, and has said that this ledger has writers."""
-        if self._reporter is None:
-            self._reporter = AsyncReporter(
-                self.ledger, lambda: self.speaker(self.state.authority), ahead=self.ahead
-            )
-        self._reporter.start()
+        with self._mutex:
+            begins = self._reporter is None
+            if self._reporter is None:
+                self._reporter = AsyncReporter(
+                    self.ledger, lambda: self.speaker(self.state.authority), ahead=self.ahead
+                )
+            self._reporter.start()
+        if begins:
+            self.ends_at_exit()
+
+    def ends_at_exit(self) -> None:
+        """Has all of it closed in its order before the interpreter ends.
+
+        Called again after each part that has an end of its own: what was registered last is done first.
+        """
+        at_exit(functools.partial(_close_at_exit, weakref.ref(self)))
 
     async def flush(self, timeout_seconds: float = 5.0) -> bool:
         """Waits until what waits in the background has been sent, and the ledger says what it has to say.
@@ -435,6 +452,8 @@ class Crossing:
 
     async def second_leg(self, state: State, batch: Batch) -> None:
         """Sends it, or queues it; in the second case the operation stays under way until it is done."""
+        if self._reporter is None and self.options.ledger != "off":
+            self.start_reporter()
         side = state.mirror
         if side is None or not batch.commands:
             if batch.entry is not None:
@@ -497,7 +516,7 @@ class Crossing:
         self._reporter = None
         self.blocked = {}
         self.unblocking = Lock()
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()
         self._older = []
         self._joining = Lock()
         self._speakers = {}
@@ -507,6 +526,12 @@ class Crossing:
         if self.background is not None:
             self.background = Background(self)
         self.shadow = Shadow(self)
+
+
+async def _close_at_exit(reference: weakref.ref[Crossing]) -> None:
+    crossing = reference()
+    if crossing is not None:
+        await crossing.close()
 
 
 def _after_fork() -> None:

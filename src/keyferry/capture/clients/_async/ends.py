@@ -13,8 +13,8 @@ from redis.backoff import NoBackoff
 from keyferry.capture.clients._async.platform import (
     BaseRedis,
     BlockingConnectionPool,
-    ConnectionPool,
     ClusterNode,
+    ConnectionPool,
     RedisCluster,
     Retry,
     SentinelConnectionPool,
@@ -72,7 +72,7 @@ _WANTS_NAME = "command_name" in (
 
 
 # Kept as they are when we are loaded: somebody who watches or replaces them means the application's own pools.
-_DISCONNECT = {
+_DISCONNECT: dict[Any, Any] = {
     kind: kind.disconnect for kind in (ConnectionPool, BlockingConnectionPool, SentinelConnectionPool)
 }
 
@@ -194,11 +194,11 @@ def _cluster_of(url: str, manners: dict[str, Any]) -> Any:
     parts = urlsplit(url)
     login, at, hosts = parts.netloc.rpartition("@")
     first, *others = hosts.split(",")
-    told = parse_url(urlunsplit(parts._replace(netloc=login + at + first)))
+    told: dict[str, Any] = dict(parse_url(urlunsplit(parts._replace(netloc=login + at + first))))
     if told.get("db"):
         raise ValueError(f"a cluster has only database 0, and the URL names {told['db']}")
     told.pop("db", None)
-    kind = told.pop("connection_class", None)
+    kind: Any = told.pop("connection_class", None)
     if kind is not None and issubclass(kind, SSLConnection):
         told["ssl"] = True
     nodes = [ClusterNode(told.pop("host", "localhost"), told.pop("port", 6379))]

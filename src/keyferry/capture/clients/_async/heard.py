@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import ResponseError
 
 from keyferry.capture.clients.errors import LookAgain
+from keyferry.capture.clients.shaped import Shaped
 
 if TYPE_CHECKING:
     from keyferry.capture.clients._async.crossing import Crossing, State
 
-UNHEARD = object()  # the reply of a first leg that cannot be heard: a cluster client shapes it first
 KEY = "keyferry"  # under which an operation travels in redis-py's options
 
 
@@ -103,7 +103,7 @@ class Operation:
         Args:
             reply: as redis-py shapes it.
         """
-        return not reply if self.reply is UNHEARD else self.reply is None
+        return not reply if isinstance(self.reply, Shaped) else self.reply is None
 
 
 class Heard:

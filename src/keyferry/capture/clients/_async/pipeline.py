@@ -16,9 +16,10 @@ from keyferry.capture.clients._async.crossing import Crossing, State
 from keyferry.capture.clients._async.ends import End
 from keyferry.capture.clients._async.heard import KEY, Heard, HeardMany, Operation
 from keyferry.capture.clients._async.mirror import Batch
-from keyferry.capture.clients._async.platform import BasePipeline, wait_turn
+from keyferry.capture.clients._async.platform import BasePipeline, transactional, wait_turn
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError
+from keyferry.capture.clients.shaped import Shaped
 from keyferry.model.command_treatments import Treatment
 from keyferry.model.commands import CommandInfo, look_up, written_keys_of
 from keyferry.model.phases import Side
@@ -95,6 +96,7 @@ class Pipeline(BasePipeline):
         self._stands_on: Side | None = None
         self._operation: Operation | None = None
         self._heard: list[Any] | None = None
+        self._shaped: list[Any] | None = None
         self._ahead_unread = False
 
     # Sending, as redis-py does it, with a look before each attempt
@@ -188,7 +190,7 @@ class Pipeline(BasePipeline):
             return await self._carry(crossing, stack, raise_on_error)
         finally:
             self._operation = None
-            self._heard = None
+            self._heard = self._shaped = None
             await self.reset()
 
     async def _carry(self, crossing: Crossing, stack: Stack, raise_on_error: bool) -> list[Any]:
@@ -229,7 +231,7 @@ class Pipeline(BasePipeline):
                 raced = not await wait_turn(turn, crossing.turn_seconds)
                 if state is not crossing.state:
                     raise LookAgain
-            transaction = bool(self.transaction) or self.explicit_transaction
+            transaction = self._transactional
             batch = Batch(atomic=transaction)
             if mirrors and crossing.ahead:
                 await crossing.room_ahead()
@@ -289,13 +291,25 @@ class Pipeline(BasePipeline):
             return await super().execute(raise_on_error)
         assert self._operation is not None
         self._operation.attempt()
-        pipe = cluster.pipeline()
-        for args, options in self.command_stack:
+        stack = list(self.command_stack)
+        # A transaction across slots is the cluster client's error: it is never cut in two.
+        pipe = cluster.pipeline(transaction=True) if self._transactional else cluster.pipeline()
+        for args, options in stack:
             pipe.execute_command(*args, **options)
-        return await pipe.execute(raise_on_error)  # type: ignore[no-any-return]
+        replies: list[Any] = await pipe.execute(raise_on_error=False)
+        self._shaped = [reply if isinstance(reply, Exception) else Shaped(reply) for reply in replies]
+        if raise_on_error:
+            self.raise_first_error(stack, replies)
+        return replies
+
+    @property
+    def _transactional(self) -> bool:
+        return transactional(self) or self.explicit_transaction
 
     def _raw_replies(self, count: int, transaction: bool) -> list[Any] | None:
         """The reply to each command as it was read; None where they are not known one by one."""
+        if self._shaped is not None:
+            return self._shaped if len(self._shaped) == count else None
         heard = self._heard
         if not heard:
             return None

@@ -47,6 +47,7 @@ __all__ = [
     "settled",
     "sleep",
     "spawn",
+    "transactional",
     "wait_event",
     "wait_turn",
 ]
@@ -150,3 +151,8 @@ async def hang_up(connection: Any) -> None:
 
 def at_exit(work: Callable[[], Any]) -> None:
     """Before the interpreter ends there is no event loop to do anything in."""
+
+
+def transactional(pipeline: Any) -> bool:
+    """Whether a pipeline was asked to be a transaction; its `transaction` is a method here."""
+    return bool(pipeline.is_transaction)

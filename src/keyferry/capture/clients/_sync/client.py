@@ -9,12 +9,13 @@ from typing import Any, Self
 from keyferry.capture.clients._sync.carrying import carry
 from keyferry.capture.clients._sync.crossing import Crossing, crossing_of
 from keyferry.capture.clients._sync.ends import CLUSTER_SCHEMES, End, end_of
-from keyferry.capture.clients._sync.heard import KEY, UNHEARD, Heard
+from keyferry.capture.clients._sync.heard import KEY, Heard
 from keyferry.capture.clients._sync.pipeline import Pipeline
 from keyferry.capture.clients._sync.platform import BasePubSub, BaseRedis
 from keyferry.capture.clients._sync.pubsub import PubSub
 from keyferry.capture.clients.migration import Migration
 from keyferry.capture.clients.options import OURS, ClientOptions, signature, take_options
+from keyferry.capture.clients.shaped import Shaped
 from keyferry.model.phases import Side, fixed
 
 _DISPATCHES = "event_dispatcher" in inspect.signature(BasePubSub.__init__).parameters
@@ -43,7 +44,7 @@ class Leg(Attempts, BaseRedis):
 
 
 class ClusterLeg:
-    """A side that is a cluster: redis-py's cluster client finds the node; its replies come shaped, so they are not heard."""
+    """A side that is a cluster: redis-py's cluster client finds the node; its replies come shaped."""
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
@@ -53,10 +54,12 @@ class ClusterLeg:
         operation = options.pop(KEY, None)
         if operation is not None:
             operation.attempt()
-            operation.reply = UNHEARD
             if operation.ahead is not None:
                 self._cluster.execute_command(*operation.ahead)
-        return self._cluster.execute_command(*args, **options)
+        reply = self._cluster.execute_command(*args, **options)
+        if operation is not None:
+            operation.reply = Shaped(reply)
+        return reply
 
     def close(self) -> None:
         """Its owner closes it."""

@@ -7,7 +7,7 @@ sent elsewhere (MOVED, ASK) has not been carried out: its keys are reported, and
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from redis.exceptions import AskError, ClusterDownError, RedisClusterException, TryAgainError
@@ -16,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from keyferry.capture.clients._sync.ends import close_pool, mirror_node_pool
 from keyferry.capture.clients._sync.platform import ConnectionPool
 
-Exchange = Callable[[ConnectionPool, Sequence[Sequence[Any]]], Awaitable[list[Any]]]
+Exchange = Callable[[ConnectionPool, Sequence[Sequence[Any]]], Any]
 _ELSEWHERE = (AskError, ClusterDownError, TryAgainError)  # MovedError is an AskError
 
 

@@ -50,6 +50,7 @@ __all__ = [
     "settled",
     "sleep",
     "spawn",
+    "transactional",
     "wait_event",
     "wait_turn",
 ]
@@ -138,3 +139,8 @@ def hang_up(connection: Any) -> None:
 def at_exit(work: Callable[[], Any]) -> None:
     """Has it done before the interpreter ends."""
     atexit.register(work)
+
+
+def transactional(pipeline: Any) -> bool:
+    """Whether a pipeline was asked to be a transaction."""
+    return bool(pipeline.transaction)

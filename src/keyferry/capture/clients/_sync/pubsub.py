@@ -332,7 +332,7 @@ class PubSub(BasePubSub):
 
     # Reading
 
-    def parse_response(self, block: bool = True, timeout: float | None = 0) -> Any:  # noqa: ASYNC109 - redis-py's
+    def parse_response(self, block: bool = True, timeout: float | None = 0) -> Any:
         """As redis-py's own."""
         ends = None if block else time.monotonic() + (timeout or 0)
         while True:
