@@ -81,7 +81,9 @@ def _strings(value: st.SearchStrategy[Any]) -> list[st.SearchStrategy[Command]]:
         _c("GETSET", S, value),
         _c("GETDEL", S),
         _c(
-            "GETEX", S, st.sampled_from([(), ("PERSIST",), ("EX", 700), ("PX", 80_000), ("EXAT", 1), ("PXAT", 5)])
+            "GETEX",
+            S,
+            st.sampled_from([(), ("PERSIST",), ("EX", 700), ("PX", 80_000), ("EXAT", 1), ("PXAT", 5)]),
         ),
         _c("GET", S),
         _c("MGET", _some(S)),

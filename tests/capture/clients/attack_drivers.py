@@ -7,11 +7,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import keyferry
-import keyferry.asyncio
 import redis
 import redis.asyncio
 from attack_commands import Command
+
+import keyferry
+import keyferry.asyncio
 from keyferry.capture.clients.compare import plain
 from keyferry.model.commands import Replies, look_up
 
@@ -165,7 +166,7 @@ def alike(command: Command, mine: Any, theirs: Any) -> bool:
     if info.name == "SPOP":
         if not mine or isinstance(theirs, int):
             count = len(mine) if isinstance(mine, (list, set)) else 1
-            return not mine and not theirs or theirs == count
+            return (not mine and not theirs) or theirs == count
         return False
     if info.name == "PTTL" or info.name.endswith("EXPIRETIME"):
         return near(mine, theirs)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import redis
+
 from keyferry.capture.ledger_format import ledger_keys, split_member, unpack
 from keyferry.testing.compare import Difference, compare_databases
 from keyferry.testing.servers import Server
@@ -52,7 +53,9 @@ def copy_all(authority: Server, mirror: Server) -> None:
     """Everything but our own keys, after the mirror side was emptied of the like."""
     for database in DATABASES:
         with client_of(authority, database) as source, client_of(mirror, database) as target:
-            keys = {key for side in (source, target) for key in side.keys("*") if not key.startswith(b"keyferry:")}
+            keys = {
+                key for side in (source, target) for key in side.keys("*") if not key.startswith(b"keyferry:")
+            }
         carry_over(authority, mirror, database, list(keys))
 
 

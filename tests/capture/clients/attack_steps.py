@@ -9,6 +9,7 @@ from typing import Any
 
 import redis
 from attack_settling import client_of
+
 from keyferry.model.phases import RULES, Phase, Side
 from keyferry.model.record import (
     PhaseRecord,

@@ -18,7 +18,14 @@ from attack_settling import client_of, copy_all, differences, settle
 from attack_steps import Steps
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
 from keyferry.model.phases import RULES, Phase, Side
 from keyferry.testing.servers import Server
 
