@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from switching import Migration, subscribers
 from tasks_async import Redis, aside, in_a_loop, kept, pause, start
 
+from keyferry.capture.clients._async.platform import Retry
 from keyferry.testing.binaries import server_names
 from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
@@ -218,7 +221,9 @@ async def test_an_old_side_that_is_gone_before_it_was_read_to_its_end(one: Migra
 @in_a_loop
 async def test_a_connection_that_breaks_is_made_again(one: Migration) -> None:
     source, target = one.source, one.target
-    client = kept(Redis(port=source.port, target=target.url, migration=one.name))
+    # Before 6.0 redis-py only tries again what it is told to.
+    again = {"retry": Retry(NoBackoff(), 3), "retry_on_error": [RedisConnectionError]}
+    client = kept(Redis(port=source.port, target=target.url, migration=one.name, **again))
     pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
     await pubsub.subscribe("news")
     await pubsub.psubscribe("o*")

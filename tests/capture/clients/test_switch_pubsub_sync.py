@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from switching import Migration, subscribers
 from tasks_sync import Redis, aside, in_a_loop, kept, pause, start
 
+from keyferry.capture.clients._sync.platform import Retry
 from keyferry.testing.binaries import server_names
 from keyferry.testing.proxy import FaultProxy
 from keyferry.testing.servers import Server
@@ -219,7 +222,9 @@ def test_an_old_side_that_is_gone_before_it_was_read_to_its_end(one: Migration) 
 @in_a_loop
 def test_a_connection_that_breaks_is_made_again(one: Migration) -> None:
     source, target = one.source, one.target
-    client = kept(Redis(port=source.port, target=target.url, migration=one.name))
+    # Before 6.0 redis-py only tries again what it is told to.
+    again = {"retry": Retry(NoBackoff(), 3), "retry_on_error": [RedisConnectionError]}
+    client = kept(Redis(port=source.port, target=target.url, migration=one.name, **again))
     pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
     pubsub.subscribe("news")
     pubsub.psubscribe("o*")
