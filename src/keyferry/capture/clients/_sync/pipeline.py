@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import ExecAbortError, NoScriptError, ResponseError, WatchError
+from redis.exceptions import ExecAbortError, ResponseError, WatchError
 
 from keyferry.capture.clients._sync.carrying import WRITES, carry, decide, waits_in_hold
 from keyferry.capture.clients._sync.crossing import Crossing, State
@@ -237,29 +237,7 @@ class Pipeline(BasePipeline):
                 names = keys and not written.everything
                 batch.entry = crossing.ledger.open(keys) if names else crossing.ledger.open_everything()
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
-            error: ResponseError | None = None
-            replies: list[Any] = []
-            watched, explicit = self.watching, self.explicit_transaction
-            try:
-                replies = self._run(state, raise_on_error)
-            except (WatchError, ExecAbortError, NoScriptError):
-                if batch.entry is not None:
-                    crossing.ledger.close(batch.entry)
-                raise
-            except LookAgain:
-                if not operation.attempts:
-                    if watched:
-                        raise WatchError("The phase changed while keys were watched.") from None
-                    # redis-py's own execute has reset the pipeline on its way out.
-                    self.command_stack, self.explicit_transaction = stack, explicit
-                    raise
-                written.report(crossing, Reason.DOUBTFUL)
-                raise OutcomeUnknownError("the connection was lost while the phase changed") from None
-            except ResponseError as caught:
-                error = caught
-            except BaseException:
-                written.report(crossing, Reason.DOUBTFUL)
-                raise
+            replies, error = self._first_leg(crossing, state, stack, written, batch, raise_on_error)
             succeeded = True
             if state.dynamic:
                 if state.waits:
@@ -283,6 +261,42 @@ class Pipeline(BasePipeline):
         if error is not None:
             raise error
         return replies
+
+    def _first_leg(
+        self,
+        crossing: Crossing,
+        state: State,
+        stack: Stack,
+        written: Written,
+        batch: Batch,
+        raise_on_error: bool,
+    ) -> tuple[list[Any], ResponseError | None]:
+        """What the authority says, and the error that redis-py would raise for one of the commands."""
+        operation = self._operation
+        assert operation is not None
+        watched, explicit = self.watching, self.explicit_transaction
+        try:
+            return self._run(state, raise_on_error), None
+        except (WatchError, ExecAbortError):
+            # Nothing was done.
+            if batch.entry is not None:
+                crossing.ledger.close(batch.entry)
+            raise
+        except LookAgain:
+            if not operation.attempts:
+                if watched:
+                    raise WatchError("The phase changed while keys were watched.") from None
+                # redis-py's own execute has reset the pipeline on its way out.
+                self.command_stack, self.explicit_transaction = stack, explicit
+                raise
+            written.report(crossing, Reason.DOUBTFUL)
+            raise OutcomeUnknownError("the connection was lost while the phase changed") from None
+        except ResponseError as error:
+            # The others have been carried out all the same.
+            return [], error
+        except BaseException:
+            written.report(crossing, Reason.DOUBTFUL)
+            raise
 
     def _run(self, state: State, raise_on_error: bool) -> list[Any]:
         cluster = self._ends[state.authority].cluster
