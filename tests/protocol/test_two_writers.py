@@ -12,10 +12,10 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from tests.follow.following import Sync, becomes_equal, syncing
-from tests.follow.legs import Writer
+from legs import Writer
 
 from copying import ask, wait_until
+from following import Sync, becomes_equal, syncing
 from keyferry.capture.kinds import FeedKind
 from keyferry.capture.ledger_format import ledger_keys, member
 from keyferry.testing.servers import Server

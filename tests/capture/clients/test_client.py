@@ -232,6 +232,16 @@ def test_a_pipeline_of_tasks_is_mirrored_command_by_command(two: Two, transactio
     assert (counts.mirrored + counts.rewritten, counts.reported.total()) == (4, 0)
 
 
+@pytest.mark.parametrize("transaction", [True, False])
+def test_what_succeeded_beside_a_missing_script_is_mirrored(two: Two, transaction: bool) -> None:
+    with keyferry.Redis.from_urls(*two.urls, phase="dual") as client:
+        pipe = client.pipeline(transaction=transaction)
+        pipe.set("before", 1).evalsha("0" * 40, 1, "key").set("after", 2)
+        with pytest.raises(redis.exceptions.NoScriptError):
+            pipe.execute()
+    assert (two.both("before"), two.both("after")) == ((b"1", b"1"), (b"2", b"2"))
+
+
 def test_shadow_reads_find_what_differs_off_the_callers_path(two: Two) -> None:
     two.source.sadd("same", *range(50))
     two.target.sadd("same", *range(49, -1, -1))
