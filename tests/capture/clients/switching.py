@@ -50,11 +50,35 @@ class Migration:
             assert not (everyone and outcome.waiting), outcome
         return outcome
 
-    def switch(self) -> None:
-        """From dual or target-dual to the other side's."""
+    def switch(self, *, settles: bool = False) -> None:
+        """From dual or target-dual to the other side's.
+
+        Args:
+            settles: Carries everything to the side that gains authority while the gate is closed.
+        """
         side = self._store.look(Side.TARGET).record
         back = side is not None and side.rules
-        self.step("hold", "dual" if back else "target-dual")
+        self.step("hold")
+        if settles:
+            settle(*((self.target, self.source) if back else (self.source, self.target)))
+        self.step("dual" if back else "target-dual")
+
+
+def settle(authority: Any, other: Any) -> None:
+    """Makes the other side equal. Nobody writes meanwhile."""
+    with redis.Redis.from_url(authority.url) as source, redis.Redis.from_url(other.url) as target:
+        keys = [key for key in source.keys("*") if not key.startswith(b"keyferry:")]
+        for key in set(target.keys("*")) - set(keys):
+            if not key.startswith(b"keyferry:"):
+                target.delete(key)
+        for key in keys:
+            target.restore(key, max(0, source.pttl(key)), source.dump(key), replace=True)
+
+
+def blocked(server: Any) -> int:
+    """How many connections wait in a blocking command."""
+    with redis.Redis.from_url(server.url) as client:
+        return int(client.info("clients")["blocked_clients"])
 
 
 def subscribers(server: Any, channel: str = "news") -> int:

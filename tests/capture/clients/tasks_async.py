@@ -8,10 +8,11 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 import redis.asyncio
+from redis.asyncio.retry import Retry
 
 from keyferry.asyncio import Redis
 
-__all__ = ["PlainRedis", "Redis", "Running", "aside", "in_a_loop", "kept", "pause", "start"]
+__all__ = ["PlainRedis", "Redis", "Retry", "Running", "aside", "in_a_loop", "kept", "pause", "start"]
 
 PlainRedis = redis.asyncio.Redis
 pause = asyncio.sleep

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
+from redis.retry import Retry
 
 from keyferry import Redis
 
-__all__ = ["PlainRedis", "Redis", "Running", "aside", "in_a_loop", "kept", "pause", "start"]
+__all__ = ["PlainRedis", "Redis", "Retry", "Running", "aside", "in_a_loop", "kept", "pause", "start"]
 
 PlainRedis = redis.Redis
 pause = time.sleep

@@ -75,6 +75,10 @@ class Patience:
         """Seconds; infinity for a command that waits for ever."""
         return max(0.0, self._ends_s - now_s)
 
+    def open_ends(self) -> list[tuple[int, Any]]:
+        """Which streams it still reads from their end on: where their "$" stands, and the key."""
+        return open_ends(self._name, self._args)
+
     def pin(self, ids: Sequence[tuple[int, Any]]) -> None:
         """Puts ids in the place of "$" (index and id): it means the end of the stream as it was at the beginning."""
         args = list(self._args)

@@ -15,7 +15,7 @@ from keyferry.capture.clients._async.crossing import Crossing, State
 from keyferry.capture.clients._async.heard import KEY, Operation
 from keyferry.capture.clients._async.mirror import Batch
 from keyferry.capture.clients._async.platform import wait_event, wait_turn
-from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, open_ends, patience_seconds
+from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, patience_seconds
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
 from keyferry.capture.clients.shaped import UNHEARD, Shaped
@@ -58,7 +58,6 @@ async def carry(
     """
     info = look_up(args)
     writes = info is None or info.treatment in WRITES
-    waits = waits_in_hold(info)
     deadline = 0.0
     patience = None
     if info is not None and info.blocking and (seconds := patience_seconds(info.name, args)) is not None:
@@ -68,7 +67,7 @@ async def carry(
         try:
             if state.dynamic:
                 await crossing.sure(state)
-            if not (state.waits and waits):
+            if not (state.waits and waits_in_hold(info)):
                 if writes and state.mirror is not None:
                     return await _write(crossing, state, first_leg, info, args, options, patience)
                 return await _plain(crossing, state, first_leg, info, args, options, patience)
@@ -95,18 +94,18 @@ async def carry(
 
 
 async def _blocking(
-    crossing: Crossing, state: State, first_leg: FirstLeg, args: tuple[Any, ...], patience: Patience
-) -> tuple[tuple[Any, ...], bool]:
-    """A blocking command as it is sent now, and whether it waits only for a slice of its time."""
+    crossing: Crossing, state: State, first_leg: FirstLeg, patience: Patience, operation: Operation
+) -> tuple[Any, ...]:
+    """A blocking command as it is sent now: for the time that is left, or a slice of it."""
     pins = []
-    for index, key in open_ends(str(args[0]).upper(), args):
+    for index, key in patience.open_ends():
         # "$" would mean another place when it is asked for again.
         entries: Any = await first_leg(state.authority, ("XREVRANGE", key, "+", "-", "COUNT", 1), {})
         pins.append((index, entries[0][0] if entries else "0-0"))
     if pins:
         patience.pin(pins)
-    sliced = not await crossing.can_take_back(state.authority)
-    return patience.command(time.monotonic(), sliced=sliced), sliced
+    operation.sliced = not await crossing.can_take_back(state.authority)
+    return patience.command(time.monotonic(), sliced=operation.sliced)
 
 
 async def _plain(
@@ -119,13 +118,13 @@ async def _plain(
     patience: Patience | None,
 ) -> Any:
     """A command with one leg: a read, or any in a phase without a mirror."""
-    operation, sliced = None, False
+    operation = None
     blocks = patience is not None and state.dynamic
     if state.dynamic or state.shadows:
         operation = Operation(crossing, state, hears=state.shadows or blocks, blocks=blocks)
         options = {**options, KEY: operation}
-    if blocks and patience is not None:
-        args, sliced = await _blocking(crossing, state, first_leg, args, patience)
+        if blocks and patience is not None:
+            args = await _blocking(crossing, state, first_leg, patience, operation)
     try:
         reply = await first_leg(state.authority, args, options)
     except LookAgain:
@@ -133,7 +132,7 @@ async def _plain(
             raise OutcomeUnknownError("the connection was lost while the phase changed") from None
         raise
     if operation is not None and state.dynamic:
-        if blocks and (sliced or operation.taken_back) and operation.nothing_came(reply):
+        if blocks and operation.goes_on(reply):
             raise TakenBack(reply)
         if state.waits:
             # Rule 13: in hold a lease is not enough for a reader. The look comes after the read.
@@ -163,7 +162,7 @@ async def _write(
     if info is None:
         return await _unknown(crossing, state, first_leg, args, options)
     keys = crossing.encoded(written_keys_of(info, args))
-    order, blocks = crossing.order, info.blocking
+    order, blocks = crossing.order, patience is not None
     # One that blocks must not keep others from the very push that it waits for.
     turn = None if blocks else order.take(keys) if keys else order.take_all()
     watch = order.watch(keys) if blocks else None
@@ -180,13 +179,12 @@ async def _write(
             batch.entry = crossing.ledger.open(keys) if keys else crossing.ledger.open_everything()
             operation.ahead = batch.entry
         try:
+            if patience is not None and state.dynamic:
+                args = await _blocking(crossing, state, first_leg, patience, operation)
             reply = await first_leg(state.authority, args, options)
         except BaseException as error:
             _first_leg_failed(crossing, info, args, operation, keys, batch, error)
             raise
-        finally:
-            if blocks:
-                crossing.blocked.pop(id(operation), None)
         succeeded = True
         if state.dynamic:
             await _count(crossing, state, operation, keys, batch, reply)
@@ -258,7 +256,7 @@ async def _count(
         TakenBack: it is the empty reply of a command that was taken back.
         OutcomeUnknownError: the lease did not hold.
     """
-    if operation.blocks and operation.reply is None and state is not crossing.state:
+    if operation.blocks and operation.goes_on(reply):
         if batch.entry is not None:
             crossing.ledger.close(batch.entry)
         raise TakenBack(reply)

@@ -33,11 +33,17 @@ class Attempts:
         operation.attempt()
         if not operation.hears and operation.ahead is None:
             return await super()._send_command_parse_response(conn, command_name, *args, **options)  # type: ignore[misc]
-        if operation.blocks or operation.ahead is not None:
+        if not operation.blocks:
+            if operation.ahead is not None:
+                await operation.send(conn, args, options)
+            else:
+                await conn.send_command(*args, **options)
+            return await self.parse_response(Heard(conn, operation), command_name, **options)  # type: ignore[attr-defined]
+        try:
             await operation.send(conn, args, options)
-        else:
-            await conn.send_command(*args, **options)
-        return await self.parse_response(Heard(conn, operation), command_name, **options)  # type: ignore[attr-defined]
+            return await self.parse_response(Heard(conn, operation), command_name, **options)  # type: ignore[attr-defined]
+        finally:
+            await operation.let_go()
 
 
 class Leg(Attempts, BaseRedis):
@@ -177,7 +183,13 @@ class Redis(Attempts, BaseRedis):
         # Not super(): this is the way of every command, and there is nobody in between.
         if crossing is None or crossing.state.plain:
             return BaseRedis.execute_command(self, *args, **options)
-        return carry(crossing, self._first_leg, args, options)
+        return carry(crossing, self._first_leg, args, options, self._nothing)
+
+    def _nothing(self, name: str, options: dict[str, Any]) -> Any:
+        """What redis-py makes of a blocking command that came back empty."""
+        callback = self.response_callbacks.get(name)
+        options = {key: value for key, value in options.items() if key not in ("keys", KEY)}
+        return None if callback is None else callback(None, **options)
 
     async def _first_leg(self, side: Side, args: tuple[Any, ...], options: dict[str, Any]) -> Any:
         if side is self._home and self._ends[side].pool is not None:

@@ -26,6 +26,7 @@ class Operation:
         ahead: a command to send in the same packet before it, its reply is dropped.
         blocks: it may block; then `client_id` is the connection's, so that it can be taken back.
         taken_back: the server was told to let it go.
+        sliced: it was sent with a part of its time only.
     """
 
     __slots__ = (
@@ -36,6 +37,7 @@ class Operation:
         "crossing",
         "hears",
         "reply",
+        "sliced",
         "state",
         "taken_back",
     )
@@ -57,7 +59,7 @@ class Operation:
         self.attempts = 0
         self.reply: Any = None
         self.client_id: int | None = None
-        self.taken_back = False
+        self.taken_back = self.sliced = False
 
     def attempt(self) -> None:
         """Looks at the phase before each sending: nothing is sent again, on a new connection, without a new look.
@@ -98,12 +100,14 @@ class Operation:
             with self.crossing.unblocking:
                 self.crossing.blocked.pop(id(self), None)
 
-    def nothing_came(self, reply: Any) -> bool:
-        """Whether a blocking command came back empty.
+    def goes_on(self, reply: Any) -> bool:
+        """Whether a blocking command came back empty before its time, because we wanted that.
 
         Args:
             reply: as redis-py shapes it.
         """
+        if not (self.taken_back or self.sliced):
+            return False
         return not reply if isinstance(self.reply, Shaped) else self.reply is None
 
 
