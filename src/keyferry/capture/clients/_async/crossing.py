@@ -53,6 +53,7 @@ from keyferry.capture.clients._async.record_line import AsyncSideAccess
 from keyferry.capture.clients._async.reporter import AsyncReporter
 from keyferry.capture.clients._async.shadow import Shadow
 from keyferry.capture.clients.counts import Counts, Reason
+from keyferry.capture.clients.cursors import Cursors
 from keyferry.capture.clients.errors import HoldTimeoutError, LookAgain, OutcomeUnknownError
 from keyferry.capture.clients.ledger import Ledger
 from keyferry.capture.clients.migration import Migration
@@ -122,6 +123,8 @@ class Crossing:
         self._older: list[State] = []
         self._mutex = threading.RLock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.cursors = Cursors()
         self.blocked: dict[int, Operation] = {}
         self.unblocking = Lock()
         self._unblocks: dict[Side, bool] = {}
@@ -244,6 +247,10 @@ class Crossing:
             return
         self._older = [state for state in self._older if state.operations] + [old]
         self.state = State(standing, dynamic=True)
+        if standing.authority is not old.authority:
+            with self._mutex:
+                for client in list(self._clients):
+                    client.move(standing.authority)
         old.over.set()
         log.info("phase %s, epoch %s", standing.phase, standing.epoch, extra=self.facts())
 
@@ -261,6 +268,10 @@ class Crossing:
             await self._take_back_blocked()
             await sleep(pause)
             pause = min(pause * 1.5, 0.05)
+        if RULES[standing.phase].waits and self._reporter is not None:
+            # Before the gate's last fence every key that is to be settled has to be named.
+            while self.state.standing == standing and not await self._reporter.flush(_SPEAKER_SECONDS):
+                await sleep(0.05)
 
     async def _take_back_blocked(self) -> None:
         """CLIENT UNBLOCK for each operation of an older state that may block."""
@@ -343,6 +354,12 @@ class Crossing:
             raise HoldTimeoutError(
                 f"a cutover has held writes back for more than {self.options.hold_timeout_ms} ms; nothing was written"
             )
+
+    def add_client(self, client: Any) -> None:
+        """One more client, whose `move` is called when authority moves, as long as somebody keeps it."""
+        with self._mutex:
+            self._clients.add(client)
+            client.move(self.state.authority)
 
     def add_subscription(self, subscription: Any) -> None:
         """One more subscriber, whose `follow` is called with every step as long as somebody keeps it."""

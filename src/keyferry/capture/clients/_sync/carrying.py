@@ -18,6 +18,7 @@ from keyferry.capture.clients._sync.mirror import Batch
 from keyferry.capture.clients._sync.platform import wait_event, wait_turn
 from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, patience_seconds
 from keyferry.capture.clients.counts import Reason
+from keyferry.capture.clients.cursors import SCANS
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
 from keyferry.capture.clients.shaped import UNHEARD, Shaped
 from keyferry.model.command_treatments import Treatment
@@ -101,7 +102,8 @@ def _blocking(
     pins = []
     for index, key in patience.open_ends():
         # "$" would mean another place when it is asked for again.
-        entries: Any = first_leg(state.authority, ("XREVRANGE", key, "+", "-", "COUNT", 1), {})
+        options = {KEY: Operation(crossing, state)}
+        entries: Any = first_leg(state.authority, ("XREVRANGE", key, "+", "-", "COUNT", 1), options)
         pins.append((index, entries[0][0] if entries else "0-0"))
     if pins:
         patience.pin(pins)
@@ -124,7 +126,9 @@ def _plain(
     if state.dynamic or state.shadows:
         operation = Operation(crossing, state, hears=state.shadows or blocks, blocks=blocks)
         options = {**options, KEY: operation}
-        if blocks and patience is not None:
+        if info is not None and info.name in SCANS:
+            args = crossing.cursors.told(state.authority, info.name, args)
+        elif blocks and patience is not None:
             args = _blocking(crossing, state, first_leg, patience, operation)
     try:
         reply = first_leg(state.authority, args, options)
@@ -139,6 +143,8 @@ def _plain(
             # Rule 13: in hold a lease is not enough for a reader. The look comes after the read.
             crossing.look_after()
         crossing.confirm(state, (), repeats=info is not None and info.treatment is Treatment.READ)
+        if info is not None and info.name in SCANS:
+            crossing.cursors.given(state.authority, info.name, args, reply)
     if (
         state.shadows
         and info is not None

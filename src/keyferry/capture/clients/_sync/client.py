@@ -7,6 +7,7 @@ import inspect
 from typing import Any, Self
 
 from keyferry.capture.clients._sync.carrying import carry
+from keyferry.capture.clients._sync.cluster_leg import ClusterLeg
 from keyferry.capture.clients._sync.crossing import Crossing, crossing_of
 from keyferry.capture.clients._sync.ends import CLUSTER_SCHEMES, End, end_of
 from keyferry.capture.clients._sync.heard import KEY, Heard
@@ -15,8 +16,7 @@ from keyferry.capture.clients._sync.platform import BasePubSub, BaseRedis
 from keyferry.capture.clients._sync.pubsub import PubSub
 from keyferry.capture.clients.migration import Migration
 from keyferry.capture.clients.options import OURS, ClientOptions, signature, take_options
-from keyferry.capture.clients.shaped import Shaped
-from keyferry.model.phases import Side, fixed
+from keyferry.model.phases import Side
 
 _DISPATCHES = "event_dispatcher" in inspect.signature(BasePubSub.__init__).parameters
 _TAG = "_keyferry"  # on a pool of ours: what clients made from that pool alone go on with
@@ -49,28 +49,6 @@ class Leg(Attempts, BaseRedis):
     """The side that a client was not made for, with the client's response callbacks."""
 
 
-class ClusterLeg:
-    """A side that is a cluster: redis-py's cluster client finds the node; its replies come shaped."""
-
-    def __init__(self, cluster: Any) -> None:
-        self._cluster = cluster
-
-    def execute_command(self, *args: Any, **options: Any) -> Any:
-        """As the cluster client's own."""
-        operation = options.pop(KEY, None)
-        if operation is not None:
-            operation.attempt()
-            if operation.ahead is not None:
-                self._cluster.execute_command(*operation.ahead)
-        reply = self._cluster.execute_command(*args, **options)
-        if operation is not None:
-            operation.reply = Shaped(reply)
-        return reply
-
-    def close(self) -> None:
-        """Its owner closes it."""
-
-
 class Redis(Attempts, BaseRedis):
     """redis-py's client with a second server.
 
@@ -90,7 +68,7 @@ class Redis(Attempts, BaseRedis):
 
     _crossing: Crossing | None = None
     _home: Side = Side.SOURCE
-    _owns_ends = False
+    _owns_ends = _single = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         ours = {name: kwargs.pop(name) for name in OURS & kwargs.keys()}
@@ -98,7 +76,7 @@ class Redis(Attempts, BaseRedis):
             super().__init__(*args, **kwargs)
             inherited = getattr(self.connection_pool, _TAG, None)
             if isinstance(inherited, tuple):  # a stand-in for a pool has every attribute
-                self._join(*inherited)
+                self._join(*inherited, single=bool(kwargs.get("single_connection_client")))
             return
         single = kwargs.pop("single_connection_client", False)
         source = ours.pop("source", None)
@@ -127,7 +105,7 @@ class Redis(Attempts, BaseRedis):
         if source_end is None:
             source_end = End(Side.SOURCE, pool=self.connection_pool)
         target_end = end_of(Side.TARGET, target, source_end.pool)
-        self._join(options, {Side.SOURCE: source_end, Side.TARGET: target_end})
+        self._join(options, {Side.SOURCE: source_end, Side.TARGET: target_end}, single=single)
         self._owns_ends = True
         assert self._crossing is not None
         self._crossing.users += 1
@@ -136,18 +114,32 @@ class Redis(Attempts, BaseRedis):
             super().__init__(connection_pool=self.connection_pool, single_connection_client=True)
             self.auto_close_connection_pool, self.response_callbacks = closes, callbacks
 
-    def _join(self, options: ClientOptions, ends: dict[Side, End]) -> None:
-        self._ends = ends
+    def _join(self, options: ClientOptions, ends: dict[Side, End], *, single: bool) -> None:
+        self._ends, self._single = ends, single
         self._legs: dict[Side, Any] = {}
-        self._crossing = crossing_of(options, ends)
+        self._own_pool = self.connection_pool
         for end in ends.values():
             if end.pool is not None:
                 setattr(end.pool, _TAG, (options, ends))
-        # With a record the phase is not known yet; the source is where everything begins.
-        self._home = fixed(options.phase).authority if options.phase is not None else Side.SOURCE
-        home = ends[self._home].pool
-        if home is not None:
-            self.connection_pool = home
+        self._crossing = crossing_of(options, ends)
+        state = self._crossing.state
+        if single and state.dynamic:
+            # Its connection stays where it was made; the other side gets one of its own.
+            self._home = next((side for side, end in ends.items() if end.pool is self._own_pool), Side.SOURCE)
+            return
+        self.move(state.authority)
+        if state.dynamic:
+            self._crossing.add_client(self)
+
+    def move(self, side: Side) -> None:
+        """Makes the side with authority the one whose pool others find at `connection_pool`.
+
+        A command that is on its way meanwhile looks at the phase before it is sent, and begins again.
+        """
+        pool = self._ends[side].pool
+        if pool is not None:
+            self.connection_pool = pool
+            self._home = side
 
     @classmethod
     def from_urls(cls, source: str, target: str, **kwargs: Any) -> Self:
@@ -202,7 +194,7 @@ class Redis(Attempts, BaseRedis):
             if end.pool is None:
                 leg = ClusterLeg(end.cluster)
             else:
-                leg = Leg(connection_pool=end.pool, single_connection_client=self.connection is not None)
+                leg = Leg(connection_pool=end.pool, single_connection_client=self._single)
                 leg.response_callbacks = self.response_callbacks
             leg = self._legs.setdefault(side, leg)
         return leg
@@ -246,7 +238,15 @@ class Redis(Attempts, BaseRedis):
             for side, end in self._ends.items():
                 if end.owned or (side is not self._home and self.auto_close_connection_pool):
                     end.close()
-        super().close(*args, **kwargs)
+        if self._crossing is None:
+            super().close(*args, **kwargs)
+            return
+        # What redis-py closes with a client is the pool that came with it, wherever authority is now.
+        pool, self.connection_pool = self.connection_pool, self._own_pool
+        try:
+            super().close(*args, **kwargs)
+        finally:
+            self.connection_pool = pool
 
 
 Redis.__init__.__signature__ = signature(BaseRedis.__init__)  # type: ignore[attr-defined]

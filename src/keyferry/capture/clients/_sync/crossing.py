@@ -54,6 +54,7 @@ from keyferry.capture.clients._sync.record_line import SideAccess
 from keyferry.capture.clients._sync.reporter import Reporter
 from keyferry.capture.clients._sync.shadow import Shadow
 from keyferry.capture.clients.counts import Counts, Reason
+from keyferry.capture.clients.cursors import Cursors
 from keyferry.capture.clients.errors import HoldTimeoutError, LookAgain, OutcomeUnknownError
 from keyferry.capture.clients.ledger import Ledger
 from keyferry.capture.clients.migration import Migration
@@ -123,6 +124,8 @@ class Crossing:
         self._older: list[State] = []
         self._mutex = threading.RLock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.cursors = Cursors()
         self.blocked: dict[int, Operation] = {}
         self.unblocking = Lock()
         self._unblocks: dict[Side, bool] = {}
@@ -245,6 +248,10 @@ class Crossing:
             return
         self._older = [state for state in self._older if state.operations] + [old]
         self.state = State(standing, dynamic=True)
+        if standing.authority is not old.authority:
+            with self._mutex:
+                for client in list(self._clients):
+                    client.move(standing.authority)
         old.over.set()
         log.info("phase %s, epoch %s", standing.phase, standing.epoch, extra=self.facts())
 
@@ -344,6 +351,12 @@ class Crossing:
             raise HoldTimeoutError(
                 f"a cutover has held writes back for more than {self.options.hold_timeout_ms} ms; nothing was written"
             )
+
+    def add_client(self, client: Any) -> None:
+        """One more client, whose `move` is called when authority moves, as long as somebody keeps it."""
+        with self._mutex:
+            self._clients.add(client)
+            client.move(self.state.authority)
 
     def add_subscription(self, subscription: Any) -> None:
         """One more subscriber, whose `follow` is called with every step as long as somebody keeps it."""
