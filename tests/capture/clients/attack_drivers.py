@@ -143,10 +143,12 @@ def lone(flavour: str, url: str, **settings: Any) -> Driver:
 def repeated(command: Command, reply: Any) -> Command:
     """The command that does on another server what this one did here: what chance or a clock decided is said."""
     words = [word.upper() if isinstance(word, str) else word for word in command]
-    if words[0] == "SPOP" and reply:
+    if not reply or _is_error(reply):
+        return command
+    if words[0] == "SPOP":
         members = sorted(reply) if isinstance(reply, (list, set)) else [reply]
         return ("SREM", command[1], *members)
-    if words[0] == "XADD" and reply and not _is_error(reply):
+    if words[0] == "XADD":
         at = words.index("F") - 1
         return (*command[:at], reply, *command[at + 1 :])
     return command

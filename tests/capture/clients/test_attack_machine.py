@@ -1,7 +1,8 @@
 """Random commands through the drop-in and to a lone server: the same replies; after settling both sides are equal.
 
 In every phase that is fixed in code, and with steps of the shared record in the middle. ``KEYFERRY_ATTACK_EXAMPLES`` and
-``KEYFERRY_ATTACK_STEPS`` make it longer, ``KEYFERRY_ATTACK_SERVERS=redis-8.2,valkey-9.1`` runs it on others.
+``KEYFERRY_ATTACK_STEPS`` make it longer, ``KEYFERRY_ATTACK_SERVERS=redis-8.2,valkey-9.1`` runs it on others, with
+``KEYFERRY_ATTACK_SHRINKS`` what it finds is made small, which takes minutes.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from attack_drivers import Driver, Outcome, alike, lone, ours, repeated
 from attack_settling import client_of, copy_all, differences, settle
 from attack_steps import Steps
 from hypothesis import HealthCheck, settings
+from hypothesis import Phase as Part
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -243,6 +245,8 @@ def attack(machine: type[Machine], three: tuple[Server, Server, Server], **more:
             derandomize="KEYFERRY_ATTACK_EXAMPLES" not in os.environ,
             database=None,
             suppress_health_check=list(HealthCheck),
+            report_multiple_bugs=False,
+            phases=[Part.generate, Part.shrink] if "KEYFERRY_ATTACK_SHRINKS" in os.environ else [Part.generate],
             print_blob=True,
         ),
     )

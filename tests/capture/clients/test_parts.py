@@ -112,7 +112,7 @@ ARGUMENTS = st.one_of(
 def test_commands_are_packed_as_redis_py_packs_them(commands: list[tuple[Any, list[Any]]]) -> None:
     connection = redis.Connection()
     tuples = [(name, *arguments) for name, arguments in commands]
-    assert b"".join(packed(connection, tuples)) == b"".join(connection.pack_commands(tuples))
+    assert b"".join(packed(connection.encoder.encode, tuples)) == b"".join(connection.pack_commands(tuples))
 
 
 @pytest.mark.parametrize(

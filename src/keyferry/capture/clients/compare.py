@@ -18,6 +18,15 @@ def plain(reply: Any) -> Any:
     return reply
 
 
+def holds_text(reply: Any) -> bool:
+    """Whether a connection has decoded any of it."""
+    if isinstance(reply, dict):
+        return any(holds_text(part) for pair in reply.items() for part in pair)
+    if isinstance(reply, (list, tuple, set, frozenset)):
+        return any(holds_text(part) for part in reply)
+    return isinstance(reply, str)
+
+
 def alike(first: Any, second: Any, *, unordered: bool = False) -> bool:
     """Whether they are equal; as collections without an order where the servers promise none."""
     first, second = plain(first), plain(second)

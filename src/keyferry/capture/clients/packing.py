@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 
-def packed(connection: Any, commands: Iterable[Sequence[Any]]) -> list[bytes]:
+def packed(encode: Callable[[Any], bytes], commands: Iterable[Sequence[Any]]) -> list[bytes]:
     """What `connection.pack_commands` gives, as one piece.
 
     Args:
-        connection: whose encoder is used; names with a blank ("XGROUP CREATE") become two words, as redis-py sends them.
+        encode: of redis-py's encoders, the one whose bytes the authority has got; names with a blank ("XGROUP CREATE") become two words, as redis-py sends them.
         commands: names and arguments as redis-py takes them.
     """
-    encode = connection.encoder.encode
     parts: list[bytes] = []
     for command in commands:
         name = command[0]

@@ -80,7 +80,7 @@ class Mirror:
         self.breaker = Breaker()
         self._seldom = Seldom()
         # Kept beside the pool: to take one from there costs as much as to use it.
-        self._idle: list[tuple[ConnectionPool, Any, float]] = []
+        self._idle: dict[ConnectionPool, list[tuple[Any, float]]] = {}
         seconds, greeting = crossing.options.target_timeout_ms / 1000, crossing.on_mirror_connect
         self._pool = None if end.pool is None else mirror_pool(end.pool, seconds, greeting(end.side))
         self._nodes = None
@@ -183,8 +183,11 @@ class Mirror:
             # An unknown leg may still arrive: its entry stays open until the connection is known to be gone.
             if batch.entry is not None and reason is not Reason.UNKNOWN:
                 self._crossing.ledger.close(batch.entry)
-        if error is not None and self._crossing.options.on_target_error == "raise":
-            raise MirrorError(f"the second leg got no answer from the {self._end.side}") from error
+        if self._crossing.options.on_target_error == "raise":
+            if error is not None:
+                raise MirrorError(f"the second leg got no answer from the {self._end.side}") from error
+            if reason is Reason.SKIPPED:
+                raise MirrorError(f"the second leg was skipped: the {self._end.side} does not answer")
 
     async def _send(self, commands: Sequence[Sequence[Any]], keys: Sequence[Sequence[bytes]]) -> list[Any]:
         if self._nodes is not None:
@@ -193,32 +196,39 @@ class Mirror:
         return await self._exchange(self._pool, commands)
 
     async def _exchange(self, pool: ConnectionPool, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        deadline = time.monotonic() + self._crossing.options.target_timeout_ms / 1000
         connection = await self._take(pool)
+        if time.monotonic() > deadline:
+            # Greetings took all the time there is; the next one finds it ready.
+            self._put_back(pool, connection)
+            raise RedisTimeoutError("a connection was made too late")
         try:
             replies = []
-            await connection.send_packed_command(packed(connection, commands), check_health=False)
+            await connection.send_packed_command(packed(self._crossing.encode, commands), check_health=False)
             for _ in commands:
                 try:
                     replies.append(await connection.read_response(disable_decoding=True))
                 except ResponseError as error:
                     replies.append(error)
+                if time.monotonic() > deadline and len(replies) < len(commands):
+                    raise RedisTimeoutError("replies came too slowly")
         except BaseException:
             # Half a conversation: what is still to come must not be taken for another one's reply.
             await connection.disconnect()
             await pool.release(connection)
             raise
-        self._idle.append((pool, connection, time.monotonic()))
+        self._put_back(pool, connection)
         return replies
+
+    def _put_back(self, pool: ConnectionPool, connection: Any) -> None:
+        self._idle.setdefault(pool, []).append((connection, time.monotonic()))
 
     async def _take(self, pool: ConnectionPool) -> Any:
         """A connection: the last one used if that was just now, else one that the pool has looked at."""
-        idle = self._idle
-        for index in range(len(idle) - 1, -1, -1):
+        idle = self._idle.get(pool)
+        while idle:
             try:
-                its_pool, connection, since = idle[index]
-                if its_pool is not pool:
-                    continue
-                del idle[index]
+                connection, since = idle.pop()  # in one step: other threads take from here, too
             except IndexError:
                 break
             if time.monotonic() - since < _FRESH_SECONDS:
@@ -228,9 +238,9 @@ class Mirror:
 
     async def close(self) -> None:
         """Closes its connections."""
-        while self._idle:
-            pool, connection, _ = self._idle.pop()
-            await pool.release(connection)
+        for pool, idle in list(self._idle.items()):
+            while idle:
+                await pool.release(idle.pop()[0])
         if self._pool is not None:
             await close_pool(self._pool)
         if self._nodes is not None:
@@ -238,7 +248,7 @@ class Mirror:
 
     def forked(self) -> None:
         """In a child process: the parent's connections are not ours to use."""
-        self._idle = []
+        self._idle = {}
         self.breaker = Breaker()
 
 

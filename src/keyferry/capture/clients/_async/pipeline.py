@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ExecAbortError, ResponseError, WatchError
 
-from keyferry.capture.clients._async.carrying import WRITES, carry, decide, waits_in_hold
+from keyferry.capture.clients._async.carrying import WRITES, carry, decide, report_written, waits_in_hold
 from keyferry.capture.clients._async.crossing import Crossing, State
 from keyferry.capture.clients._async.ends import End
 from keyferry.capture.clients._async.heard import KEY, Heard, HeardMany, Operation
@@ -63,6 +63,12 @@ class Written:
     @property
     def all_keys(self) -> list[bytes]:
         return [key for keys in self.keys for key in keys]
+
+    async def ask_for_keys(self, crossing: Crossing, stack: Stack) -> None:
+        """Asks the server for the keys of commands that the table does not know."""
+        for index, info in enumerate(self.infos):
+            if info is None and not self.keys[index]:
+                self.keys[index] = await crossing.keys_by_server(stack[index][0])
 
     def report(self, crossing: Crossing, reason: Reason) -> None:
         """All that it may have written is to be settled."""
@@ -234,7 +240,9 @@ class Pipeline(BasePipeline):
             transaction = self._transactional
             batch = Batch(atomic=transaction)
             if mirrors and crossing.ahead:
+                await written.ask_for_keys(crossing, stack)
                 await crossing.room_ahead()
+                keys = written.all_keys
                 names = keys and not written.everything
                 batch.entry = crossing.ledger.open(keys) if names else crossing.ledger.open_everything()
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
@@ -338,14 +346,15 @@ class Pipeline(BasePipeline):
         for index, (args, _) in enumerate(stack):
             info, keys = written.infos[index], written.keys[index]
             if info is None:
-                await crossing.report_by_server(args)
+                crossing.unknown_command(args)
+                crossing.report(keys or await crossing.keys_by_server(args), Reason.REPORTED)
                 continue
             if info.treatment not in WRITES:
                 continue
             if replies is None:
-                crossing.report(keys, Reason.REPORTED)
+                report_written(crossing, info, keys, Reason.REPORTED)
             elif isinstance(replies[index], Exception):
                 if info.treatment is Treatment.REPORT:
-                    crossing.report(keys, Reason.DOUBTFUL)
+                    report_written(crossing, info, keys, Reason.DOUBTFUL)
             else:
                 decide(crossing, batch, info, args, replies[index], keys)

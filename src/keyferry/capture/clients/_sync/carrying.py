@@ -17,6 +17,7 @@ from keyferry.capture.clients._sync.heard import KEY, Operation
 from keyferry.capture.clients._sync.mirror import Batch
 from keyferry.capture.clients._sync.platform import wait_event, wait_turn
 from keyferry.capture.clients.blocking import SLICE_SECONDS, Patience, patience_seconds
+from keyferry.capture.clients.compare import holds_text
 from keyferry.capture.clients.counts import Reason
 from keyferry.capture.clients.cursors import SCANS
 from keyferry.capture.clients.errors import LookAgain, OutcomeUnknownError, TakenBack
@@ -214,7 +215,7 @@ def _write(
     except BaseException:
         if succeeded:
             # Cancelled on the way to the second leg, or told to raise: what the mirror side has is not known.
-            crossing.report(keys, Reason.UNKNOWN)
+            report_written(crossing, info, keys, Reason.UNKNOWN)
         raise
     finally:
         if watch is not None:
@@ -241,15 +242,13 @@ def _first_leg_failed(
         # A script may have written before it failed; a command that was sent twice may have succeeded once.
         doubtful = operation.attempts > 1 or info.treatment is Treatment.REPORT
         if doubtful and operation.attempts and not isinstance(error, NoScriptError):
-            crossing.report(keys, Reason.DOUBTFUL)
+            report_written(crossing, info, keys, Reason.DOUBTFUL)
         if batch.entry is not None:
             crossing.ledger.close(batch.entry)
         return
     # The entry of a leg with an unknown outcome stays open: it may still arrive.
-    crossing.report(keys, Reason.DOUBTFUL)
+    report_written(crossing, info, keys, Reason.DOUBTFUL)
     report_other_database(crossing, info, args, keys)
-    if info.everything:
-        crossing.report_everything(Reason.DOUBTFUL)
     if isinstance(error, LookAgain):
         raise OutcomeUnknownError("the connection was lost while the phase changed") from None
 
@@ -285,6 +284,10 @@ def decide(
         if reply is UNHEARD and treatment is not Treatment.MIRROR:
             crossing.report(keys, Reason.REPORTED)
             return
+    if crossing.lossy and treatment is Treatment.REWRITE and holds_text(reply):
+        # What was lost in decoding would be missing from what is made of the reply.
+        crossing.report(keys, Reason.REPORTED)
+        return
     second = second_leg(
         info, args, reply, now_ms=crossing.now_ms(), mirror_scripts=crossing.options.mirror_scripts
     )
@@ -304,6 +307,13 @@ def decide(
             crossing.counts.rewritten += 1
 
 
+def report_written(crossing: Crossing, info: CommandInfo, keys: list[bytes], reason: Reason) -> None:
+    """All that a command may have written."""
+    crossing.report(keys, reason)
+    if info.everything or (info.treatment is Treatment.REPORT and not keys):
+        crossing.report_everything(reason)
+
+
 def report_other_database(
     crossing: Crossing, info: CommandInfo, args: tuple[Any, ...], keys: list[bytes]
 ) -> None:
@@ -319,7 +329,30 @@ def _unknown(
     crossing: Crossing, state: State, first_leg: FirstLeg, args: tuple[Any, ...], options: dict[str, Any]
 ) -> Any:
     """A command that the table does not know: to the authority alone; the server is asked for its keys."""
+    operation = options[KEY] = Operation(crossing, state)
+    keys: list[bytes] = []
+    if crossing.ahead:
+        keys = crossing.keys_by_server(args)
+        crossing.room_ahead()
+        operation.ahead = crossing.ledger.open(keys) if keys else None
+    over = False
     try:
-        return first_leg(state.authority, args, options)
+        reply = first_leg(state.authority, args, options)
+        over = True
+        if state.dynamic:
+            crossing.confirm(state, ())
+    except ResponseError:
+        over = True
+        raise
+    except LookAgain:
+        over = not operation.attempts
+        if not over:
+            raise OutcomeUnknownError("the connection was lost while the phase changed") from None
+        raise
     finally:
-        crossing.report_by_server(args)
+        if operation.attempts:
+            crossing.unknown_command(args)
+            crossing.report(keys or crossing.keys_by_server(args), Reason.REPORTED)
+        if operation.ahead is not None and over:
+            crossing.ledger.close(operation.ahead)
+    return reply

@@ -31,7 +31,7 @@ from typing import Any
 
 import redis
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from keyferry import __version__
 from keyferry.capture.clients._sync.background import Background
@@ -69,6 +69,7 @@ log = logging.getLogger("keyferry.clients")
 _UNKNOWN_MAX = 1_000  # names of unknown commands that are remembered, to log each once
 _SPEAKER_SECONDS = 2.0
 _CLIENT = f"keyferry {__version__}, redis-py {redis.__version__}"
+_LOSSLESS = frozenset({"strict", "surrogateescape", "surrogatepass"})
 _BEFORE_THE_RECORD = (Phase.SOURCE, 0, Side.SOURCE)
 
 
@@ -143,7 +144,13 @@ class Crossing:
         self._speakers: dict[Side, Any] = {}
         self._reporter: Reporter | None = None
         pool = ends[Side.SOURCE].pool
-        self.encode: Callable[[Any], bytes] = (pool or ConnectionPool()).get_encoder().encode
+        encoders = {side: (end.pool or pool or ConnectionPool()).get_encoder() for side, end in ends.items()}
+        self._encodes: dict[Side, Callable[[Any], bytes]] = {
+            side: one.encode for side, one in encoders.items()
+        }
+        self.encode = self._encodes[self.state.authority]
+        """As the authority gets it, so the other side has to."""
+        self.lossy = any(one.encoding_errors not in _LOSSLESS for one in encoders.values())
         self._unknown: set[str] = set()
 
     def _new_ledger(self) -> Ledger:
@@ -247,6 +254,7 @@ class Crossing:
         if standing == old.standing and self.membership is not None:
             return
         self._older = [state for state in self._older if state.operations] + [old]
+        self.encode = self._encodes[standing.authority]
         self.state = State(standing, dynamic=True)
         if standing.authority is not old.authority:
             with self._mutex:
@@ -269,6 +277,10 @@ class Crossing:
             self._take_back_blocked()
             sleep(pause)
             pause = min(pause * 1.5, 0.05)
+        if RULES[standing.phase].waits and self._reporter is not None:
+            # Before the gate's last fence every key that is to be settled has to be named.
+            while self.state.standing == standing and not self._reporter.flush(_SPEAKER_SECONDS):
+                sleep(0.05)
 
     def _take_back_blocked(self) -> None:
         """CLIENT UNBLOCK for each operation of an older state that may block."""
@@ -408,15 +420,14 @@ class Crossing:
                 extra=self.facts(command=name[:64]),
             )
 
-    def report_by_server(self, args: Sequence[Any]) -> None:
-        """Reports the keys of a command that the table does not know, as the server names them."""
-        self.unknown_command(args)
+    def keys_by_server(self, args: Sequence[Any]) -> list[bytes]:
+        """The keys of a command that the table does not know, as the server names them."""
         words = str(args[0]).split() if isinstance(args[0], str) else [args[0]]
         try:
             keys = self.speaker(self.state.authority).execute_command("COMMAND GETKEYS", *words, *args[1:])
-        except RedisError:
-            return  # it has no keys, or the server does not say: the feeds of a sync see what it did
-        self.report([self.encode(key) for key in keys], Reason.REPORTED)
+        except (RedisError, RedisClusterException, OSError):
+            return []  # it has no keys, or the server does not say: the feeds of a sync see what it did
+        return self.encoded(keys)
 
     def speaker(self, side: Side) -> Any:
         """A client of our own on a side, for what is not the application's business; with short time-outs."""
@@ -558,7 +569,7 @@ os.register_at_fork(after_in_child=_after_fork)
 def crossing_of(options: ClientOptions, ends: dict[Side, End]) -> Crossing:
     """The crossing of these two servers with these settings in this process (and event loop)."""
     places = tuple(end.place for end in ends.values())
-    name = (IS_ASYNC, options, places, context_key())
+    name = (IS_ASYNC, options, places, tuple(end.encoding for end in ends.values()), context_key())
     crossing: Crossing | None = CROSSINGS.get(name)
     if crossing is None:
         crossing = CROSSINGS.setdefault(name, Crossing(options, ends, order_of(places)))

@@ -134,6 +134,12 @@ class End:
         )
 
     @property
+    def encoding(self) -> Hashable:
+        """How text becomes bytes."""
+        known = {} if self.pool is None else self.pool.connection_kwargs
+        return known.get("encoding", "utf-8"), known.get("encoding_errors", "strict")
+
+    @property
     def database(self) -> int:
         """The database's number; 0 in a cluster."""
         return 0 if self.pool is None else int(self.pool.connection_kwargs.get("db") or 0)
