@@ -183,8 +183,9 @@ FAULTS: dict[str, Callable[[Scene], None]] = {
 def run(plan: Plan, source: Server, target: Server, directory: Path) -> dict[str, Any]:
     """Runs the whole, and says what was done; everything that may not be is an assertion."""
     with contextlib.ExitStack() as stack:
-        ways = [stack.enter_context(ProxyProcess(HOST, server.port)) for server in (source, target)]
-        scene = Scene(plan, source, target, *ways, directory)
+        source_way = stack.enter_context(ProxyProcess(HOST, source.port))
+        target_way = stack.enter_context(ProxyProcess(HOST, target.port))
+        scene = Scene(plan, source, target, source_way, target_way, directory)
         if "migration" in plan.settings:
             scene.name = plan.settings["migration"]
         tool = stack.enter_context(_tool(scene))

@@ -92,7 +92,7 @@ class Tally:
         _SLOT.pack_into(self._map, thread * _SLOT.size, sent, acknowledged, commands, longest_s)
 
     def get(self, thread: int) -> tuple[int, int, int, float]:
-        return _SLOT.unpack_from(self._map, thread * _SLOT.size)  # type: ignore[return-value]
+        return _SLOT.unpack_from(self._map, thread * _SLOT.size)
 
     def error(self, text: str) -> None:
         """Keeps the first one."""

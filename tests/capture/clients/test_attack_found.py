@@ -139,7 +139,7 @@ def test_each_client_writes_in_its_own_encoding_to_both_sides(pair: Pair, dual: 
     for encoding in ("utf-8", "latin-1"):
         dual(encoding=encoding).set(f"key in {encoding} é", "é")
     target = redis.Redis.from_url(pair[1].url)
-    client = keyferry.Redis.from_urls(pair[0].url, pair[1].url, phase="dual")
+    client: Any = keyferry.Redis.from_urls(pair[0].url, pair[1].url, phase="dual")
     other = keyferry.Redis(
         source=redis.Redis.from_url(pair[0].url, encoding="latin-1"), target=target, phase="dual"
     )
@@ -189,7 +189,7 @@ def test_a_cluster_target_that_is_away_is_no_exception(
 ) -> None:
     cluster = start_cluster("redis-7.0", 1)
     url = cluster.primaries[0].url.replace("redis://", "redis+cluster://")
-    client = keyferry.Redis.from_urls(pair[0].url, url, phase="dual", target_timeout_ms=300)
+    client: Any = keyferry.Redis.from_urls(pair[0].url, url, phase="dual", target_timeout_ms=300)
     client.set("a", 1)
     for node in cluster.nodes:
         node.kill()
@@ -206,7 +206,7 @@ def test_keys_in_several_slots_of_a_cluster_target_are_named(
     pair: Pair, cluster: Callable[..., Cluster]
 ) -> None:
     url = cluster("redis-7.0", 3).primaries[0].url.replace("redis://", "redis+cluster://")
-    client = keyferry.Redis.from_urls(pair[0].url, url, phase="dual")
+    client: Any = keyferry.Redis.from_urls(pair[0].url, url, phase="dual")
     client.mset({"a": 1, "b": 2, "c": 3})
     client.rename("a", "d")
     client.sunionstore("to", ["from", "other"])
@@ -257,7 +257,8 @@ def test_a_client_for_threads_inside_of_an_event_loop_does_not_wait_for_that_loo
         tasks = keyferry.asyncio.Redis.from_urls(
             pair[0].url, pair[1].url, phase="dual", target_timeout_ms=300
         )
-        pending = asyncio.create_task(tasks.set("key", "of a task"))
+        call: Any = tasks.set("key", "of a task")
+        pending: asyncio.Task[Any] = asyncio.create_task(call)
         await asyncio.sleep(0)  # it has its turn now, and waits for its reply
         client.set("key", "of a thread")
         await pending
@@ -316,7 +317,7 @@ def test_what_was_begun_in_the_background_is_done_when_flush_says_so(pair: Pair,
 
 def test_a_ledger_entry_carries_the_name_under_which_its_writer_is_registered(pair: Pair) -> None:
     steps = Steps("found", *pair)
-    client = keyferry.Redis.from_urls(pair[0].url, pair[1].url, migration="found", ledger="ahead")
+    client: Any = keyferry.Redis.from_urls(pair[0].url, pair[1].url, migration="found", ledger="ahead")
     client.set("key", 1)
     steps.step(Phase.DUAL)
     source = client_of(pair[0])
@@ -338,7 +339,7 @@ def test_a_ledger_entry_carries_the_name_under_which_its_writer_is_registered(pa
 
 def test_an_unknown_command_is_not_sent_on_the_strength_of_an_old_phase(pair: Pair) -> None:
     steps = Steps("found", *pair)
-    client = keyferry.Redis.from_urls(pair[0].url, pair[1].url, migration="found")
+    client: Any = keyferry.Redis.from_urls(pair[0].url, pair[1].url, migration="found")
     client.set("key", 1)
     steps.step(Phase.DUAL)
     steps.close()
