@@ -234,14 +234,14 @@ class Redis(Attempts, BaseRedis):
             self._owns_ends = False
             assert self._crossing is not None
             await self._crossing.leave_user()
-            for leg in self._legs.values():
-                await leg.aclose()
             for side, end in self._ends.items():
                 if end.owned or (side is not self._home and self.auto_close_connection_pool):
                     await end.close()
         if self._crossing is None:
             await super().aclose(*args, **kwargs)
             return
+        for leg in self._legs.values():
+            await leg.aclose()
         # What redis-py closes with a client is the pool that came with it, wherever authority is now.
         pool, self.connection_pool = self.connection_pool, self._own_pool
         try:

@@ -233,14 +233,14 @@ class Redis(Attempts, BaseRedis):
             self._owns_ends = False
             assert self._crossing is not None
             self._crossing.leave_user()
-            for leg in self._legs.values():
-                leg.close()
             for side, end in self._ends.items():
                 if end.owned or (side is not self._home and self.auto_close_connection_pool):
                     end.close()
         if self._crossing is None:
             super().close(*args, **kwargs)
             return
+        for leg in self._legs.values():
+            leg.close()
         # What redis-py closes with a client is the pool that came with it, wherever authority is now.
         pool, self.connection_pool = self.connection_pool, self._own_pool
         try:

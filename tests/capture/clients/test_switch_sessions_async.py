@@ -1,0 +1,341 @@
+"""What spans several commands, at a switch: WATCH, transactions, pipelines, locks, scripts, iterations, copies of a client."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from redis.exceptions import WatchError
+from switching import Migration, settle
+from tasks_async import Redis, aside, in_a_loop, kept, pause, start
+
+from keyferry.testing.binaries import server_names
+from keyferry.testing.servers import Server
+
+Flushed = Callable[..., Server]
+
+
+@pytest.fixture(params=server_names())
+def migration(request: pytest.FixtureRequest, flushed: Flushed) -> Iterator[Migration]:
+    with Migration(flushed(request.param), flushed(request.param, 1)) as its:
+        its.step("dual")
+        yield its
+
+
+@pytest.fixture
+def one(flushed: Flushed) -> Iterator[Migration]:
+    name = server_names()[-1]
+    with Migration(flushed(name), flushed(name, 1)) as its:
+        its.step("dual")
+        yield its
+
+
+def client_of(migration: Migration, **settings: Any) -> Any:
+    urls = migration.source.url, migration.target.url
+    return kept(Redis.from_urls(*urls, migration=migration.name, **settings))
+
+
+def value(server: Server, key: str) -> bytes | None:
+    with redis.Redis.from_url(server.url) as client:
+        return client.get(key)  # type: ignore[return-value]
+
+
+# WATCH
+
+
+@in_a_loop
+async def test_what_was_watched_on_the_old_side_ends_in_watch_error(migration: Migration) -> None:
+    client = client_of(migration)
+    await client.set("k", 1)
+    pipe = kept(client.pipeline())
+    await pipe.watch("k")
+    assert await pipe.get("k") == b"1"
+    await aside(migration.switch)
+    pipe.multi()
+    pipe.set("k", 2)
+    with pytest.raises(WatchError):
+        await pipe.execute()
+    assert (value(migration.source, "k"), value(migration.target, "k")) == (b"1", b"1")
+    await pipe.watch("k")
+    assert await pipe.get("k") == b"1"
+    pipe.multi()
+    pipe.set("k", 3)
+    assert await pipe.execute() == [True]
+    assert (value(migration.source, "k"), value(migration.target, "k")) == (b"3", b"3")
+
+
+@in_a_loop
+async def test_a_watched_key_is_read_after_the_switch(one: Migration) -> None:
+    client = client_of(one)
+    pipe = kept(client.pipeline())
+    await pipe.watch("k")
+    await aside(one.switch)
+    with pytest.raises(WatchError):
+        await pipe.get("k")
+    assert await pipe.get("k") is not None  # not watching any more: queued, as with redis-py
+
+
+@in_a_loop
+async def test_a_step_without_another_authority_leaves_a_watch_alone(one: Migration) -> None:
+    client = client_of(one)
+    pipe = kept(client.pipeline())
+    await pipe.watch("k")
+    await aside(one.step, "shadow", "dual", "hold", "dual")
+    pipe.multi()
+    pipe.set("k", 2)
+    assert await pipe.execute() == [True]
+
+
+@in_a_loop
+async def test_no_increment_is_lost_or_doubled_by_transactions(migration: Migration) -> None:
+    clients = [client_of(migration, lease_ms=9000 + at) for at in range(2)]
+    stop: list[bool] = []
+    done = [0, 0, 0]
+
+    async def increment(at: int, client: Any) -> None:
+        async def work(pipe: Any) -> None:
+            before = int(await pipe.get("k") or 0)
+            pipe.multi()
+            pipe.set("k", before + 1)
+
+        while not stop:
+            await client.transaction(work, "k")
+            done[at] += 1
+
+    running = [start(increment, at, client) for at, client in enumerate([*clients, clients[0]])]
+    for _ in range(4):
+        await pause(0.1)
+        await aside(settled_switch, migration)
+    stop.append(True)
+    for each in running:
+        await each.result()
+    assert int(value(migration.source, "k") or 0) == sum(done)
+    assert sum(done) > 30
+
+
+def settled_switch(migration: Migration) -> None:
+    migration.switch(settles=True)
+
+
+# Pipelines
+
+
+@pytest.mark.parametrize("transaction", [True, False])
+@pytest.mark.parametrize("mirror", ["inline", "background"])
+@in_a_loop
+async def test_a_pipeline_is_never_cut_in_two(migration: Migration, transaction: bool, mirror: str) -> None:
+    client = client_of(migration, mirror=mirror)
+    stop: list[bool] = []
+    counts = [0, 0]
+
+    async def work(at: int) -> None:
+        while not stop:
+            pipe = client.pipeline(transaction=transaction)
+            for key in ("a", "b", "c"):
+                pipe.incr(f"{key}{at}")
+            replies = await pipe.execute()
+            counts[at] += 1
+            assert replies == [counts[at]] * 3
+
+    running = [start(work, at) for at in range(2)]
+    for _ in range(4):
+        await pause(0.1)
+        await aside(settled_switch, migration)
+    stop.append(True)
+    for each in running:
+        await each.result()
+    assert min(counts) > 20
+    for at in range(2):
+        for key in ("a", "b", "c"):
+            assert value(migration.source, f"{key}{at}") == b"%d" % counts[at]
+
+
+@in_a_loop
+async def test_a_stack_that_was_begun_before_runs_after(one: Migration) -> None:
+    client = client_of(one)
+    pipe = client.pipeline()
+    pipe.set("k", 1).incr("k")
+    await aside(one.switch)
+    await aside(one.step, "target")
+    assert await pipe.execute() == [True, 2]
+    assert (value(one.source, "k"), value(one.target, "k")) == (None, b"2")
+
+
+# Locks and scripts
+
+
+@in_a_loop
+async def test_a_lock_is_there_on_the_new_side(migration: Migration) -> None:
+    client, other = client_of(migration), client_of(migration, lease_ms=9000)
+    lock = client.lock("lock", timeout=20)
+    assert await lock.acquire(blocking=False)
+    await aside(migration.switch)
+    assert await lock.owned()
+    assert not await other.lock("lock", timeout=20).acquire(blocking=False)
+    assert await lock.extend(20)
+    with redis.Redis.from_url(migration.target.url) as plain:
+        assert 20_000 < plain.pttl("lock") < 40_001  # type: ignore[operator]
+    await lock.release()
+    assert value(migration.target, "lock") is None
+    again = other.lock("lock", timeout=20)
+    assert await again.acquire(blocking=False)
+    await again.release()
+
+
+@in_a_loop
+async def test_one_that_waits_for_a_lock_gets_it_after_the_switch(one: Migration) -> None:
+    client, other = client_of(one), client_of(one, lease_ms=9000)
+    lock, waiter = (
+        client.lock("lock", timeout=20),
+        other.lock("lock", timeout=20, sleep=0.02, thread_local=False),
+    )
+    assert await lock.acquire(blocking=False)
+    waiting = start(waiter.acquire)
+    await aside(one.switch)
+    assert not waiting.done
+    await lock.release()
+    assert await waiting.result() is True
+    await waiter.release()
+
+
+@in_a_loop
+async def test_a_script_that_the_new_side_does_not_know(migration: Migration) -> None:
+    client = client_of(migration)
+    script = client.register_script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+    assert await script(keys=["k"], args=[1]) == 1
+    await aside(flush_scripts, migration.target)
+    await aside(settled_switch, migration)
+    assert await script(keys=["k"], args=[2]) == 3
+    await aside(flush_scripts, migration.source)
+    await aside(settled_switch, migration)
+    pipe = client.pipeline()
+    pipe.set("other", 1)
+    await script(keys=["k"], args=[3], client=pipe)
+    assert await pipe.execute() == [True, 6]
+
+
+def flush_scripts(server: Server) -> None:
+    with server.session() as session:
+        session.call("SCRIPT", "FLUSH")
+
+
+# Iterations
+
+
+@pytest.mark.parametrize("kind", ["scan", "hscan", "sscan", "zscan"])
+@in_a_loop
+async def test_an_iteration_misses_nothing(migration: Migration, kind: str) -> None:
+    names = {b"member-%d" % number for number in range(2000)}
+    await aside(fill, migration.source, kind, sorted(names))
+    await aside(settle, migration.source, migration.target)
+    client = client_of(migration)
+    if kind == "scan":
+        walk = client.scan_iter("member-*", count=50)
+    else:
+        walk = getattr(client, f"{kind}_iter")("k", count=50)
+    seen = []
+    async for item in walk:
+        seen.append(item[0] if isinstance(item, tuple) else item)
+        if len(seen) in (500, 1500):
+            await aside(migration.switch)
+    assert set(seen) == names
+    # By hand as well.
+    page = client.scan if kind == "scan" else functools.partial(getattr(client, kind), "k")
+    cursor, items = await page(0, count=50)
+    await aside(migration.switch)
+    found = set(items)
+    while cursor:
+        cursor, items = await page(cursor, count=50)
+        found |= set(items)
+    assert names <= {item[0] if isinstance(item, tuple) else item for item in found}
+
+
+def fill(server: Server, kind: str, names: list[bytes]) -> None:
+    with redis.Redis.from_url(server.url) as client, client.pipeline() as pipe:
+        for number, name in enumerate(names):
+            if kind == "scan":
+                pipe.set(name, number)
+            elif kind == "hscan":
+                pipe.hset("k", name, number)  # type: ignore[arg-type]
+            elif kind == "sscan":
+                pipe.sadd("k", name)
+            else:
+                pipe.zadd("k", {name: number})
+        pipe.execute()
+
+
+# Copies of a client
+
+
+@in_a_loop
+async def test_copies_keep_both_servers(migration: Migration) -> None:
+    client = client_of(migration)
+    copies = [client, kept(client.client()), kept(type(client)(connection_pool=client.connection_pool))]
+    for at, copy in enumerate(copies):
+        await copy.set(f"k{at}", "old")
+        assert value(migration.target, f"k{at}") == b"old"
+    await aside(migration.switch)
+    late = kept(client.client())
+    for at, copy in enumerate([*copies, late]):
+        await copy.set(f"k{at}", "new")
+        assert await copy.get(f"k{at}") == b"new"
+        assert (value(migration.source, f"k{at}"), value(migration.target, f"k{at}")) == (b"new", b"new")
+    await aside(migration.step, "target")
+    for at, copy in enumerate([*copies, late]):
+        await copy.set(f"k{at}", "last")
+        assert await copy.get(f"k{at}") == b"last"
+        assert (value(migration.source, f"k{at}"), value(migration.target, f"k{at}")) == (b"new", b"last")
+
+
+@in_a_loop
+async def test_the_pool_of_a_client_is_that_of_the_side_with_authority(one: Migration) -> None:
+    client = client_of(one)
+
+    def port() -> int:
+        return int(client.connection_pool.connection_kwargs["port"])
+
+    await client.ping()
+    assert port() == one.source.port
+    await aside(one.switch)
+    assert port() == one.target.port
+    await aside(one.switch)
+    assert port() == one.source.port
+
+
+# Idle
+
+
+@in_a_loop
+async def test_an_idle_process_takes_every_step(migration: Migration) -> None:
+    client = client_of(migration)
+    await client.get("k")
+    for _ in range(2):
+        outcome = await aside(migration.step, "shadow", "dual", "hold", "dual", "hold", "target-dual")
+        assert not outcome.waiting
+        outcome = await aside(migration.step, "target", "target-dual", "hold", "dual")
+        assert not outcome.waiting
+    assert client.migration.phase == "dual"
+
+
+@in_a_loop
+async def test_a_lease_costs_no_round_trip_per_command(one: Migration) -> None:
+    client = client_of(one)
+    await client.set("k", 1)
+    before = calls(one.source)
+    for _ in range(200):
+        await client.get("k")
+        await client.set("k", 1)
+    after = calls(one.source)
+    grown = {name: after[name] - before.get(name, 0) for name in after}
+    assert (grown.pop("get"), grown.pop("set")) == (200, 200)
+    # A renewal is one transaction every three seconds.
+    assert all(count <= 5 for name, count in grown.items() if name != "info"), grown
+
+
+def calls(server: Server) -> dict[str, int]:
+    with redis.Redis.from_url(server.url) as client:
+        stats: Any = client.info("commandstats")
+        return {name.removeprefix("cmdstat_"): its["calls"] for name, its in stats.items()}
