@@ -50,7 +50,6 @@ def test_what_repeats_is_not_copied() -> None:
     ("args", "reply"),
     [
         (("GET", "k"), b"v"),
-        (("PFCOUNT", "k"), 1),
         (("EVAL_RO", "code", 1, "k"), 1),
         (("CLIENT", "INFO"), b""),
         (("PUBLISH", "c", "m"), 1),

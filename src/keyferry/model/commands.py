@@ -138,9 +138,12 @@ def _parsed(row: str, decided: dict[str, Treatment], shift: int) -> CommandInfo:
     written = [spec[:-1] for spec in specs if spec.endswith("!")]
     writes = "w" in flags
     default = Treatment.MIRROR if writes else Treatment.READ if "r" in flags else Treatment.LOCAL
+    treatment = decided.get(name, default)
+    if treatment is Treatment.MIRROR and not written:
+        written = [spec.rstrip("!") for spec in specs]  # PFCOUNT, which the servers flag as a read
     return CommandInfo(
         name=name,
-        treatment=decided.get(name, default),
+        treatment=treatment,
         writes=writes,
         blocking="b" in flags,
         everything=name in EVERYTHING,
