@@ -170,7 +170,10 @@ class Thread(threading.Thread):
 
     @staticmethod
     def _raise_number(pipe: Any) -> None:
-        value = float(pipe.get("n:0") or 0)
+        try:
+            value = float(pipe.get("n:0") or 0)
+        except ValueError:
+            value = 0.0  # others write bits into it, too
         pipe.multi()
         pipe.set("n:0", value + 1)
 
