@@ -26,15 +26,18 @@ def reported(authority: Server, name: str, *, opened: bool = False) -> set[tuple
         opened: Entries under way count as well: whoever wrote them is gone.
     """
     keys = ledger_keys(name)
-    with client_of(authority) as client:
-        full = client.exists(keys.full)
-        members = set(client.smembers(keys.dirty))
-        if opened:
-            for packed in client.hvals(keys.open):
-                its = unpack(packed)
-                full |= its is None
-                members.update(its or ())
-        client.delete(keys.full, keys.dirty, *([keys.open] if opened else []))
+    members: set[bytes] = set()
+    full = False
+    for database in DATABASES:  # SWAPDB takes the ledger along
+        with client_of(authority, database) as client:
+            full |= bool(client.exists(keys.full))
+            members.update(client.smembers(keys.dirty))
+            if opened:
+                for packed in client.hvals(keys.open):
+                    its = unpack(packed)
+                    full |= its is None
+                    members.update(its or ())
+            client.delete(keys.full, keys.dirty, *([keys.open] if opened else []))
     return None if full else {split_member(one) for one in members}
 
 

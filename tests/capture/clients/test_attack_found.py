@@ -124,6 +124,16 @@ def test_a_key_that_went_to_another_database_is_named_there(pair: Pair, dual: Du
     assert {(1, b"copied"), (2, b"key")} <= (reported(pair[0], "default") or set())
 
 
+def test_after_databases_changed_places_what_was_named_before_may_be_anywhere(pair: Pair, dual: Dual) -> None:
+    client = dual()
+    client.eval("return redis.call('set', KEYS[1], 1)", 1, "key")
+    client._crossing.flush()
+    client.swapdb(0, 1)
+    client._crossing.flush()
+    assert settle(*pair, "default") == -1
+    assert not differences(*pair)
+
+
 def test_a_reply_that_was_decoded_with_losses_is_not_repeated(pair: Pair, dual: Dual) -> None:
     client = dual(decode_responses=True, encoding_errors="ignore")
     client.sadd("set", b"\xffab", "ab")

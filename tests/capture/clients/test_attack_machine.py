@@ -246,7 +246,9 @@ def attack(machine: type[Machine], three: tuple[Server, Server, Server], **more:
             database=None,
             suppress_health_check=list(HealthCheck),
             report_multiple_bugs=False,
-            phases=[Part.generate, Part.shrink] if "KEYFERRY_ATTACK_SHRINKS" in os.environ else [Part.generate],
+            phases=[Part.generate, Part.shrink]
+            if "KEYFERRY_ATTACK_SHRINKS" in os.environ
+            else [Part.generate],
             print_blob=True,
         ),
     )

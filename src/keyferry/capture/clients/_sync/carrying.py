@@ -297,6 +297,9 @@ def decide(
         crossing.report_everything(Reason.REPORTED)
     if info.everything:
         batch.everything = True
+        if info.name == "SWAPDB":
+            # What has been named until now, and not been settled, lies in another database from here on.
+            crossing.report_everything(Reason.REPORTED)
     report_other_database(crossing, info, args, keys)
     if second.commands:
         for command, expected in zip(second.commands, second.expected, strict=True):
