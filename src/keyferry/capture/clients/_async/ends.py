@@ -51,6 +51,7 @@ _MANNERS = frozenset(
         "parser_class",
     ]
 )
+_SHAPES = {"protocol": None, "legacy_responses": True, "decode_responses": False}
 _TCP_ONLY = frozenset(["socket_connect_timeout", "socket_keepalive", "socket_keepalive_options"])
 # Kept by a pool for its own connections; another pool must not share them.
 _POOLS_OWN = frozenset(
@@ -89,12 +90,19 @@ async def get_connection(pool: ConnectionPool) -> Any:
     return await pool.get_connection()
 
 
-async def node_pool(end: End) -> ConnectionPool:
-    """Connections to any node of a side that is a cluster: what is published to one reaches all."""
+async def node_pool(end: End, shard_channel: bytes | None = None) -> ConnectionPool:
+    """Connections to a node of a side that is a cluster: what is published to one reaches all.
+
+    Args:
+        shard_channel: of which only its slot's owner speaks.
+    """
     cluster = end.cluster
     if hasattr(cluster, "initialize"):
         await cluster.initialize()
-    node = cluster.get_random_node()
+    if shard_channel is None:
+        node = cluster.get_random_node()
+    else:
+        node = cluster.get_node_from_key(shard_channel)
     if hasattr(node, "connection_kwargs"):
         return ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs)
     return cluster.get_redis_connection(node).connection_pool
@@ -175,6 +183,26 @@ def end_of(side: Side, given: Any, source_pool: ConnectionPool | None) -> End:
     raise ValueError(
         f"{side}= takes a URL, a redis-py client or a connection pool, not {type(given).__name__}"
     )
+
+
+def check_alike(source: End, target: End) -> None:
+    """Two clients that were given must shape replies alike: an application cannot follow a change of shape at a switch.
+
+    Raises:
+        ValueError: they do not, in one sentence.
+    """
+    if source.pool is None or target.pool is None:
+        return
+    one, other = source.pool.connection_kwargs, target.pool.connection_kwargs
+    if not isinstance(one, dict) or not isinstance(other, dict):  # a stand-in for a pool
+        return
+    for name, default in _SHAPES.items():
+        values = [default if known.get(name) is None else known[name] for known in (one, other)]
+        if str(values[0]) != str(values[1]):
+            raise ValueError(
+                f"source and target must have the same {name}=, or replies change their shape at the switch; "
+                f"got {values[0]!r} and {values[1]!r}"
+            )
 
 
 def _end_of_url(side: Side, url: str, source_pool: ConnectionPool | None) -> End:

@@ -10,6 +10,8 @@ leave the old side before it has read all that was said there:
 Confirmations between a and b answer us and are hidden; one before a answers the application. The answer to PING a
 also wakes a reader that waits on an idle connection. No message is published on the new side before 2, so none is
 delivered twice, and those of one publisher stay in order.
+
+In a cluster one subscriber has one connection, as long as it lives: shard channels of one node, beside any others.
 """
 
 from __future__ import annotations
@@ -201,7 +203,8 @@ class PubSub(BasePubSub):
     async def execute_command(self, *args: Any) -> None:
         """As redis-py's own."""
         async with self._switching:
-            feed = await self._come()
+            shard = self.encoder.encode(args[1]) if str(args[0]).upper() == "SSUBSCRIBE" else None
+            feed = await self._come(shard)
             await feed.execute_command(*args)
             self._note(args)
             ahead = self._ahead
@@ -218,12 +221,12 @@ class PubSub(BasePubSub):
         async with self._switching:
             await (await self._come()).execute_command("PING", _new_mark())
 
-    async def _come(self) -> Feed:
+    async def _come(self, shard_channel: bytes | None = None) -> Feed:
         """The feed of the side with authority."""
         crossing = self._crossing
         if self._current is None:
             side = await self._authority()
-            self._current = await self._new_feed(side)
+            self._current = await self._new_feed(side, shard_channel)
             self.connection_pool = self._current.connection_pool
         try:
             await self._move(crossing.state)
@@ -311,7 +314,7 @@ class PubSub(BasePubSub):
         await self._crossing.speaker(side).execute_command(
             "PING"
         )  # with a short time-out, unlike what follows
-        feed = await self._new_feed(side)
+        feed = await self._new_feed(side, next(iter(self._names["S"]), None))
         try:
             for kind, names in self._names.items():
                 if names:
@@ -322,9 +325,10 @@ class PubSub(BasePubSub):
             raise
         return feed
 
-    async def _new_feed(self, side: Side) -> Feed:
+    async def _new_feed(self, side: Side, shard_channel: bytes | None) -> Feed:
         end = self._ends[side]
-        return Feed(self, side, await node_pool(end) if end.pool is None else end.pool, self._arguments)
+        pool = await node_pool(end, shard_channel) if end.pool is None else end.pool
+        return Feed(self, side, pool, self._arguments)
 
     async def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None

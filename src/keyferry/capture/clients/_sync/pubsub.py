@@ -11,6 +11,8 @@ leave the old side before it has read all that was said there:
 Confirmations between a and b answer us and are hidden; one before a answers the application. The answer to PING a
 also wakes a reader that waits on an idle connection. No message is published on the new side before 2, so none is
 delivered twice, and those of one publisher stay in order.
+
+In a cluster one subscriber has one connection, as long as it lives: shard channels of one node, beside any others.
 """
 
 from __future__ import annotations
@@ -202,7 +204,8 @@ class PubSub(BasePubSub):
     def execute_command(self, *args: Any) -> None:
         """As redis-py's own."""
         with self._switching:
-            feed = self._come()
+            shard = self.encoder.encode(args[1]) if str(args[0]).upper() == "SSUBSCRIBE" else None
+            feed = self._come(shard)
             feed.execute_command(*args)
             self._note(args)
             ahead = self._ahead
@@ -219,12 +222,12 @@ class PubSub(BasePubSub):
         with self._switching:
             (self._come()).execute_command("PING", _new_mark())
 
-    def _come(self) -> Feed:
+    def _come(self, shard_channel: bytes | None = None) -> Feed:
         """The feed of the side with authority."""
         crossing = self._crossing
         if self._current is None:
             side = self._authority()
-            self._current = self._new_feed(side)
+            self._current = self._new_feed(side, shard_channel)
             self.connection_pool = self._current.connection_pool
         try:
             self._move(crossing.state)
@@ -310,7 +313,7 @@ class PubSub(BasePubSub):
     def _made(self, side: Side) -> Feed:
         """A feed of that side with all subscriptions, confirmed."""
         self._crossing.speaker(side).execute_command("PING")  # with a short time-out, unlike what follows
-        feed = self._new_feed(side)
+        feed = self._new_feed(side, next(iter(self._names["S"]), None))
         try:
             for kind, names in self._names.items():
                 if names:
@@ -321,9 +324,10 @@ class PubSub(BasePubSub):
             raise
         return feed
 
-    def _new_feed(self, side: Side) -> Feed:
+    def _new_feed(self, side: Side, shard_channel: bytes | None) -> Feed:
         end = self._ends[side]
-        return Feed(self, side, node_pool(end) if end.pool is None else end.pool, self._arguments)
+        pool = node_pool(end, shard_channel) if end.pool is None else end.pool
+        return Feed(self, side, pool, self._arguments)
 
     def _drop_ahead(self) -> None:
         ahead, self._ahead = self._ahead, None
