@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -90,6 +92,27 @@ def test_without_a_second_server_it_is_redis_pys_own(two: Two) -> None:
 def test_arguments_that_make_no_sense_together_are_refused(arguments: dict[str, object], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         keyferry.Redis(**arguments)
+
+
+@pytest.mark.parametrize("differing", [{"protocol": 2}, {"decode_responses": True}])
+def test_two_clients_that_shape_replies_differently_are_refused(
+    differing: dict[str, Any],
+) -> None:
+    source, target = redis.Redis(protocol=3), redis.Redis(**{"protocol": 3, **differing})
+    with pytest.raises(ValueError, match=f"the same {next(iter(differing))}="):
+        keyferry.Redis(source=source, target=target, phase="dual")
+    with keyferry.Redis(
+        source=source, target=redis.Redis.from_url("redis://localhost?protocol=3"), phase="dual"
+    ) as client:
+        assert client.migration is not None
+
+
+@pytest.mark.parametrize("module", [keyferry, keyferry.asyncio])
+def test_the_signature_names_redis_pys_arguments_and_ours(module: Any) -> None:
+    known = inspect.signature(module.Redis).parameters
+    assert known["host"].default == "localhost"
+    assert known["target"].default is None
+    assert known["mirror"].default == "inline"
 
 
 @pytest.mark.parametrize(

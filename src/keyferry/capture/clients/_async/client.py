@@ -8,7 +8,7 @@ from typing import Any, Self
 from keyferry.capture.clients._async.carrying import carry
 from keyferry.capture.clients._async.cluster_leg import ClusterLeg
 from keyferry.capture.clients._async.crossing import Crossing, crossing_of
-from keyferry.capture.clients._async.ends import CLUSTER_SCHEMES, End, end_of
+from keyferry.capture.clients._async.ends import CLUSTER_SCHEMES, End, check_alike, end_of
 from keyferry.capture.clients._async.heard import KEY, Heard
 from keyferry.capture.clients._async.pipeline import Pipeline
 from keyferry.capture.clients._async.platform import BasePubSub, BaseRedis
@@ -106,6 +106,7 @@ class Redis(Attempts, BaseRedis):
         if source_end is None:
             source_end = End(Side.SOURCE, pool=self.connection_pool)
         target_end = end_of(Side.TARGET, target, source_end.pool)
+        check_alike(source_end, target_end)
         self._join(options, {Side.SOURCE: source_end, Side.TARGET: target_end}, single=single)
         self._owns_ends = True
         assert self._crossing is not None
