@@ -181,7 +181,9 @@ GROUPS: tuple[Group, ...] = (
         "FT._CREATEIFNX FT._ALTERIFNX FT._DROPIFX FT._DROPINDEXIFX FT._ALIASADDIFNX FT._ALIASDELIFX FT.DROP FT.SYNADD",
         "as it is: an index is no key",
     ),
-    Group(Treatment.MIRROR, "PFCOUNT", "as it is: it may renew a cache inside the key, and servers replicate it"),
+    Group(
+        Treatment.MIRROR, "PFCOUNT", "as it is: it may renew a cache inside the key, and servers replicate it"
+    ),
     # Connections.
     Group(
         Treatment.SESSION,

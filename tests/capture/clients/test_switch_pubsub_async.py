@@ -60,7 +60,8 @@ async def test_every_message_once_and_in_order(migration: Migration, settings: d
     pubsub = kept(listener.pubsub())
     await pubsub.subscribe("news")
     await pubsub.psubscribe("new*")
-    sent, stop = [], []
+    sent: list[Any] = []
+    stop: list[Any] = []
     got: list[Any] = []
 
     async def publish() -> None:
@@ -151,7 +152,7 @@ async def test_subscribing_and_unsubscribing_in_hold(one: Migration) -> None:
     await aside(migration.step, "target-dual")
     for channel in "abcd":
         await client.publish(channel, channel)
-    said = []
+    said: list[Any] = []
     while len(said) < 5:
         message = await pubsub.get_message(timeout=2)
         if message is not None:  # None also for one that a handler took
@@ -210,7 +211,7 @@ async def test_an_old_side_that_is_gone_before_it_was_read_to_its_end(one: Migra
         proxy.refuse(True)
         proxy.cut()
         await client.publish("news", "after")
-        said = []
+        said: list[Any] = []
         while len(said) < 1 or said[-1] != b"after":
             message = await pubsub.get_message(timeout=5)
             if message is not None:

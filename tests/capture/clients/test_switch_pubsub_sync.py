@@ -61,7 +61,8 @@ def test_every_message_once_and_in_order(migration: Migration, settings: dict[st
     pubsub = kept(listener.pubsub())
     pubsub.subscribe("news")
     pubsub.psubscribe("new*")
-    sent, stop = [], []
+    sent: list[Any] = []
+    stop: list[Any] = []
     got: list[Any] = []
 
     def publish() -> None:
@@ -152,7 +153,7 @@ def test_subscribing_and_unsubscribing_in_hold(one: Migration) -> None:
     aside(migration.step, "target-dual")
     for channel in "abcd":
         client.publish(channel, channel)
-    said = []
+    said: list[Any] = []
     while len(said) < 5:
         message = pubsub.get_message(timeout=2)
         if message is not None:  # None also for one that a handler took
@@ -211,7 +212,7 @@ def test_an_old_side_that_is_gone_before_it_was_read_to_its_end(one: Migration) 
         proxy.refuse(True)
         proxy.cut()
         client.publish("news", "after")
-        said = []
+        said: list[Any] = []
         while len(said) < 1 or said[-1] != b"after":
             message = pubsub.get_message(timeout=5)
             if message is not None:

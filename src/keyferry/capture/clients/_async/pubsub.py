@@ -302,6 +302,9 @@ class PubSub(BasePubSub):
             self._left.append(current)
             self._current, self._ahead = self._ahead, None
             self.connection_pool = self._current.connection_pool
+            cluster = self._ends[current.side].cluster
+            if cluster is not None:
+                await _fence(cluster, current)
             await current.leave([kind for kind in _KINDS if kind != "S" or self._names[kind]])
             spawn(_guard(weakref.ref(current)), "keyferry-subscriber")
         elif state.waits and self._ahead is None:
@@ -406,6 +409,39 @@ class PubSub(BasePubSub):
         for feed in feeds:
             feed.over.set()
             await feed.aclose()
+
+
+async def _fence(cluster: Any, feed: Feed) -> None:
+    """Returns when a node of a cluster has told its subscribers all that was published on any node until now.
+
+    PUBLISH is answered before the other nodes have the message. But each sends to each in order: when a mark that was
+    published everywhere has come from everywhere, so has what was published before.
+    """
+    witness = BasePubSub(feed.connection_pool)
+    channel = _new_mark()
+    ends = time.monotonic() + _CONFIRM_SECONDS
+    missing: set[bytes] = set()
+    try:
+        await witness.subscribe(channel)
+        while time.monotonic() < ends:
+            message = await witness.get_message(timeout=_left(ends))
+            if message is not None and message["type"] == "subscribe":
+                for number, node in enumerate(cluster.get_nodes()):
+                    try:
+                        await cluster.execute_command("PUBLISH", channel, number, target_nodes=node)
+                        missing.add(b"%d" % number)
+                    except (RedisConnectionError, RedisTimeoutError) as error:
+                        log.debug("a node that is away publishes nothing: %s", error)
+            elif message is not None:
+                data = message["data"]
+                missing.discard(data if isinstance(data, bytes) else str(data).encode())
+            if message is not None and not missing:
+                return
+        log.warning("not every node of the %s has passed on what was published", feed.side)
+    except (RedisError, OSError) as error:
+        log.warning("the %s does not say when all is passed on that was published: %s", feed.side, error)
+    finally:
+        await witness.aclose()
 
 
 def _guard(reference: weakref.ref[Feed]) -> Any:

@@ -100,10 +100,7 @@ def node_pool(end: End, shard_channel: bytes | None = None) -> ConnectionPool:
     cluster = end.cluster
     if hasattr(cluster, "initialize"):
         cluster.initialize()
-    if shard_channel is None:
-        node = cluster.get_random_node()
-    else:
-        node = cluster.get_node_from_key(shard_channel)
+    node = cluster.get_random_node() if shard_channel is None else cluster.get_node_from_key(shard_channel)
     if hasattr(node, "connection_kwargs"):
         return ConnectionPool(connection_class=node.connection_class, **node.connection_kwargs)
     return cluster.get_redis_connection(node).connection_pool
@@ -194,7 +191,8 @@ def check_alike(source: End, target: End) -> None:
     """
     if source.pool is None or target.pool is None:
         return
-    one, other = source.pool.connection_kwargs, target.pool.connection_kwargs
+    one: Any = source.pool.connection_kwargs
+    other: Any = target.pool.connection_kwargs
     if not isinstance(one, dict) or not isinstance(other, dict):  # a stand-in for a pool
         return
     for name, default in _SHAPES.items():

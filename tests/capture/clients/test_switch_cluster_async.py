@@ -1,0 +1,124 @@
+"""From one server to a cluster, and back: what spans a switch goes on there too."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from switching import Migration, blocked
+from tasks_async import Redis, aside, in_a_loop, kept, pause, start
+
+from keyferry.testing.binaries import server_names
+
+MEMBERS = {b"member-%d" % number for number in range(1000)}
+
+
+@pytest.fixture(params=server_names()[1:])
+def migration(request: pytest.FixtureRequest, flushed: Any, cluster: Any) -> Iterator[Migration]:
+    with Migration(flushed(request.param), cluster(request.param)) as its:
+        its.step("dual")
+        yield its
+
+
+def client_of(migration: Migration) -> Any:
+    target = migration.target.url.replace("redis://", "redis+cluster://")
+    return kept(Redis.from_urls(migration.source.url, target, migration=migration.name))
+
+
+def blocked_in_cluster(migration: Migration) -> int:
+    return sum(blocked(node) for node in migration.target.primaries)
+
+
+async def wait_until(condition: Callable[[], Any], timeout_seconds: float = 5.0) -> None:
+    for _ in range(int(timeout_seconds / 0.01)):
+        if await aside(condition):
+            return
+        await pause(0.01)
+    raise AssertionError("it did not come")
+
+
+@in_a_loop
+async def test_subscribers(migration: Migration) -> None:
+    client = client_of(migration)
+    pubsub = kept(client.pubsub(ignore_subscribe_messages=True))
+    await pubsub.subscribe("news")
+    sent: list[Any] = []
+    stop: list[Any] = []
+
+    async def publish() -> None:
+        while not stop:
+            await client.publish("news", len(sent))
+            sent.append(len(sent))
+        await client.publish("news", "end")
+
+    async def listen() -> list[int]:
+        got: list[int] = []
+        async for message in pubsub.listen():
+            if message["data"] == b"end":
+                break
+            got.append(int(message["data"]))
+        return got
+
+    listening, publishing = start(listen), start(publish)
+    for _ in range(2):
+        await pause(0.1)
+        await aside(migration.switch)
+    await pause(0.1)
+    stop.append(True)
+    await publishing.result()
+    got = await listening.result()
+    assert (
+        set(sent) - set(got),
+        [one for one, next_one in itertools.pairwise(got) if next_one != one + 1],
+    ) == (set(), [])
+    assert len(sent) > 20
+
+
+@in_a_loop
+async def test_a_blocked_pop(migration: Migration) -> None:
+    client = client_of(migration)
+    waiting = start(client.blpop, "k", 20)
+    await wait_until(lambda: blocked(migration.source))
+    await aside(migration.switch)
+    await wait_until(lambda: blocked_in_cluster(migration))
+    # Of a cluster it is not taken back: it comes back by itself within a second.
+    await aside(migration.switch)
+    await wait_until(lambda: blocked(migration.source))
+    await client.rpush("k", "v")
+    assert await waiting.result() == (b"k", b"v")
+
+
+@in_a_loop
+async def test_an_iteration(migration: Migration) -> None:
+    client = client_of(migration)
+    pipe = client.pipeline(transaction=False)
+    for member in MEMBERS:
+        pipe.set(member, 1)
+    await pipe.execute()
+    seen = []
+    async for key in client.scan_iter("member-*", count=30):
+        seen.append(key)
+        if len(seen) in (300, 800):
+            await aside(migration.switch)
+    assert set(seen) == MEMBERS
+    await aside(migration.switch)
+    assert sorted([key async for key in client.scan_iter("member-*", count=30)]) == sorted(MEMBERS)
+
+
+@in_a_loop
+async def test_a_watch_and_a_lock(migration: Migration) -> None:
+    client = client_of(migration)
+    pipe = kept(client.pipeline())
+    await pipe.watch("k")
+    lock = client.lock("lock", timeout=20)
+    assert await lock.acquire(blocking=False)
+    await aside(migration.switch)
+    pipe.multi()
+    pipe.set("k", 1)
+    with pytest.raises(redis.WatchError):
+        await pipe.execute()
+    assert await lock.owned()
+    await lock.release()
