@@ -305,6 +305,24 @@ RARE = st.sampled_from(
 )
 """What leads to "everything" would hide what was not reported: seldom."""
 
+FIRST: tuple[Command, ...] = (
+    ("MSET", "s:1", "10", "s:2", "text"),
+    ("RPUSH", "l:1", "a", "b", "c", "3"),
+    ("RPUSH", "l:2", "d", "a", "10"),
+    ("SADD", "t:1", "a", "b", "c"),
+    ("SADD", "t:2", "b", "c", "d", "10"),
+    ("ZADD", "z:1", 1, "a", 2, "b", 3, "c"),
+    ("ZADD", "z:2", 2, "b", 2, "c", 5, "d"),
+    ("HSET", "h:1", "f1", "1", "f2", "2.5"),
+    ("XADD", "x:1", "1-1", "f", "v"),
+    ("XADD", "x:1", "1-2", "f", "v"),
+    ("XGROUP", "CREATE", "x:1", GROUP, "0"),
+    ("SETBIT", "b:1", 9, 1),
+    ("PFADD", "p:1", "a", "b"),
+    ("GEOADD", "g:1", "13.361389", "38.115556", "a", "15.087269", "37.502669", "b"),
+)
+"""With something there from the beginning, most commands find what they are for."""
+
 
 @cache
 def commands(*, binary: bool) -> st.SearchStrategy[Command]:

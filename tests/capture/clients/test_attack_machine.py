@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from attack_commands import PAYLOAD, RARE, Command, commands
+from attack_commands import FIRST, PAYLOAD, RARE, Command, commands
 from attack_drivers import Driver, Outcome, alike, lone, ours, repeated
 from attack_settling import client_of, copy_all, differences, settle
 from attack_steps import Steps
@@ -31,8 +31,8 @@ from hypothesis.stateful import (
 from keyferry.model.phases import RULES, Phase, Side
 from keyferry.testing.servers import Server
 
-EXAMPLES = int(os.environ.get("KEYFERRY_ATTACK_EXAMPLES", "6"))
-STEPS = int(os.environ.get("KEYFERRY_ATTACK_STEPS", "40"))
+EXAMPLES = int(os.environ.get("KEYFERRY_ATTACK_EXAMPLES", "8"))
+STEPS = int(os.environ.get("KEYFERRY_ATTACK_STEPS", "25"))
 SERVERS = os.environ.get("KEYFERRY_ATTACK_SERVERS", "redis-7.0").split(",")
 PHASES = [Phase.SOURCE, Phase.DUAL, Phase.SHADOW, Phase.TARGET_DUAL, Phase.TARGET]
 UNLIKE = ("pending", "consumers", "last-id", "entries-added", "max-deleted-id", "entries-read")
@@ -74,6 +74,8 @@ class Machine(RuleBasedStateMachine):
         given |= self.phase_settings(data)
         self.driver = ours(self.flavour, self.source.url, self.target.url, **given)
         self.lone = lone(self.flavour, self.alone.url, **plain)
+        for command in FIRST:
+            self.compare_command(command)
 
     def phase_settings(self, data: Any) -> dict[str, Any]:
         self.phase = data.draw(st.sampled_from(self.phases), label="phase")
@@ -81,14 +83,10 @@ class Machine(RuleBasedStateMachine):
 
     # What the application does
 
-    @rule(data=st.data())
-    def command(self, data: Any) -> None:
-        command = self.drawn(data)
-        self.compare_command(command)
-
-    @rule(data=st.data())
-    def another(self, data: Any) -> None:
-        self.compare_command(self.drawn(data))
+    @rule(data=st.data(), count=st.integers(3, 12))
+    def commands(self, data: Any, count: int) -> None:
+        for _ in range(count):
+            self.compare_command(self.drawn(data))
 
     @rule(command=RARE, wanted=st.integers(0, 30))
     def everything(self, command: Command, wanted: int) -> None:
