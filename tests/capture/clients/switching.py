@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
 from typing import Any
 
 import redis
@@ -13,6 +18,22 @@ from keyferry.model.phases import Phase, Side
 from keyferry.model.record import Stamp
 
 _NUMBERS = itertools.count()
+_PUSHER = """
+import json, os, sys, threading
+import keyferry
+
+source, target, migration, key, settings = sys.argv[1:]
+client = keyferry.Redis.from_urls(source, target, migration=migration, **json.loads(settings))
+stop = threading.Event()
+threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
+number = 0
+while not stop.wait(0.001):
+    value = f"{os.getpid()}-{number}"
+    client.lpush(key, value)
+    print(value, flush=number == 0)
+    number += 1
+client.close()
+"""
 
 
 class Migration:
@@ -49,6 +70,21 @@ class Migration:
             outcome = Performer(self._store, Plan(Phase(phase), True, Stamp(1, "a test"))).run(wait_s)
             assert not (everyone and outcome.waiting), outcome
         return outcome
+
+    @contextlib.contextmanager
+    def pusher(self, key: str, **settings: Any) -> Iterator[list[bytes]]:
+        """Another process that pushes onto a list as fast as it can, until the end; then here is what it pushed."""
+        urls = self.source.url, self.target.url
+        command = [sys.executable, "-c", _PUSHER, *urls, self.name, key, json.dumps(settings)]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdin is not None and process.stdout is not None
+            pushed = [process.stdout.readline().strip()]
+            try:
+                yield pushed
+            finally:
+                process.stdin.close()
+                pushed += process.stdout.read().split()
+        assert process.returncode == 0
 
     def switch(self, *, settles: bool = False) -> None:
         """From dual or target-dual to the other side's.

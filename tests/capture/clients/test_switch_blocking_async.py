@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -229,27 +230,9 @@ async def test_without_the_right_to_unblock(migration: Migration) -> None:
 async def test_every_element_is_popped_once(migration: Migration, mirror: str) -> None:
     source, target = migration.source, migration.target
     await aside(migration.step, "dual")
-    pushers = [
-        kept(
-            Redis.from_urls(
-                source.url, target.url, migration=migration.name, mirror=mirror, lease_ms=9000 + at
-            )
-        )
-        for at in range(2)
-    ]
     client = kept(Redis.from_urls(source.url, target.url, migration=migration.name, mirror=mirror))
-    pushed: list[bytes] = []
     popped: list[bytes] = []
     stop: list[bool] = []
-
-    async def push(at: int) -> None:
-        number = 0
-        while not stop:
-            value = b"%d-%d" % (at, number)
-            await pushers[at].lpush("k", value)
-            pushed.append(value)
-            number += 1
-            await pause(0.001)
 
     async def pop() -> None:
         while True:
@@ -259,19 +242,18 @@ async def test_every_element_is_popped_once(migration: Migration, mirror: str) -
             elif stop:
                 return
 
-    pushing = [start(push, at) for at in range(2)]
     popping = [start(pop) for _ in range(3)]
-    for _ in range(4):
-        await pause(0.1)
-        # Two processes reach the servers in any order; what settles that is not the clients' part.
-        await aside(settled_switch, migration)
-    for _ in range(1_000):
-        if len(pushed) > 100:  # a busy machine takes longer
-            break
-        await pause(0.01)
+    with contextlib.ExitStack() as stack:
+        pushers = [await aside(stack.enter_context, migration.pusher("k", mirror=mirror)) for _ in range(2)]
+        for _ in range(4):
+            await pause(0.15)
+            # Two processes reach the servers in any order; what settles that is not the clients' part.
+            await aside(settled_switch, migration)
+        await aside(stack.close)
     stop.append(True)
-    for each in (*pushing, *popping):
+    for each in popping:
         await each.result()
+    pushed = [value for each in pushers for value in each]
     assert len(pushed) > 100
     assert sorted(popped) == sorted(pushed)
 
