@@ -164,6 +164,38 @@ async def test_a_stack_that_was_begun_before_runs_after(one: Migration) -> None:
     assert (value(one.source, "k"), value(one.target, "k")) == (None, b"2")
 
 
+@in_a_loop
+async def test_readers_see_nothing_of_a_switch(migration: Migration) -> None:
+    client = client_of(migration)
+    await client.mset({"a": 1, "b": 2})
+    await client.rpush("list", *range(5))
+    stop: list[bool] = []
+    counts = [0, 0, 0]
+
+    async def one_by_one() -> None:
+        while not stop:
+            assert await client.get("a") == b"1"
+            assert await client.llen("list") == 5
+            counts[0] += 1
+
+    async def together(at: int, transaction: bool) -> None:
+        while not stop:
+            pipe = client.pipeline(transaction=transaction)
+            pipe.get("a").mget("a", "b").lrange("list", 0, -1)
+            replies = await pipe.execute()
+            assert replies == [b"1", [b"1", b"2"], [b"0", b"1", b"2", b"3", b"4"]]
+            counts[at] += 1
+
+    running = [start(one_by_one), start(together, 1, True), start(together, 2, False)]
+    for _ in range(6):
+        await pause(0.05)
+        await aside(migration.switch)
+    stop.append(True)
+    for each in running:
+        await each.result()
+    assert min(counts) > 20
+
+
 # Locks and scripts
 
 

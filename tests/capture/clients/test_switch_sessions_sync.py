@@ -165,6 +165,38 @@ def test_a_stack_that_was_begun_before_runs_after(one: Migration) -> None:
     assert (value(one.source, "k"), value(one.target, "k")) == (None, b"2")
 
 
+@in_a_loop
+def test_readers_see_nothing_of_a_switch(migration: Migration) -> None:
+    client = client_of(migration)
+    client.mset({"a": 1, "b": 2})
+    client.rpush("list", *range(5))
+    stop: list[bool] = []
+    counts = [0, 0, 0]
+
+    def one_by_one() -> None:
+        while not stop:
+            assert client.get("a") == b"1"
+            assert client.llen("list") == 5
+            counts[0] += 1
+
+    def together(at: int, transaction: bool) -> None:
+        while not stop:
+            pipe = client.pipeline(transaction=transaction)
+            pipe.get("a").mget("a", "b").lrange("list", 0, -1)
+            replies = pipe.execute()
+            assert replies == [b"1", [b"1", b"2"], [b"0", b"1", b"2", b"3", b"4"]]
+            counts[at] += 1
+
+    running = [start(one_by_one), start(together, 1, True), start(together, 2, False)]
+    for _ in range(6):
+        pause(0.05)
+        aside(migration.switch)
+    stop.append(True)
+    for each in running:
+        each.result()
+    assert min(counts) > 20
+
+
 # Locks and scripts
 
 

@@ -38,19 +38,22 @@ class Written:
         keys: of each command, the keys that it may write.
         writes: any of them may write.
         waits: any of them waits while a gate is closed.
+        reads: all of them only read.
         everything: one changes keys that it does not name, or may.
     """
 
-    __slots__ = ("everything", "infos", "keys", "waits", "writes")
+    __slots__ = ("everything", "infos", "keys", "reads", "waits", "writes")
 
     def __init__(self, crossing: Crossing, stack: Stack) -> None:
         self.infos: list[CommandInfo | None] = []
         self.keys: list[list[bytes]] = []
         self.writes = self.waits = self.everything = False
+        self.reads = True
         for args, _ in stack:
             info = look_up(args)
             self.infos.append(info)
             self.waits = self.waits or waits_in_hold(info)
+            self.reads = self.reads and info is not None and info.treatment is Treatment.READ
             if info is None or info.treatment not in WRITES:
                 self.keys.append([])
                 self.writes = self.writes or info is None
@@ -246,12 +249,17 @@ class Pipeline(BasePipeline):
                 names = keys and not written.everything
                 batch.entry = crossing.ledger.open(keys) if names else crossing.ledger.open_everything()
             operation = self._operation = Operation(crossing, state, ahead=batch.entry)
+            watched, explicit = self.watching, self.explicit_transaction
             replies, error = await self._first_leg(crossing, state, stack, written, batch, raise_on_error)
             succeeded = True
             if state.dynamic:
                 if state.waits:
                     await crossing.look_after()
-                await crossing.confirm(state, written.all_keys)
+                try:
+                    await crossing.confirm(state, written.all_keys, repeats=written.reads and not watched)
+                except LookAgain:
+                    self.command_stack, self.explicit_transaction = stack, explicit
+                    raise
             if mirrors:
                 if operation.attempts > 1:
                     written.report(crossing, Reason.DOUBTFUL)
