@@ -62,8 +62,8 @@ async def test_subscribers(migration: Migration) -> None:
         return got
 
     listening, publishing = start(listen), start(publish)
-    for _ in range(2):
-        await pause(0.1)
+    for _ in range(10):
+        await pause(0.05)
         await aside(migration.switch)
     await pause(0.1)
     stop.append(True)

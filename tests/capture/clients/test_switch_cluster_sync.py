@@ -63,8 +63,8 @@ def test_subscribers(migration: Migration) -> None:
         return got
 
     listening, publishing = start(listen), start(publish)
-    for _ in range(2):
-        pause(0.1)
+    for _ in range(10):
+        pause(0.05)
         aside(migration.switch)
     pause(0.1)
     stop.append(True)
