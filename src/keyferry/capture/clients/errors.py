@@ -18,6 +18,10 @@ class OutcomeUnknownError(RedisConnectionError):
     """A command was sent and whether it counts is not known, as after a lost connection."""
 
 
+class RefusedError(RedisError):
+    """A command that would break the migration. Nothing was done."""
+
+
 class MirrorError(RedisError):
     """A second leg failed, and the client was made with on_target_error="raise". The first leg has succeeded."""
 

@@ -12,6 +12,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from keyferry.capture.clients._async.crossing import Crossing, State
+from keyferry.capture.clients._async.flushing import TAKES_THE_RECORD, flush, refuse
 from keyferry.capture.clients._async.heard import KEY, Operation
 from keyferry.capture.clients._async.mirror import Batch
 from keyferry.capture.clients._async.platform import wait_event, wait_turn
@@ -70,6 +71,8 @@ async def carry(
             if state.dynamic:
                 await crossing.sure(state)
             if not (state.waits and waits_in_hold(info)):
+                if info is not None and info.name in TAKES_THE_RECORD and state.dynamic:
+                    return await _flush(crossing, state, info, args)
                 if writes and state.mirror is not None:
                     return await _write(crossing, state, first_leg, info, args, options, patience)
                 return await _plain(crossing, state, first_leg, info, args, options, patience)
@@ -109,6 +112,27 @@ async def _blocking(
         patience.pin(pins)
     operation.sliced = not await crossing.can_take_back(state.authority)
     return patience.command(time.monotonic(), sliced=operation.sliced)
+
+
+async def _flush(crossing: Crossing, state: State, info: CommandInfo, args: tuple[Any, ...]) -> Any:
+    """What would take the record away with all keys: the record stays, and the other side is settled."""
+    if info.name == "SWAPDB":
+        raise refuse(info.name, "is not done")
+    turn = crossing.order.take_all()
+    try:
+        if not turn.ready:
+            await wait_turn(turn, crossing.turn_seconds)
+            if state is not crossing.state:
+                raise LookAgain
+        try:
+            reply = await flush(crossing.ends[state.authority], crossing.options.name, args)
+        finally:
+            if state.mirror is not None:
+                crossing.report_everything(Reason.REPORTED)
+        await crossing.confirm(state, ())
+        return reply
+    finally:
+        turn.leave()
 
 
 async def _plain(

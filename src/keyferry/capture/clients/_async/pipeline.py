@@ -14,6 +14,7 @@ from redis.exceptions import ExecAbortError, ResponseError, WatchError
 from keyferry.capture.clients._async.carrying import WRITES, carry, decide, report_written, waits_in_hold
 from keyferry.capture.clients._async.crossing import Crossing, State
 from keyferry.capture.clients._async.ends import End
+from keyferry.capture.clients._async.flushing import TAKES_THE_RECORD, refuse
 from keyferry.capture.clients._async.heard import KEY, Heard, HeardMany, Operation
 from keyferry.capture.clients._async.mirror import Batch
 from keyferry.capture.clients._async.platform import BasePipeline, transactional, wait_turn
@@ -204,6 +205,10 @@ class Pipeline(BasePipeline):
 
     async def _carry(self, crossing: Crossing, stack: Stack, raise_on_error: bool) -> list[Any]:
         written = Written(crossing, stack)
+        if crossing.options.phase is None:
+            for info in written.infos:
+                if info is not None and info.name in TAKES_THE_RECORD:
+                    raise refuse(info.name, "is not done in a pipeline")
         scripts, deadline = self.scripts, 0.0
         while True:
             if scripts:

@@ -13,6 +13,7 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from keyferry.capture.clients._sync.crossing import Crossing, State
+from keyferry.capture.clients._sync.flushing import TAKES_THE_RECORD, flush, refuse
 from keyferry.capture.clients._sync.heard import KEY, Operation
 from keyferry.capture.clients._sync.mirror import Batch
 from keyferry.capture.clients._sync.platform import wait_event, wait_turn
@@ -71,6 +72,8 @@ def carry(
             if state.dynamic:
                 crossing.sure(state)
             if not (state.waits and waits_in_hold(info)):
+                if info is not None and info.name in TAKES_THE_RECORD and state.dynamic:
+                    return _flush(crossing, state, info, args)
                 if writes and state.mirror is not None:
                     return _write(crossing, state, first_leg, info, args, options, patience)
                 return _plain(crossing, state, first_leg, info, args, options, patience)
@@ -110,6 +113,27 @@ def _blocking(
         patience.pin(pins)
     operation.sliced = not crossing.can_take_back(state.authority)
     return patience.command(time.monotonic(), sliced=operation.sliced)
+
+
+def _flush(crossing: Crossing, state: State, info: CommandInfo, args: tuple[Any, ...]) -> Any:
+    """What would take the record away with all keys: the record stays, and the other side is settled."""
+    if info.name == "SWAPDB":
+        raise refuse(info.name, "is not done")
+    turn = crossing.order.take_all()
+    try:
+        if not turn.ready:
+            wait_turn(turn, crossing.turn_seconds)
+            if state is not crossing.state:
+                raise LookAgain
+        try:
+            reply = flush(crossing.ends[state.authority], crossing.options.name, args)
+        finally:
+            if state.mirror is not None:
+                crossing.report_everything(Reason.REPORTED)
+        crossing.confirm(state, ())
+        return reply
+    finally:
+        turn.leave()
 
 
 def _plain(

@@ -15,6 +15,7 @@ from redis.exceptions import ExecAbortError, ResponseError, WatchError
 from keyferry.capture.clients._sync.carrying import WRITES, carry, decide, report_written, waits_in_hold
 from keyferry.capture.clients._sync.crossing import Crossing, State
 from keyferry.capture.clients._sync.ends import End
+from keyferry.capture.clients._sync.flushing import TAKES_THE_RECORD, refuse
 from keyferry.capture.clients._sync.heard import KEY, Heard, HeardMany, Operation
 from keyferry.capture.clients._sync.mirror import Batch
 from keyferry.capture.clients._sync.platform import BasePipeline, transactional, wait_turn
@@ -203,6 +204,10 @@ class Pipeline(BasePipeline):
 
     def _carry(self, crossing: Crossing, stack: Stack, raise_on_error: bool) -> list[Any]:
         written = Written(crossing, stack)
+        if crossing.options.phase is None:
+            for info in written.infos:
+                if info is not None and info.name in TAKES_THE_RECORD:
+                    raise refuse(info.name, "is not done in a pipeline")
         scripts, deadline = self.scripts, 0.0
         while True:
             if scripts:
