@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -298,6 +300,19 @@ def test_a_child_process_goes_on_with_connections_of_its_own(two: Two) -> None:
     client.close()
     assert two.both("child") == two.both("after") == two.both("parent") == (b"1", b"1")
     assert two.source.smembers("keyferry:{default}:ledger") == {b"0:scripted"}
+
+
+def test_a_forgotten_client_keeps_nobody_waiting(two: Two) -> None:
+    client = keyferry.Redis.from_urls(*two.urls, phase="dual", mirror="background", target_timeout_ms=5_000)
+    two.target.client_pause(3_000)
+    for number in range(20):
+        client.set(f"key:{number}", number)
+    began = time.monotonic()
+    del client
+    gc.collect()
+    assert time.monotonic() - began < 1.0
+    two.target.client_unpause()
+    until(lambda: two.target.get("key:19") == b"19")
 
 
 def test_a_command_that_nobody_knows_goes_to_the_authority_alone(two: Two) -> None:

@@ -229,6 +229,14 @@ class Redis(Attempts, BaseRedis):
         """What this client knows of the migration, and has done in it; None for a client with one server."""
         return None if self._crossing is None else self._crossing.migration
 
+    def __del__(self) -> None:
+        # Whoever forgot this client must not wait, wherever its end comes: what is queued goes out by its workers.
+        if self._owns_ends:
+            self._owns_ends = False
+            if self._crossing is not None:
+                self._crossing.users -= 1
+        super().__del__()
+
     async def aclose(self, *args: Any, **kwargs: Any) -> None:
         """As redis-py's own. Second legs that wait in the background are sent first, within a bound."""
         if self._owns_ends:
@@ -243,6 +251,9 @@ class Redis(Attempts, BaseRedis):
             return
         for leg in self._legs.values():
             await leg.aclose()
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            await self.connection_pool.release(connection)
         # What redis-py closes with a client is the pool that came with it, wherever authority is now.
         pool, self.connection_pool = self.connection_pool, self._own_pool
         try:

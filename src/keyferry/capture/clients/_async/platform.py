@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import weakref
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -83,11 +84,28 @@ class Worker:
 
 def spawn(work: Callable[[], Coroutine[Any, Any, None]], name: str) -> Worker:
     """Starts work in the background of the running event loop."""
-    return Worker(asyncio.get_running_loop().create_task(work(), name=name))
+    task = asyncio.get_running_loop().create_task(work(), name=name)
+    _WORKERS.add(task)
+    return Worker(task)
+
+
+_WORKERS: weakref.WeakSet[asyncio.Task[None]] = weakref.WeakSet()
+
+
+def _end_if_cancelled() -> None:
+    """Ends a worker that was cancelled and does not know it.
+
+    redis-py sends under `asyncio.wait_for`, which before Python 3.12 forgets a cancellation that comes just when the
+    sending is done. The worker would go on, and `asyncio.run` wait for it for ever.
+    """
+    task = asyncio.current_task()
+    if task in _WORKERS and task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def wait_event(event: asyncio.Event, timeout_seconds: float) -> bool:
     """Waits until the event is set; False when it is not after the time."""
+    _end_if_cancelled()
     if event.is_set():
         return True
     try:
@@ -132,6 +150,7 @@ async def settled(value: Awaitable[Any] | Any) -> Any:
 
 async def arrival(connection: Any, timeout_seconds: float) -> Any:
     """What a subscribed connection brings next; None when nothing comes in the time."""
+    _end_if_cancelled()
     return await connection.read_response(disable_decoding=True, timeout=timeout_seconds)
 
 
