@@ -79,6 +79,19 @@ def test_a_flush_says_all_that_was_named_before_it(client: Any) -> None:
     assert reporter.stop()
 
 
+def test_no_key_of_ours_is_there_before_there_is_something_to_say(client: Any) -> None:
+    ledger = Ledger("orders")
+    reporter = Reporter(ledger, lambda: client, announces=False)
+    reporter.start()
+    assert reporter.flush(5)
+    assert not client.keys()
+    ledger.add([b"a"], "failed")
+    assert reporter.flush(5)
+    assert client.smembers(KEYS.modes) == {Mode.FAILURES}
+    assert names(client) == {b"0:a"}
+    assert reporter.stop()
+
+
 def test_what_cannot_be_said_waits_for_the_server(client: Any, server: Server) -> None:
     with FaultProxy("127.0.0.1", server.port) as proxy, client_of(proxy.port) as through:
         ledger = Ledger("orders")

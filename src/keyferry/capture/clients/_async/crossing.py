@@ -34,7 +34,7 @@ from redis.exceptions import RedisClusterException, RedisError, ResponseError
 
 from keyferry import __version__
 from keyferry.capture.clients._async.background import Background
-from keyferry.capture.clients._async.ends import End, close_pool, mirror_pool
+from keyferry.capture.clients._async.ends import End, close_pool, encoder_of, mirror_pool
 from keyferry.capture.clients._async.heard import Operation
 from keyferry.capture.clients._async.membership import AsyncMembership
 from keyferry.capture.clients._async.mirror import Batch, Mirror
@@ -143,7 +143,7 @@ class Crossing:
         self._speakers: dict[Side, Any] = {}
         self._reporter: AsyncReporter | None = None
         pool = ends[Side.SOURCE].pool
-        encoders = {side: (end.pool or pool or ConnectionPool()).get_encoder() for side, end in ends.items()}
+        encoders = {side: encoder_of(end.pool or pool or ConnectionPool()) for side, end in ends.items()}
         self._encodes: dict[Side, Callable[[Any], bytes]] = {
             side: one.encode for side, one in encoders.items()
         }
@@ -443,12 +443,15 @@ class Crossing:
         return speaker
 
     def start_reporter(self) -> None:
-        """The ledger's worker runs, and has said that this ledger has writers."""
+        """The ledger's worker runs, and says that this ledger has writers: at once where a follower may rely on it."""
         with self._mutex:
             begins = self._reporter is None
             if self._reporter is None:
                 self._reporter = AsyncReporter(
-                    self.ledger, lambda: self.speaker(self.state.authority), ahead=self.ahead
+                    self.ledger,
+                    lambda: self.speaker(self.state.authority),
+                    ahead=self.ahead,
+                    announces=self.ahead or self.options.migration is not None,
                 )
             self._reporter.start()
         if begins:

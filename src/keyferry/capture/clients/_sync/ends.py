@@ -84,6 +84,12 @@ def close_pool(pool: ConnectionPool) -> None:
     _DISCONNECT.get(type(pool), type(pool).disconnect)(pool)
 
 
+def encoder_of(pool: ConnectionPool) -> Any:
+    """The pool's own encoder; redis-py's where a stand-in for a pool has none that gives bytes."""
+    encoder = pool.get_encoder()
+    return encoder if isinstance(encoder.encode(""), bytes) else ConnectionPool().get_encoder()
+
+
 def get_connection(pool: ConnectionPool) -> Any:
     """A connection of the pool; redis-py before 5.3 asks for a command's name."""
     if _WANTS_NAME:

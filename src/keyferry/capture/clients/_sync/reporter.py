@@ -35,14 +35,23 @@ class Reporter:
         authority: Gives the client of the side that has authority now: one of redis-py's own, standalone or cluster,
             in the ledger's database, and with socket timeouts: they bound how long a flush may hang.
         ahead: The ledger has an entry for each operation.
+        announces: Says at once that this ledger has writers; else together with its first report, so that an
+            application finds no key of ours before there is something to say.
         every_s: Between two flushes.
     """
 
     def __init__(
-        self, ledger: Ledger, authority: Callable[[], Any], *, ahead: bool = False, every_s: float = EVERY_S
+        self,
+        ledger: Ledger,
+        authority: Callable[[], Any],
+        *,
+        ahead: bool = False,
+        announces: bool = True,
+        every_s: float = EVERY_S,
     ) -> None:
         self._ledger, self._authority, self._every_s = ledger, authority, every_s
         self._mode = Mode.AHEAD if ahead else Mode.FAILURES
+        self._announces = announces
         self._introduced: object = None
         self._worker: Worker | None = None
         self._something, self._now = Event(), Event()
@@ -110,7 +119,7 @@ class Reporter:
         """Whether all is said that there was to say when this began."""
         try:
             client = self._authority()
-            if client is not self._introduced:
+            if client is not self._introduced and (self._announces or len(self._ledger)):
                 self._exchange(client, [("SADD", self._ledger.keys.modes, self._mode)])
                 self._introduced = client
             members, entries = self._ledger.backlog
