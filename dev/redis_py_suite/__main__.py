@@ -21,13 +21,15 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from dev.redis_py_suite.compare import Outcome, differences, sort_out
+from dev.redis_py_suite.compare import Outcome, Sorted, differences, sort_out
 from dev.redis_py_suite.launch import PREFERRED, Plan, Ran, run_redis_py, run_suite, stop_all
 from dev.redis_py_suite.place import VERSION, SuiteError, suite_directory, suite_python
 from dev.redis_py_suite.report import Result, as_json, as_text, complaint
 from keyferry.testing.servers import ServerBinary, find_binaries
 
 PHASES = ("source", "dual", "target")
+TRIED_AGAIN_MAX = 200
+"""More differences than that are no matter of chance."""
 DEFAULT_RUNS = (("source", "2"), ("dual", "2"), ("target", "2"), ("dual", "3"))
 
 
@@ -124,7 +126,9 @@ def _judge(plan: Plan, redis_py: Ran, ours: Ran, binary: ServerBinary) -> Result
     """Tries once more what differed, without the other tests."""
     first = differences(redis_py.outcomes, ours.outcomes)
     again = sort_out((), {}, {})
-    if first:
+    if len(first) > TRIED_AGAIN_MAX:
+        again = Sorted(tuple(first), ())
+    elif first:
         only = tuple(difference.test for difference in first)
         tries = [_again(Plan(phase, plan.protocol, only), binary) for phase in (None, plan.phase)]
         again = sort_out(first, tries[0], tries[1])

@@ -55,16 +55,26 @@ def aimed(our_class: Any, plain: Any) -> type[Any]:
     def with_source(self: Any, *args: Any, **kwargs: Any) -> None:
         """What the suite asks for is the target here; the source is a server that it does not know of."""
         single = kwargs.pop("single_connection_client", False)
-        asked = plain(*args, **kwargs)
+        asked = self.asked = plain(*args, **kwargs)
         known = asked.connection_pool.connection_kwargs
         source = plain.from_url(other, **{name: known[name] for name in MANNERS if name in known})
         kept = {name: kwargs[name] for name in ("event_dispatcher",) if name in kwargs}
         our_class.__init__(
             self, source=source, target=asked, phase=phase, single_connection_client=single, **kept
         )
-        # The pool belongs to this client where it would have belonged to redis-py's.
         self.auto_close_connection_pool = asked.auto_close_connection_pool
-        asked.auto_close_connection_pool = False
+
+    def close(self: Any) -> None:
+        """The target is the application's own, so it closes it: here where redis-py's client would."""
+        our_class.close(self)
+        self.asked.auto_close_connection_pool = self.auto_close_connection_pool
+        self.asked.close()
+
+    async def aclose(self: Any, close_connection_pool: bool | None = None) -> None:
+        """The same."""
+        await our_class.aclose(self, close_connection_pool)
+        self.asked.auto_close_connection_pool = self.auto_close_connection_pool
+        await self.asked.aclose(close_connection_pool)
 
     begin: Any = with_source if phase == "target" else with_target
     begin.__signature__ = inspect.signature(our_class.__init__)
@@ -73,6 +83,8 @@ def aimed(our_class: Any, plain: Any) -> type[Any]:
         "__module__": plain.__module__,
         "__doc__": plain.__doc__,
     }
+    if phase == "target":
+        body |= {"aclose": aclose} if hasattr(plain, "aclose") else {"close": close}
     return type("Redis", (our_class,), body)
 
 
