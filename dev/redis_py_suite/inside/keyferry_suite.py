@@ -65,14 +65,15 @@ def aimed(our_class: Any, plain: Any) -> type[Any]:
         self.auto_close_connection_pool = asked.auto_close_connection_pool
 
     def close(self: Any) -> None:
-        """The target is the application's own, so it closes it: here where redis-py's client would."""
+        """Both ends are the application's own: it closes what redis-py's client would have closed, the target."""
+        closes, self.auto_close_connection_pool = self.auto_close_connection_pool, False
         our_class.close(self)
-        self.asked.auto_close_connection_pool = self.auto_close_connection_pool
+        self.auto_close_connection_pool = self.asked.auto_close_connection_pool = closes
         self.asked.close()
 
     async def aclose(self: Any, close_connection_pool: bool | None = None) -> None:
         """The same."""
-        await our_class.aclose(self, close_connection_pool)
+        await our_class.aclose(self, False)
         self.asked.auto_close_connection_pool = self.auto_close_connection_pool
         await self.asked.aclose(close_connection_pool)
 
