@@ -249,9 +249,13 @@ async def test_a_script_that_the_new_side_does_not_know(migration: Migration) ->
     assert await pipe.execute() == [True, 6]
 
 
-def flush_scripts(server: Server) -> None:
+def feed(server: Server, *words: str) -> None:
     with server.session() as session:
-        session.call("SCRIPT", "FLUSH")
+        session.call(*words)
+
+
+def flush_scripts(server: Server) -> None:
+    feed(server, "SCRIPT", "FLUSH")
 
 
 # Iterations
@@ -333,6 +337,10 @@ async def test_the_pool_of_a_client_is_that_of_the_side_with_authority(one: Migr
     assert port() == one.source.port
     await aside(one.switch)
     assert port() == one.target.port
+    async with client.monitor() as monitor:
+        feed(one.target, "ECHO", "seen")
+        while "seen" not in (await monitor.next_command())["command"]:
+            pass
     await aside(one.switch)
     assert port() == one.source.port
 

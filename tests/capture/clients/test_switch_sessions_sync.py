@@ -250,9 +250,13 @@ def test_a_script_that_the_new_side_does_not_know(migration: Migration) -> None:
     assert pipe.execute() == [True, 6]
 
 
-def flush_scripts(server: Server) -> None:
+def feed(server: Server, *words: str) -> None:
     with server.session() as session:
-        session.call("SCRIPT", "FLUSH")
+        session.call(*words)
+
+
+def flush_scripts(server: Server) -> None:
+    feed(server, "SCRIPT", "FLUSH")
 
 
 # Iterations
@@ -334,6 +338,10 @@ def test_the_pool_of_a_client_is_that_of_the_side_with_authority(one: Migration)
     assert port() == one.source.port
     aside(one.switch)
     assert port() == one.target.port
+    with client.monitor() as monitor:
+        feed(one.target, "ECHO", "seen")
+        while "seen" not in (monitor.next_command())["command"]:
+            pass
     aside(one.switch)
     assert port() == one.source.port
 

@@ -161,6 +161,11 @@ class Redis(Attempts, BaseRedis):
         if not ours:
             return super().from_url(url, **kwargs)
         if url.startswith(tuple(CLUSTER_SCHEMES)):
+            if kwargs:
+                raise ValueError(
+                    f"a URL of a cluster as the source takes no {', '.join(sorted(kwargs))}: "
+                    "make a redis.cluster.RedisCluster with it, and give that as source="
+                )
             return cls(source=url, **ours)
         single = kwargs.pop("single_connection_client", False)
         client = super().from_url(url, **kwargs)
@@ -219,6 +224,12 @@ class Redis(Attempts, BaseRedis):
             return PubSub(self, crossing, self._ends, **kwargs)
         home = self._ends[self._home]
         return super().pubsub(**kwargs) if home.pool is not None else home.cluster.pubsub(**kwargs)
+
+    def monitor(self) -> Any:
+        """As redis-py's own: of the side that has authority now."""
+        crossing = self._crossing
+        end = None if crossing is None else self._ends[crossing.state.authority]
+        return super().monitor() if end is None or end.pool is not None else end.cluster.monitor()
 
     def client(self) -> Self:
         """As redis-py's own: a client with one connection of its own, and the same two servers."""

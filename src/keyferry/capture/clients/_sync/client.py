@@ -219,6 +219,12 @@ class Redis(Attempts, BaseRedis):
         home = self._ends[self._home]
         return super().pubsub(**kwargs) if home.pool is not None else home.cluster.pubsub(**kwargs)
 
+    def monitor(self) -> Any:
+        """As redis-py's own: of the side that has authority now."""
+        crossing = self._crossing
+        end = None if crossing is None else self._ends[crossing.state.authority]
+        return super().monitor() if end is None or end.pool is not None else end.cluster.monitor()
+
     def client(self) -> Self:
         """As redis-py's own: a client with one connection of its own, and the same two servers."""
         return super().client()

@@ -543,6 +543,8 @@ class Crossing:
         self.blocked = {}
         self.unblocking = Lock()
         self._mutex = threading.RLock()
+        # The parent's subscribers stay the parent's; one that has not begun yet may be anybody's.
+        self._subscriptions = weakref.WeakSet([one for one in self._subscriptions if one.connection is None])
         self._older = []
         self._joining = Lock()
         self._speakers = {}
