@@ -150,7 +150,7 @@ def test_what_a_cluster_would_refuse_has_to_be_changed(flushed: Callable[..., Se
     with server.session() as session, writing(session, commands):
         cluster = audited(server, AuditSettings(seconds=1.0, tap=CALM, target_cluster=True))
         single = audited(server, AuditSettings(seconds=0.5, tap=CALM, target_cluster=False))
-        counted = audited(server, AuditSettings(seconds=0.5, target_cluster=True))
+        counted = audited(server, AuditSettings(seconds=2.0, target_cluster=True))
     found = by_name(cluster)
     assert found["MSET"].crossing == found["MSET"].sampled != 0
     assert found["MSET"].keys == (), "only when asked for"
