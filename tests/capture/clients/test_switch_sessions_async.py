@@ -113,7 +113,7 @@ async def test_no_increment_is_lost_or_doubled_by_transactions(migration: Migrat
     for each in running:
         await each.result()
     assert int(value(migration.source, "k") or 0) == sum(done)
-    assert sum(done) > 30
+    assert sum(done) > 5
 
 
 def settled_switch(migration: Migration) -> None:
