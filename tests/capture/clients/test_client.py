@@ -110,6 +110,14 @@ def test_two_clients_that_shape_replies_differently_are_refused(
 
 
 @pytest.mark.parametrize("module", [keyferry, keyferry.asyncio])
+def test_what_a_clusters_url_cannot_carry_is_refused_not_dropped(module: Any) -> None:
+    with pytest.raises(ValueError, match="takes no decode_responses"):
+        module.Redis.from_urls(
+            "redis+cluster://127.0.0.1:1", "redis://127.0.0.1:1", phase="dual", decode_responses=True
+        )
+
+
+@pytest.mark.parametrize("module", [keyferry, keyferry.asyncio])
 def test_the_signature_names_redis_pys_arguments_and_ours(module: Any) -> None:
     known = inspect.signature(module.Redis).parameters
     assert known["host"].default == "localhost"

@@ -160,6 +160,11 @@ class Redis(Attempts, BaseRedis):
         if not ours:
             return super().from_url(url, **kwargs)
         if url.startswith(tuple(CLUSTER_SCHEMES)):
+            if kwargs:
+                raise ValueError(
+                    f"a URL of a cluster as the source takes no {', '.join(sorted(kwargs))}: "
+                    "make a redis.cluster.RedisCluster with it, and give that as source="
+                )
             return cls(source=url, **ours)
         single = kwargs.pop("single_connection_client", False)
         client = super().from_url(url, **kwargs)
