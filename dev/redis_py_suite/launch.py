@@ -90,6 +90,7 @@ def run_suite(plan: Plan, binary: ServerBinary) -> Ran:
             "phase": plan.phase,
             "port": asked.port,
             "other": other.url,
+            "lock": str((DIRECTORY / "lock").absolute()),
             "flush": [asked.port, other.port],
         }
         (directory / "told").write_text(json.dumps(told))

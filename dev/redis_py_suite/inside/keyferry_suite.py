@@ -8,17 +8,20 @@ It runs in the suite's own environment and is told by a file (``KEYFERRY_SUITE``
     phase      null: redis-py itself; else the phase of our class
     port       of the server that the suite was given; its port 6379 is taken to this one
     other      the URL of the other server: the target, or in phase `target` the source
+    lock       a file that runs at the same time share: some tests must not run beside themselves
     flush      ports of servers that are emptied before each test
 """
 
 from __future__ import annotations
 
+import fcntl
 import inspect
 import json
 import os
 import socket
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +30,8 @@ import redis
 import redis.asyncio
 
 DEFAULT_PORT = 6379
+ALONE = ("tests/test_asyncio/test_cwe_404.py",)
+"""Files whose tests listen on a fixed port (5380)."""
 LOCAL = ("localhost", b"localhost", "127.0.0.1", b"127.0.0.1")
 FLUSH_TIMEOUT_S = 5.0
 MANNERS = ("protocol", "legacy_responses", "decode_responses", "encoding", "encoding_errors")
@@ -183,6 +188,15 @@ class Recorder:
         items[:] = kept
         config.hook.pytest_deselected(items=dropped)
         self.write(left_out=reasons)
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[Any]:
+        """Runs that go on beside this one must not listen on the same port at the same time."""
+        if item.nodeid.split("::", 1)[0] not in ALONE:
+            return (yield)
+        with Path(told["lock"]).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return (yield)
 
     def pytest_runtest_logstart(self) -> None:
         for port in told["flush"]:
