@@ -340,7 +340,7 @@ def _of_cluster(report: AuditReport) -> Iterator[Advice]:
         seen = "" if report.sample is None else "; the sample saw none that does"
         yield Advice(
             False,
-            f"{_names([*at_risk, *transactions])} may name keys of several slots, which the target, a cluster, "
+            f"{_names([*transactions, *at_risk])} may name keys of several slots, which the target, a cluster, "
             f"refuses{seen}." + (" --monitor looks at their keys." if report.sample is None else ""),
         )
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import threading
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,6 +17,7 @@ from attack_writer import drawn
 
 import keyferry
 import keyferry.asyncio
+from keyferry.model.commands import keys_of, look_up
 from keyferry.testing.servers import Server
 
 Pair = tuple[Server, Server]
@@ -159,11 +160,19 @@ def test_threads_and_an_event_loop_beside_them_write_in_one_order(pair: Pair) ->
     judge(pair, monitors)
 
 
+def of_one_key(command: Sequence[Any]) -> bool:
+    info = look_up(tuple(command))
+    return info is not None and len(keys_of(info, tuple(command))) <= 1
+
+
 @pytest.mark.parametrize("mirror", ["inline", "background"])
 def test_whatever_threads_do_at_once_both_sides_are_equal_after_what_they_report(
     mirror: str, pair: Pair
 ) -> None:
-    """All kinds of commands on few keys; nobody follows the servers, so the order and the reports have to be enough."""
+    """Commands of one key, on few keys; nobody follows the servers, so the order and the reports have to be enough.
+
+    RENAME and its like carry what is reported and not yet settled to another key, which only a follower sees.
+    """
     client = keyferry.Redis.from_urls(pair[0].url, pair[1].url, **settings(mirror, "dual"))
 
     def write(number: int) -> None:
@@ -174,11 +183,13 @@ def test_whatever_threads_do_at_once_both_sides_are_equal_after_what_they_report
                     pipe = client.pipeline(transaction=rng.random() < 0.5)
                     for _ in range(3):
                         command = drawn(rng)
-                        if command[-1] != "0.05":
+                        if command[-1] != "0.05" and of_one_key(command):
                             pipe.execute_command(*command)
                     pipe.execute(raise_on_error=False)
                 else:
-                    client.execute_command(*drawn(rng))
+                    command = drawn(rng)
+                    if of_one_key(command):
+                        client.execute_command(*command)
             except redis.ResponseError:
                 pass
 
