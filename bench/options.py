@@ -28,7 +28,7 @@ BIG_SIZE = BigSize(keys=20, members=200_000)
 SMALL_BIG_SIZE = BigSize(keys=3, members=30_000)
 """Of a small run: still above the size from which on keys travel in pieces."""
 SYNC_SIZE = SyncSize(1_000_000, 30_000, 20.0, 1_000, 300_000, 75_000)
-CLIENT_PAIRS, SMALL_CLIENT_PAIRS = 31, 3
+CLIENT_PAIRS, SMALL_CLIENT_PAIRS = 15, 3
 """Pairs of batches per row of the clients' section."""
 SMALL_SYNC_SIZE = SyncSize(2_000, 2_000, 2.0, 50, 1_500, 10_000)
 
