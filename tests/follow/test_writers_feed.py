@@ -200,7 +200,7 @@ def test_a_full_ledger_means_everything(flushed: Callable[..., Server], tmp_path
         ask(source, "SET", KEYS.full, 1)
         becomes_equal(source, target)
         sync.follows()
-        assert sync.last.generation == 2
+        wait_until(lambda: sync.last.generation == 2, "the next generation is shown")
         assert not ask(source, "EXISTS", KEYS.full)
 
 
