@@ -167,8 +167,8 @@ def test_a_commit_wants_a_word_for_it(places: dict[Side, str], target: Server) -
     ("begin", "wanted"),
     [
         ([], Phase.SHADOW),
-        ([], Phase.HOLD),
         ([], Phase.TARGET),
+        ([Phase.HOLD], Phase.DUAL),
         ([Phase.DUAL], Phase.TARGET_DUAL),
         ([Phase.DUAL, Phase.HOLD], Phase.SHADOW),
         ([Phase.DUAL, Phase.SHADOW, Phase.HOLD], Phase.DUAL),

@@ -60,15 +60,30 @@ RULES: dict[Phase, PhaseRules] = {
 }
 
 # One step at a time, forward and back. From `hold` the authority may change: that step is the commit of a cutover
-# (to target-dual) or of a rollback (to dual); the same phase names are also where giving up a hold returns to.
+# (to target-dual, or to target where nobody wrote to both) or of a rollback (to dual, or to source); the same phase
+# names are also where giving up a hold returns to.
 STEPS: dict[Phase, frozenset[Phase]] = {
-    Phase.SOURCE: frozenset({Phase.DUAL}),
+    Phase.SOURCE: frozenset({Phase.DUAL, Phase.HOLD}),
     Phase.DUAL: frozenset({Phase.SOURCE, Phase.SHADOW, Phase.HOLD}),
     Phase.SHADOW: frozenset({Phase.DUAL, Phase.HOLD}),
-    Phase.HOLD: frozenset({Phase.DUAL, Phase.SHADOW, Phase.TARGET_DUAL}),
+    Phase.HOLD: frozenset({Phase.SOURCE, Phase.DUAL, Phase.SHADOW, Phase.TARGET_DUAL, Phase.TARGET}),
     Phase.TARGET_DUAL: frozenset({Phase.HOLD, Phase.TARGET}),
-    Phase.TARGET: frozenset({Phase.TARGET_DUAL}),
+    Phase.TARGET: frozenset({Phase.TARGET_DUAL, Phase.HOLD}),
 }
+
+
+def after_switch(before: Phase) -> Phase:
+    """The phase that a switch leads to from the one before its hold: it mirrors if that one did.
+
+    Raises:
+        ValueError: `hold` is no phase to switch from.
+    """
+    authority = RULES[before].authority
+    if authority is None:
+        raise ValueError("a switch begins before its hold")
+    if authority is Side.SOURCE:
+        return Phase.TARGET_DUAL if RULES[before].mirrors else Phase.TARGET
+    return Phase.DUAL if RULES[before].mirrors else Phase.SOURCE
 
 
 @dataclass(frozen=True, slots=True)
