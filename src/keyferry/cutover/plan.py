@@ -19,7 +19,7 @@ by the next one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 from keyferry.model.phases import Phase, Side
@@ -223,17 +223,6 @@ class Found:
     complete: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Leftovers:
-    """Steps of a switch that a journal names, and whether it was committed; what a start has to put right.
-
-    Attributes:
-        undo: In this order.
-    """
-
-    undo: tuple[Step, ...] = field(default=())
-
-
 def found_at_start(records: Mapping[Side, PhaseRecord | None]) -> Found:
     """From both records. Two authorities are an error elsewhere (record_trail.check_single)."""
     for side in Side:
@@ -247,12 +236,14 @@ def found_at_start(records: Mapping[Side, PhaseRecord | None]) -> Found:
     return Found(None)
 
 
-def leftovers(wish: Wish, begun: frozenset[Step], records: Mapping[Side, PhaseRecord | None]) -> Leftovers:
-    """What a switch that nobody led to its end has left behind.
+def leftovers(
+    wish: Wish, begun: frozenset[Step], records: Mapping[Side, PhaseRecord | None]
+) -> tuple[Step, ...]:
+    """What has to be undone, in this order, of a switch that nobody led to its end.
 
     Args:
         begun: Its steps that were begun and not undone, by the journal.
     """
     if is_committed(wish, records):
-        return Leftovers()
-    return Leftovers(tuple(UNDOING[step] for step in reversed(ORDER) if step in begun and step in UNDOING))
+        return ()
+    return tuple(UNDOING[step] for step in reversed(ORDER) if step in begun and step in UNDOING)
