@@ -1,28 +1,22 @@
 """The checkpoint of one copy, or comparison: where it is, how much it did, what was foreign, and who is working on it.
 
-One SQLite file and one lock file per copy in the state directory. Every write is one transaction, so a kill at any
-moment leaves the last whole one. With WAL and synchronous=NORMAL a power cut may lose the newest transactions, never
-half of one: an older checkpoint only repeats some keys.
+What a power cut may lose of it (file.py) does no harm: an older checkpoint only repeats some keys.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, TypeVar
 
-from keyferry.model.errors import RefusedError, UsageError
+from keyferry.journal.file import JournalFile
+from keyferry.model.errors import UsageError
 
 FORMAT = 2
-_NAMES = {"verify": "comparison"}
 
 Body = TypeVar("Body")
 
@@ -72,8 +66,15 @@ class Checkpoint:
     more: dict[str, Any] = field(default_factory=dict)
 
 
-class State:
+class State(JournalFile):
     """The checkpoint file of one copy, held by one process at a time."""
+
+    TABLES = (
+        "CREATE TABLE IF NOT EXISTS checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, body TEXT)",
+        "CREATE TABLE IF NOT EXISTS foreign_keys (digest BLOB PRIMARY KEY) WITHOUT ROWID",
+        "CREATE TABLE IF NOT EXISTS noted_keys (place INTEGER, key BLOB, PRIMARY KEY (place, key)) WITHOUT ROWID",
+    )
+    KEPT = "checkpoint"
 
     def __init__(self, directory: Path, name: str, *, restart: bool = False, kind: str = "copy") -> None:
         """Opens or makes it.
@@ -87,61 +88,7 @@ class State:
             RefusedError: Another process works on it.
             UsageError: The directory or the file cannot be used.
         """
-        self.kind = kind
-        self.path = directory / f"{kind}-{name}.sqlite"
-        self._lock_path = directory / f"{kind}-{name}.lock"
-        try:
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._lock = _lock(self._lock_path, kind)
-        except OSError as error:
-            raise UsageError(
-                f"The state directory {directory} cannot be used: {error.strerror}.",
-                "Name another with --state-dir.",
-            ) from None
-        try:
-            if restart:
-                self._remove()
-            self._database = self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
-
-    def __enter__(self) -> State:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def _open(self) -> sqlite3.Connection:
-        new = not self.path.exists()
-        database = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            if new:
-                self.path.chmod(0o600)
-            database.execute("PRAGMA journal_mode=WAL")
-            database.execute("PRAGMA synchronous=NORMAL")
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), format INTEGER, body TEXT)"
-            )
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS foreign_keys (digest BLOB PRIMARY KEY) WITHOUT ROWID"
-            )
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS noted_keys (place INTEGER, key BLOB, PRIMARY KEY (place, key)) WITHOUT ROWID"
-            )
-        except sqlite3.DatabaseError as error:
-            database.close()
-            if _is_place(error):
-                raise UsageError(
-                    f"The state directory {self.path.parent} cannot be used: {error}.",
-                    "Make room or mend the disk, or name another with --state-dir.",
-                ) from None
-            raise UsageError(
-                f"The checkpoint {self.path} cannot be read: {error}.", "Discard it with --restart."
-            ) from None
-        return database
+        super().__init__(directory, name, kind=kind, restart=restart)
 
     def load(self) -> Checkpoint | None:
         """What an earlier, unfinished run left; None when there is none. Raises as ``load_as``."""
@@ -251,77 +198,6 @@ class State:
             self._database.execute("DELETE FROM checkpoint")
             self._database.execute("DELETE FROM foreign_keys")
             self._database.execute("DELETE FROM noted_keys")
-
-    @contextlib.contextmanager
-    def _usable(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise UsageError(
-                f"The checkpoint {self.path} cannot be used: {error}.",
-                "Make room or mend the disk, then give the same command again.",
-            ) from None
-
-    def close(self, finished: bool = False) -> None:
-        """Lets go of it; ``finished`` removes its files. Harmless when called again.
-
-        A run that was refused before its first checkpoint leaves no files either: there is nothing to go on from.
-        """
-        if self._lock < 0:
-            return
-        nothing_saved = not finished and self._is_empty()
-        self._database.close()
-        if finished or nothing_saved:
-            self._remove()
-            self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
-        self._lock = -1
-
-    def _is_empty(self) -> bool:
-        try:
-            return self._database.execute("SELECT 1 FROM checkpoint").fetchone() is None
-        except sqlite3.DatabaseError:
-            return False  # damaged: load() says so
-
-    def _remove(self) -> None:
-        for suffix in ("", "-wal", "-shm"):
-            Path(f"{self.path}{suffix}").unlink(missing_ok=True)
-
-
-def _is_place(error: sqlite3.DatabaseError) -> bool:
-    """Whether the disk or the directory fails, and not the file's content."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (
-        sqlite3.SQLITE_FULL,
-        sqlite3.SQLITE_IOERR,
-        sqlite3.SQLITE_READONLY,
-        sqlite3.SQLITE_CANTOPEN,
-    )
-
-
-def _lock(path: Path, kind: str) -> int:
-    """A descriptor that holds the lock and has our process id written into it."""
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-            os.close(descriptor)
-            who = f" (process {holder})" if holder else ""
-            raise RefusedError(
-                f"Another run of this {_NAMES.get(kind, kind)} is alive{who}.",
-                "Wait for it or stop it; two at once would undo each other.",
-            ) from None
-        same = False
-        # The file that we locked may have been removed meanwhile by a run that finished.
-        with contextlib.suppress(FileNotFoundError):
-            same = os.fstat(descriptor).st_ino == path.stat().st_ino
-        if same:
-            os.ftruncate(descriptor, 0)
-            os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-            return descriptor
-        os.close(descriptor)
 
 
 def state_name(*parts: str) -> str:
