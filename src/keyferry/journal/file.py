@@ -84,7 +84,7 @@ class JournalFile:
                 database.execute(statement)
         except sqlite3.DatabaseError as error:
             database.close()
-            if _is_place(error):
+            if is_place(error):
                 raise UsageError(
                     f"The state directory {self.path.parent} cannot be used: {error}.",
                     "Make room or mend the disk, or name another with --state-dir.",
@@ -131,7 +131,7 @@ class JournalFile:
             Path(f"{self.path}{suffix}").unlink(missing_ok=True)
 
 
-def _is_place(error: sqlite3.DatabaseError) -> bool:
+def is_place(error: sqlite3.DatabaseError) -> bool:
     """Whether the disk or the directory fails, and not the file's content."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     return code in (

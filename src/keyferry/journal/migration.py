@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from keyferry.journal.file import JournalFile
+from keyferry.journal.file import JournalFile, is_place
 from keyferry.model.errors import UsageError
 
 FORMAT = 1
@@ -92,22 +92,18 @@ class MigrationJournal(JournalFile):
                 "Finish the migration with that version.",
             )
 
-    def claim(self, identity: str, source: str, target: str) -> bool:
-        """Takes the journal for a migration between these two.
+    def is_claimed(self, identity: str, source: str, target: str) -> bool:
+        """Whether an earlier run has left it, for the same migration.
 
         Args:
             identity: The same for the same servers and the same choice of keys.
             source, target: Their locations, for people.
-
-        Returns:
-            Whether an earlier run has left it.
 
         Raises:
             UsageError: It belongs to other servers, or to another choice of keys.
         """
         found = self.get(CLAIM)
         if found is None:
-            self.set(CLAIM, {"identity": identity, "source": source, "target": target}, durable=True)
             return False
         if found["identity"] == identity:
             return True
@@ -121,7 +117,11 @@ class MigrationJournal(JournalFile):
             "Give the same command to go on with it, or another --name.",
         )
 
-    def event(self, kind: str, **facts: Any) -> None:
+    def claim(self, identity: str, source: str, target: str) -> None:
+        """Takes it for a migration between these two. Arguments as of ``is_claimed``; raises as ``set``."""
+        self.set(CLAIM, {"identity": identity, "source": source, "target": target}, durable=True)
+
+    def event(self, kind: str, /, **facts: Any) -> None:
         """Adds one. ``facts``: what JSON can say. Raises UsageError when it cannot be written."""
         text = json.dumps(facts, separators=(",", ":"))
         with self._transaction():
@@ -227,6 +227,8 @@ class MigrationJournal(JournalFile):
             try:
                 yield
             except (ValueError, sqlite3.DatabaseError) as error:
+                if isinstance(error, sqlite3.DatabaseError) and is_place(error):
+                    raise
                 raise UsageError(
                     f"The journal {self.path} is damaged: {error}.", self.HOW_TO_DISCARD
                 ) from None

@@ -1,0 +1,314 @@
+"""What a running migration shows, and the report that is made of its journal at any moment.
+
+A migration outlives its processes: nothing here is counted in memory alone. The conductor notes events of these kinds
+and facts under these keys; ``report_of`` puts them together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+from keyferry.model.phases import Side
+from keyferry.telemetry.following import SyncProgress
+
+MigrationStage = Literal[
+    "connecting",
+    "copying",
+    "comparing",
+    "following",
+    "verifying",
+    "waiting for a server",
+    "switching",
+    "following back",
+    "switched",
+    "finished",
+]
+Direction = Literal["cutover", "rollback"]
+SwitchOutcome = Literal["done", "undone", "put off", "unknown"]
+Ended = Literal["", "finished", "aborted"]
+
+EVENTS_SHOWN = 20
+WARNINGS_MAX = 100
+"""In a report."""
+
+
+class EventKind(StrEnum):
+    """Of what the journal is told; the facts that go with it."""
+
+    STARTED = "started"
+    """A process has begun to lead: ``pid``, ``version``."""
+    TOLD = "told"
+    """``text``: a sentence for people."""
+    WARNING = "warning"
+    """``text``: a sentence that belongs into the report."""
+    VERIFICATION = "verification"
+    """As ``Verified.as_dict``."""
+    SWITCH = "switch"
+    """As ``SwitchReport.as_dict``, when it is over."""
+    MOVED = "moved"
+    """``direction``, and what ``SyncReport.as_dict`` says, when a run of the feed in this direction is over."""
+
+
+class FactKey(StrEnum):
+    """What the journal keeps the newest value of."""
+
+    CLAIM = "claim"
+    """``source``, ``target``: locations, and ``identity``."""
+    STAGES = "stages"
+    """As ``StageTimes.as_dict``."""
+    PHASE = "phase"
+    """``phase``, ``epoch``, ``authority`` as last seen in the records."""
+    WRITERS = "writers"
+    """The largest number of live writers seen."""
+    BARRED = "barred"
+    """How far the old side is barred, as a sentence."""
+    ENDED = "ended"
+    """``how``: finished or aborted; ``at_ms``; ``advice``: sentences on what may be switched off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One verification of all keys.
+
+    Attributes:
+        at_ms: When it was over; by this machine's clock, since 1970.
+        direction: From the side with authority to the other one.
+    """
+
+    at_ms: int
+    compared: int
+    differences: int
+    seconds: float = 0.0
+    direction: str = "source to target"
+
+    def as_dict(self) -> dict[str, Any]:
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+@dataclass(slots=True)
+class SwitchReport:
+    """One cutover or rollback, from the first step to the last.
+
+    Attributes:
+        at_ms: When it began.
+        gate: Its name (plan.Gate).
+        gate_ms: From closing the gate to opening it, also when it was undone; None: nobody has waited.
+        steps: Names and seconds, in the order in which they were done; undone ones as ``undo-...``.
+        reason: Why it was undone or put off.
+        phase, epoch: Of the record when it was over.
+        writers: Live ones that took part.
+        settled: Keys made equal under the gate; ``compared``: keys compared under it.
+        barred: How far the old side is barred, as a sentence.
+        hook: What became of the hook, as a sentence; empty without one.
+    """
+
+    direction: Direction
+    at_ms: int
+    gate: str = ""
+    outcome: SwitchOutcome = "unknown"
+    gate_ms: float | None = None
+    steps: list[tuple[str, float]] = field(default_factory=list)
+    reason: str = ""
+    phase: str = ""
+    epoch: int = 0
+    writers: int = 0
+    settled: int = 0
+    compared: int = 0
+    differences: int = 0
+    barred: str = ""
+    hook: str = ""
+    hook_failed: bool = False
+    warnings: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **asdict(self),
+            "gate_ms": None if self.gate_ms is None else round(self.gate_ms, 3),
+            "steps": [{"step": step, "seconds": round(seconds, 6)} for step, seconds in self.steps],
+        }
+
+    @classmethod
+    def of_dict(cls, data: Mapping[str, Any]) -> SwitchReport:
+        """What ``as_dict`` said. Raises TypeError or KeyError for anything else."""
+        steps = [(one["step"], one["seconds"]) for one in data["steps"]]
+        return cls(**{**data, "steps": steps})
+
+
+class StageTimes:
+    """How long a migration has been in each stage, over all its processes. Knows no clock."""
+
+    def __init__(self, kept: Mapping[str, float] | None = None) -> None:
+        """``kept``: what ``as_dict`` of an earlier process said."""
+        self._seconds = dict(kept or {})
+        self._stage = ""
+        self._since_s = 0.0
+
+    @property
+    def stage(self) -> str:
+        return self._stage
+
+    def enter(self, stage: str, now_s: float) -> bool:
+        """Whether this is another stage than before."""
+        if stage == self._stage:
+            return False
+        self._add(now_s)
+        self._stage = stage
+        self._seconds.setdefault(stage, 0.0)
+        return True
+
+    def _add(self, now_s: float) -> None:
+        if self._stage:
+            self._seconds[self._stage] += max(0.0, now_s - self._since_s)
+        self._since_s = now_s
+
+    def as_dict(self, now_s: float) -> dict[str, float]:
+        """Seconds by stage, in the order in which they were first entered."""
+        self._add(now_s)
+        return {stage: round(seconds, 3) for stage, seconds in self._seconds.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationProgress:
+    """One look at a running migration.
+
+    Attributes:
+        sync: Of the direction that is followed now; None before there is one.
+        stage: What it does now.
+        step: Of a switch that runs (plan.Step); empty else.
+        phase: Of the record that counts; empty while there is none.
+        paused: By an operator: none of our writes goes out.
+        writers: Live ones, registered on the side with authority.
+        not_ready: Why it cannot be switched now, as sentences; empty when it can.
+        verified: The last verification; None before the first.
+        last_switch: That came to an end; None before the first.
+        elapsed_s: Of this process.
+    """
+
+    sync: SyncProgress | None
+    stage: MigrationStage
+    phase: str = ""
+    epoch: int = 0
+    authority: Side = Side.SOURCE
+    paused: bool = False
+    writers: int = 0
+    not_ready: tuple[str, ...] = ()
+    step: str = ""
+    verified: Verified | None = None
+    last_switch: SwitchReport | None = None
+    elapsed_s: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        return not self.not_ready and self.stage in ("following", "following back", "verifying")
+
+
+@dataclass(slots=True)
+class MigrationReport:
+    """What a migration has done until now, or all of it when it is over.
+
+    Attributes:
+        source, target: Locations, never with a user or a password.
+        ended: Empty while it can go on.
+        stages: Seconds by stage.
+        moved: What ``SyncReport.as_dict`` said, and ``direction``, of each run of a feed that came to an end.
+        writers: The largest number of live ones seen.
+        starts: How many processes have led it.
+        advice: What may be switched off now, as sentences.
+    """
+
+    name: str
+    source: str
+    target: str
+    ended: Ended = ""
+    phase: str = ""
+    authority: str = ""
+    stages: dict[str, float] = field(default_factory=dict)
+    moved: list[dict[str, Any]] = field(default_factory=list)
+    switches: list[SwitchReport] = field(default_factory=list)
+    verifications: list[Verified] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    writers: int = 0
+    starts: int = 0
+    barred: str = ""
+    advice: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> int:
+        """Keys that could not be carried, by the newest run that says it."""
+        return next((run["failed"] for run in reversed(self.moved) if "failed" in run), 0)
+
+    @property
+    def clean(self) -> bool:
+        """Nothing is left that somebody should look at."""
+        hooks_failed = any(switch.hook_failed for switch in self.switches)
+        return self.ended == "finished" and not self.failed and not hooks_failed
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "source": self.source,
+            "target": self.target,
+            "ended": self.ended,
+            "phase": self.phase,
+            "authority": self.authority,
+            "seconds": round(sum(self.stages.values()), 3),
+            "stages": self.stages,
+            "moved": self.moved,
+            "switches": [switch.as_dict() for switch in self.switches],
+            "verifications": [one.as_dict() for one in self.verifications],
+            "warnings": self.warnings,
+            "writers": self.writers,
+            "starts": self.starts,
+            "barred": self.barred,
+            "advice": self.advice,
+        }
+
+
+def report_of(
+    name: str, facts: Mapping[str, Any], events: Iterable[tuple[int, str, Mapping[str, Any]]]
+) -> MigrationReport:
+    """The report of a journal.
+
+    Args:
+        facts: By ``FactKey``.
+        events: When (ms since 1970), of which ``EventKind``, and with which facts; the oldest first. Those of other
+            kinds do not count.
+    """
+    claim = facts.get(FactKey.CLAIM, {})
+    ended = facts.get(FactKey.ENDED, {})
+    phase = facts.get(FactKey.PHASE, {})
+    report = MigrationReport(
+        name=name,
+        source=claim.get("source", ""),
+        target=claim.get("target", ""),
+        ended=ended.get("how", ""),
+        phase=phase.get("phase", ""),
+        authority=phase.get("authority", ""),
+        stages=dict(facts.get(FactKey.STAGES, {})),
+        writers=facts.get(FactKey.WRITERS, 0),
+        barred=facts.get(FactKey.BARRED, ""),
+        advice=list(ended.get("advice", ())),
+    )
+    warnings: dict[str, None] = {}
+    for _, kind, its in events:
+        match kind:
+            case EventKind.STARTED:
+                report.starts += 1
+            case EventKind.WARNING:
+                warnings[its["text"]] = None
+            case EventKind.VERIFICATION:
+                report.verifications.append(Verified(**its))
+            case EventKind.SWITCH:
+                report.switches.append(SwitchReport.of_dict(its))
+                warnings.update(dict.fromkeys(its["warnings"]))
+            case EventKind.MOVED:
+                report.moved.append(dict(its))
+    report.warnings = list(warnings)[-WARNINGS_MAX:]
+    return report
+
+
+MigrationObserver = Callable[[MigrationProgress], None]
+"""Called at most ten times a second."""
