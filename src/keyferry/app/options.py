@@ -269,7 +269,8 @@ def treatment(command: F) -> F:
 
 
 def following(command: F) -> F:
-    """How changes of the source are followed."""
+    """Which sync it is, how changes of the source are followed, and until when."""
+    command = feeding(command)
     for option in reversed(
         (
             click.option(
@@ -278,18 +279,6 @@ def following(command: F) -> F:
                 metavar="NAME",
                 help="Tells this sync from another one between the same servers; with Keyferry's clients, their "
                 "migration's name. Default: made of both addresses and the choice of keys.",
-            ),
-            click.option(
-                "--feed",
-                type=click.Choice([kind.value for kind in FeedKind]),
-                metavar="|".join(FeedKind),
-                help="Learn of changes this way, or stop. Default: the best one that the source allows. What "
-                "Keyferry's clients report is read beside any of them; with writers it is all there is.",
-            ),
-            click.option(
-                "--enable-notifications",
-                is_flag=True,
-                help="Set the source's notify-keyspace-events when that feed is used, and put it back at the end.",
             ),
             click.option(
                 "--until-synced",
@@ -301,6 +290,28 @@ def following(command: F) -> F:
                 type=click.FloatRange(min=0, min_open=True),
                 metavar="SECONDS",
                 help="For --until-synced: age of the oldest change that is not on the target yet. Default: 1.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+def feeding(command: F) -> F:
+    """How changes of the source are followed, until whenever."""
+    for option in reversed(
+        (
+            click.option(
+                "--feed",
+                type=click.Choice([kind.value for kind in FeedKind]),
+                metavar="|".join(FeedKind),
+                help="Learn of changes this way, or stop. Default: the best one that the source allows. What "
+                "Keyferry's clients report is read beside any of them; with writers it is all there is.",
+            ),
+            click.option(
+                "--enable-notifications",
+                is_flag=True,
+                help="Set the source's notify-keyspace-events when that feed is used, and put it back at the end.",
             ),
             click.option(
                 "--keep-extra",
