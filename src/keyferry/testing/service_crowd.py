@@ -23,6 +23,7 @@ START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 60.0
 AUDIT_TIMEOUT_S = 300.0
 SAID_BYTES = 2_000
+SHOWN_MAX = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,8 @@ class Crowd:
             missing,
             doubled,
             doubtful,
-            findings=tuple(finding for one in found for finding in one["findings"]),
-            errors=tuple(error for one in found for error in one["first_errors"]),
+            findings=tuple(finding for one in found for finding in one["findings"])[:SHOWN_MAX],
+            errors=tuple(error for one in found for error in one["first_errors"])[:SHOWN_MAX],
         )
 
     def _tell(self, line: str) -> None:
