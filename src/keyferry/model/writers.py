@@ -14,6 +14,7 @@ from keyferry.model.record import RecordUnreadable
 
 CONNECTIONS_MAX = 1000
 """Named per side; a process that has more names the newest."""
+NAMES_MAX = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class WriterEntry:
         seen_ms: Unix time of the renewal, by its own clock; for people.
         answered: The record's question, when it has answered it.
         note: What an operator should know, such as that the target is away.
+        names: Under which client names its connections stand in CLIENT LIST, on either side. A connection of another
+            name is none of its.
     """
 
     facts: WriterFacts
@@ -63,6 +66,7 @@ class WriterEntry:
     seen_ms: int = 0
     answered: str = ""
     note: str = ""
+    names: tuple[str, ...] = ()
 
 
 def encode_entry(entry: WriterEntry) -> bytes:
@@ -81,6 +85,7 @@ def encode_entry(entry: WriterEntry) -> bytes:
         "seen_ms": entry.seen_ms,
         "answered": entry.answered,
         "note": entry.note,
+        "names": list(entry.names[:NAMES_MAX]),
     }
     return json.dumps(data, separators=(",", ":")).encode("ascii")
 
@@ -108,6 +113,7 @@ def decode_entry(writer_id: str, value: bytes) -> WriterEntry:
             seen_ms=_number(data, "seen_ms"),
             answered=_text(data, "answered"),
             note=_text(data, "note"),
+            names=_texts(data, "names"),
         )
     except (ValueError, TypeError) as error:
         raise RecordUnreadable(
@@ -121,6 +127,13 @@ def _text(data: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"its {name} is no text")
     return value
+
+
+def _texts(data: dict[str, Any], name: str) -> tuple[str, ...]:
+    values = data.get(name, [])
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise TypeError(f"its {name} are no list of texts")
+    return tuple(values)
 
 
 def _number(data: dict[str, Any], name: str, least: int = 0) -> int:

@@ -6,8 +6,8 @@ are not, so that nothing is sent again for them.
 
 from __future__ import annotations
 
+from redis.exceptions import ClusterDownError, ExecAbortError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from keyferry.model.record import NoRecord, RecordError, RecordVanished, RecordWentBack, TwoAuthorities
 
@@ -36,3 +36,15 @@ def client_error(error: RecordError, name: str) -> MigrationRecordError:
     elif isinstance(error, (RecordWentBack, TwoAuthorities)):
         kind = RecordWentBackError
     return kind(f"migration {name!r}: {str(error).replace('NAME', name)}")
+
+
+def takes_no_writes(reply: object) -> bool:
+    """The server serves reads, but takes no write for now: the record can be read, the lease cannot be renewed."""
+    return isinstance(reply, OutOfMemoryError) or str(reply).startswith(("OOM", "MISCONF", "NOREPLICAS"))
+
+
+def not_to_be_relied_on(reply: object) -> bool:
+    """A replica, or one that does not know what it owns: as if it were away."""
+    return isinstance(reply, (ReadOnlyError, ClusterDownError, ExecAbortError)) or str(reply).startswith(
+        "BUSY"
+    )

@@ -10,6 +10,7 @@ from keyferry.capture.clients._async.cluster_leg import ClusterLeg
 from keyferry.capture.clients._async.crossing import Crossing, crossing_of
 from keyferry.capture.clients._async.ends import CLUSTER_SCHEMES, End, check_alike, end_of
 from keyferry.capture.clients._async.heard import KEY, Heard
+from keyferry.capture.clients._async.naming import name_connections
 from keyferry.capture.clients._async.pipeline import Pipeline
 from keyferry.capture.clients._async.platform import BasePubSub, BaseRedis
 from keyferry.capture.clients._async.pubsub import PubSub
@@ -125,6 +126,8 @@ class Redis(Attempts, BaseRedis):
                 setattr(end.pool, _TAG, (options, ends))
         self._crossing = crossing_of(options, ends)
         state = self._crossing.state
+        if state.dynamic:
+            self._crossing.add_names(name_connections(end) for end in ends.values())
         if single and state.dynamic:
             # Its connection stays where it was made; the other side gets one of its own.
             self._home = next((side for side, end in ends.items() if end.pool is self._own_pool), Side.SOURCE)

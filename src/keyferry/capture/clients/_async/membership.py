@@ -22,17 +22,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
-    ClusterDownError,
-    ExecAbortError,
-    OutOfMemoryError,
-    ReadOnlyError,
     RedisError,
     ResponseError,
 )
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from keyferry.capture.clients._async.answer import AsyncAnswer
 from keyferry.capture.clients._async.platform import (
     IS_ASYNC,
     Event,
@@ -49,6 +46,8 @@ from keyferry.capture.clients.record_errors import (
     MigrationRecordError,
     RecordUnreachableError,
     client_error,
+    not_to_be_relied_on,
+    takes_no_writes,
 )
 from keyferry.model.phases import Side, Standing
 from keyferry.model.record import (
@@ -88,6 +87,8 @@ class AsyncMembership:
             with threads come in any order; the latest one is for the newest standing.
         on_seen: Puts a standing in force at once, for the operations that begin from now on; called in order, before
             ``look_again`` returns it. Must not wait for anything.
+        on_prepare: Makes ready what operations on a side will need, before a cutover to it.
+        names: Gives the client names of the process's connections.
         lease_ms: How long the process may go on without having heard from the record.
     """
 
@@ -99,13 +100,16 @@ class AsyncMembership:
         *,
         on_step: Callable[[Standing], Any],
         on_seen: Callable[[Standing], None] | None = None,
+        on_prepare: Callable[[Side], Any] | None = None,
+        names: Callable[[], tuple[str, ...]] = tuple,
         lease_ms: int = 10_000,
     ) -> None:
         self.name = check_name(name)
         self._sides = dict(sides)
         self._facts = facts
         self._on_step = on_step
-        self._on_seen = on_seen
+        self._on_seen, self._on_prepare = on_seen, on_prepare
+        self._names = names
         self._lease_ms = lease_ms
         self._key, self._writers = record_key(name), writers_key(name)
         self._since_ms = round(time.time() * 1000)
@@ -131,7 +135,9 @@ class AsyncMembership:
         self._renewals = 0
         self._leased = False
         self._taken: Standing | None = None
-        self._answered = ""
+        self._answer = AsyncAnswer(self._key, self._writers, self._on_prepare)
+        self._answering = Lock()
+        self._replier: Worker | None = None
         self._connections: dict[Side, tuple[str, ...]] = {}
         self._left: set[Side] = set()
         self._looked_s = self._failed_s = float("-inf")
@@ -232,7 +238,7 @@ class AsyncMembership:
             if self._ear is not None:
                 self._ear.interrupt()
             await worker.stop(0.0 if IS_ASYNC else STOP_S)
-        for step in self._steps:
+        for step in (*self._steps, *([self._replier] if self._replier else [])):
             await step.stop(STOP_S)
         async with self._lock:
             self._lease.end()
@@ -330,14 +336,15 @@ class AsyncMembership:
                 (b"HSET", self._writers, self.writer_id.encode(), encode_entry(self._entry())),
                 (b"HGETALL", self._key),
                 (b"EXEC",),
+                again=True,
             )
             if isinstance(replies[-1], list):
                 written, fields = replies[-1]
                 return self._decoded(side, fields, written), sent_s, True
             refusal = next((one for one in replies if isinstance(one, ResponseError)), replies[-1])
-            if not _takes_no_writes(refusal):
+            if not takes_no_writes(refusal):
                 raise self._refused(side, refusal)
-        (fields,) = await line.exchange((b"HGETALL", self._key))
+        (fields,) = await line.exchange((b"HGETALL", self._key), again=True)
         return self._decoded(side, fields, None), sent_s, False
 
     def _decoded(self, side: Side, fields: Any, written: Any) -> PhaseRecord | None:
@@ -351,7 +358,7 @@ class AsyncMembership:
         return decode(side, dict(zip(fields[::2], fields[1::2], strict=True)))
 
     def _refused(self, side: Side, reply: object) -> RedisError:
-        if _not_to_be_relied_on(reply):
+        if not_to_be_relied_on(reply):
             return RedisConnectionError(f"the {side} says: {reply}")
         return MigrationRecordError(
             f"migration {self.name!r}: the {side} refuses its phase record: {reply}. "
@@ -388,6 +395,33 @@ class AsyncMembership:
             await self._look(now_s())
         except RedisError:
             pass  # the worker goes on trying, and the next renewal says it
+        await self._reply()
+
+    def _asked(self) -> PhaseRecord | None:
+        """The record, when it asks what we have not answered and what was before it is over."""
+        record, taken = self.record, self._taken
+        if record is None or taken is None or taken.epoch != record.epoch:
+            return None
+        return record if self._answer.owed(record) and not self._ended.is_set() else None
+
+    async def _reply(self) -> None:
+        """Answers the record's question, if there is one; says so at once."""
+        async with self._answering:
+            if (record := self._asked()) is None:
+                return
+            other = self.standing.authority.other
+            line = AsyncRecordLine(self._sides[other], self._key)
+            if not await self._answer.give(record, other, line):
+                return
+            async with self._lock:
+                if not self._ended.is_set():
+                    # The way over begins on this line: it is known to work.
+                    self._lines[other], line = line, self._lines[other]
+                await line.close()
+        try:
+            await self._look(now_s())
+        except RedisError:
+            pass  # as above
 
     async def _complete(self, write: Write) -> None:
         """Makes the other side's mark (rule 15); somebody else may be faster. Raises as ``_read``."""
@@ -426,7 +460,9 @@ class AsyncMembership:
             connections=self._connections,
             since_ms=self._since_ms,
             seen_ms=round(time.time() * 1000),
-            answered=self._answered,
+            answered=self._answer.given,
+            note=self._answer.note(self.record),
+            names=self._names(),
         )
 
     def _stamp(self) -> Stamp:
@@ -444,6 +480,8 @@ class AsyncMembership:
                 except RedisError:
                     failures += 1
                 await self._take_off_left()
+                if self._asked() is not None and (self._replier is None or not self._replier.alive()):
+                    self._replier = spawn(self._reply, "keyferry-answer")
                 await self._hear(self._next_look_s(failures))
         finally:
             await self._close_ear()
@@ -525,18 +563,6 @@ class AsyncMembership:
         self._abandoned += [held, self._worker, self._steps, self._lock]
         self._facts = replace(self._facts, pid=os.getpid())
         self._begin()
-
-
-def _takes_no_writes(reply: object) -> bool:
-    """The server serves reads, but takes no write for now: the record can be read, the lease cannot be renewed."""
-    return isinstance(reply, OutOfMemoryError) or str(reply).startswith(("OOM", "MISCONF", "NOREPLICAS"))
-
-
-def _not_to_be_relied_on(reply: object) -> bool:
-    """A replica, or one that does not know what it owns: as if it were away."""
-    return isinstance(reply, (ReadOnlyError, ClusterDownError, ExecAbortError)) or str(reply).startswith(
-        "BUSY"
-    )
 
 
 def _bound(work: Callable[[Standing], Any], standing: Standing) -> Callable[[], Any]:

@@ -11,6 +11,7 @@ from keyferry.capture.clients._sync.cluster_leg import ClusterLeg
 from keyferry.capture.clients._sync.crossing import Crossing, crossing_of
 from keyferry.capture.clients._sync.ends import CLUSTER_SCHEMES, End, check_alike, end_of
 from keyferry.capture.clients._sync.heard import KEY, Heard
+from keyferry.capture.clients._sync.naming import name_connections
 from keyferry.capture.clients._sync.pipeline import Pipeline
 from keyferry.capture.clients._sync.platform import BasePubSub, BaseRedis
 from keyferry.capture.clients._sync.pubsub import PubSub
@@ -124,6 +125,8 @@ class Redis(Attempts, BaseRedis):
                 setattr(end.pool, _TAG, (options, ends))
         self._crossing = crossing_of(options, ends)
         state = self._crossing.state
+        if state.dynamic:
+            self._crossing.add_names(name_connections(end) for end in ends.values())
         if single and state.dynamic:
             # Its connection stays where it was made; the other side gets one of its own.
             self._home = next((side for side, end in ends.items() if end.pool is self._own_pool), Side.SOURCE)

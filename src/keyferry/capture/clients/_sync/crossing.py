@@ -126,6 +126,8 @@ class Crossing:
         self._mutex = threading.RLock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
+        self.names: tuple[str, ...] = ()
+        """Under which our clients' connections go; told with each renewal."""
         self.cursors = Cursors()
         self.blocked: dict[int, Operation] = {}
         self.unblocking = Lock()
@@ -236,6 +238,7 @@ class Crossing:
                 WriterFacts(socket.gethostname(), os.getpid(), Path(sys.argv[0]).name or "python", _CLIENT),
                 on_step=self._finish_older,
                 on_seen=self._put,
+                names=lambda: self.names,
                 lease_ms=self.options.lease_ms,
             )
             self._put(membership.start())
@@ -369,6 +372,11 @@ class Crossing:
         with self._mutex:
             self._clients.add(client)
             client.move(self.state.authority)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """One more client's connections go under these."""
+        with self._mutex:
+            self.names = tuple(dict.fromkeys((*self.names, *names)))
 
     def add_subscription(self, subscription: Any) -> None:
         """One more subscriber, whose `follow` is called with every step as long as somebody keeps it."""

@@ -119,14 +119,24 @@ class RecordLine:
         self._connection: Any = None
         self._stale = False
 
-    def exchange(self, *commands: Command) -> list[Reply]:
+    def exchange(self, *commands: Command, again: bool = False) -> list[Reply]:
         """Sends commands in one go, and takes all replies; a refusal is a reply (ResponseError).
+
+        Args:
+            again: They may be carried out twice. An old connection that turns out to be broken (a server closes what
+                was idle for long) is replaced once then.
 
         Raises:
             RedisError: There was no connection, or it broke; what was sent may or may not have been carried out.
         """
         for _ in range(REDIRECTIONS_MAX):
-            replies = self._exchange(commands)
+            used = self._connection
+            try:
+                replies = self._exchange(commands)
+            except RedisConnectionError:
+                if not again or used is None:
+                    raise
+                replies = self._exchange(commands)
             sent_away = [reply for reply in replies if isinstance(reply, (AskError, TryAgainError))]
             if not sent_away:
                 return replies

@@ -1,0 +1,39 @@
+"""A writer's entry: what is written down is read again, and what is no entry is an error."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from keyferry.model.phases import Phase, Side
+from keyferry.model.record import RecordUnreadable
+from keyferry.model.writers import NAMES_MAX, WriterEntry, WriterFacts, decode_entry, encode_entry
+
+FACTS = WriterFacts("web1", 7, "gunicorn", "keyferry 0.1")
+ENTRY = WriterEntry(
+    FACTS, 10_000, 3, Phase.DUAL, 4, {Side.TARGET: ("9", "10")}, 1, 2, "q1", "the target is away", ("shop",)
+)
+
+
+def test_what_is_written_is_read() -> None:
+    assert decode_entry("a", encode_entry(ENTRY)) == ENTRY
+    assert decode_entry("a", encode_entry(WriterEntry(FACTS, 1))) == WriterEntry(FACTS, 1)
+
+
+def test_an_older_writer_names_no_connections() -> None:
+    data = json.loads(encode_entry(ENTRY))
+    del data["names"]
+    assert decode_entry("a", json.dumps(data).encode()).names == ()
+
+
+def test_names_are_bounded() -> None:
+    many = WriterEntry(FACTS, 1, names=tuple(map(str, range(NAMES_MAX + 5))))
+    assert decode_entry("a", encode_entry(many)).names == many.names[:NAMES_MAX]
+
+
+@pytest.mark.parametrize("names", ["shop", [1], {"shop": 1}, None])
+def test_names_that_are_none(names: object) -> None:
+    data = json.loads(encode_entry(ENTRY)) | {"names": names}
+    with pytest.raises(RecordUnreadable, match="names"):
+        decode_entry("a", json.dumps(data).encode())
