@@ -93,7 +93,7 @@ def test_a_gate_is_the_time_in_which_no_write_comes_back() -> None:
     assert gap is not None
     assert (gap.seconds, gap.held) == (0.021, 3)
     assert calls.longest_s() == 0.021
-    window = Window(10 * MS + MS // 2, 33 * MS)
+    window = Window(8 * MS + MS // 2, 33 * MS)
     assert calls.within(window).gap() == gap
     assert calls.outside([window]).longest_s() == 0.001
 
