@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from keyferry.app.pictures import (
     LINE_S,
+    Row,
     bar,
     columns,
     guard,
@@ -39,80 +42,89 @@ class SyncView:
         return line(progress)
 
     def pause_s(self, said: SyncProgress | None, progress: SyncProgress) -> float:
-        if said is None or _told_stage(said) != _told_stage(progress):
+        if said is None or told_stage(said) != told_stage(progress):
             return 0.0
         return LINE_S if _moved(said, progress) else QUIET_S
 
 
 def frame(title: str, progress: SyncProgress) -> RenderableType:
     """One picture of a running sync, 80 columns wide. Only the hottest keys come and go, at its end."""
-    numbers = columns(
-        (
-            (
-                "dirty",
-                Text(counted(progress.dirty_keys, "key"), style="bold"),
-                "changes",
-                f"{count(progress.changes_per_second)}/s",
-            ),
-            (
-                "lag",
-                Text(moment(progress.lag_s), style="bold"),
-                "settled",
-                f"{count(progress.settled_per_second)}/s, {count(progress.settled_keys)} in all",
-            ),
-            ("cutover", _cutover(progress), "latency", latencies(progress)),
-            ("failed", warned(count(progress.failed), progress.failed), "guard", guard(progress)),
-            (
-                "foreign",
-                warned(count(progress.foreign_keys), progress.foreign_keys),
-                "time",
-                duration(progress.elapsed_s),
-            ),
-            ("feed", _feed(progress), "stage", Text(_stage(progress), style="cyan")),
-        )
+    last: Row = ("feed", feed(progress), "stage", Text(_stage(progress), style="cyan"))
+    return Group(
+        heading(title), *pass_rows(progress), columns((*rows(progress), last)), *hottest_rows(progress)
     )
-    hottest = (one_line(Text(_hot(key), style="dim")) for key in progress.hottest)
-    return Group(heading(title), *_pass_rows(progress), numbers, *hottest)
+
+
+def rows(progress: SyncProgress) -> tuple[Row, ...]:
+    """The numbers."""
+    return (
+        (
+            "dirty",
+            Text(counted(progress.dirty_keys, "key"), style="bold"),
+            "changes",
+            f"{count(progress.changes_per_second)}/s",
+        ),
+        (
+            "lag",
+            Text(moment(progress.lag_s), style="bold"),
+            "settled",
+            f"{count(progress.settled_per_second)}/s, {count(progress.settled_keys)} in all",
+        ),
+        ("cutover", _cutover(progress), "latency", latencies(progress)),
+        ("failed", warned(count(progress.failed), progress.failed), "guard", guard(progress)),
+        (
+            "foreign",
+            warned(count(progress.foreign_keys), progress.foreign_keys),
+            "time",
+            duration(progress.elapsed_s),
+        ),
+    )
+
+
+def hottest_rows(progress: SyncProgress) -> Iterable[RenderableType]:
+    return (one_line(Text(_hot(key), style="dim")) for key in progress.hottest)
 
 
 def line(progress: SyncProgress) -> str:
     """The same in one line of plain text."""
-    return joined(
-        (
-            f"{_stage(progress)}: {_keys(progress)}" if _in_pass(progress) else _stage(progress),
-            time_left(progress) if _in_pass(progress) else "",
-            f"feed {_feed(progress)}" if progress.feed else "",
-            f"{count(progress.changes_per_second)} changes/s",
-            f"{count(progress.dirty_keys)} dirty",
-            f"lag {moment(progress.lag_s)}",
-            f"{count(progress.settled_per_second)} settled/s",
-            f"cutover {_cutover(progress)}",
-            servers(progress),
-            f"{count(progress.failed)} failed",
-            f"{count(progress.foreign_keys)} foreign",
-            *map(_hot, progress.hottest[:1]),
-        )
+    stage = f"{_stage(progress)}: {keys(progress)}" if in_pass(progress) else _stage(progress)
+    return joined((stage, time_left(progress) if in_pass(progress) else "", *details(progress)))
+
+
+def details(progress: SyncProgress) -> tuple[str, ...]:
+    """Of a plain line: all but the stage; empty where there is nothing to say."""
+    return (
+        f"feed {feed(progress)}" if progress.feed else "",
+        f"{count(progress.changes_per_second)} changes/s",
+        f"{count(progress.dirty_keys)} dirty",
+        f"lag {moment(progress.lag_s)}",
+        f"{count(progress.settled_per_second)} settled/s",
+        f"cutover {_cutover(progress)}",
+        servers(progress),
+        f"{count(progress.failed)} failed",
+        f"{count(progress.foreign_keys)} foreign",
+        *map(_hot, progress.hottest[:1]),
     )
 
 
-def _pass_rows(progress: SyncProgress) -> tuple[RenderableType, RenderableType]:
+def pass_rows(progress: SyncProgress) -> tuple[RenderableType, RenderableType]:
     """The pass over all keys; as high without one, so that nothing jumps."""
-    if not _in_pass(progress):
+    if not in_pass(progress):
         return one_line(Text(_without_pass(progress), style="green")), Text("")
-    return bar(progress), one_line(Text(_keys(progress)))
+    return bar(progress), one_line(Text(keys(progress)))
 
 
 def _without_pass(progress: SyncProgress) -> str:
     return "every key was gone over, changes are followed" if progress.stage == "following" else ""
 
 
-def _keys(progress: SyncProgress) -> str:
+def keys(progress: SyncProgress) -> str:
     percent = share(progress.keys_done, progress.keys_total)
     of = f"{count(progress.keys_done)} of {count(progress.keys_total)} keys"
     return f"{of}{'' if percent is None else f' ({percent} %)'}, {count(progress.keys_per_second)} keys/s"
 
 
-def _in_pass(progress: SyncProgress) -> bool:
+def in_pass(progress: SyncProgress) -> bool:
     return progress.stage in _PASSES
 
 
@@ -120,7 +132,7 @@ def _stage(progress: SyncProgress) -> str:
     return f"{progress.stage}, {progress.shards} shards" if progress.shards > 1 else progress.stage
 
 
-def _feed(progress: SyncProgress) -> str:
+def feed(progress: SyncProgress) -> str:
     return f"{progress.feed}, generation {progress.generation}" if progress.feed else "-"
 
 
@@ -137,14 +149,14 @@ def _hot(key: HotKey) -> str:
     return f"hot {shown} (db {key.database}): {key.per_second:,.1f}/s{bulk}{pause}"
 
 
-def _told_stage(progress: SyncProgress) -> str:
+def told_stage(progress: SyncProgress) -> str:
     """Sweeps come and go every few seconds: no line for each."""
     sweeping = progress.feed == FeedKind.SWEEPS and progress.stage in ("comparing", "following")
     return "sweeping" if sweeping else progress.stage
 
 
 def _moved(said: SyncProgress, progress: SyncProgress) -> bool:
-    return _in_pass(progress) or _tally(said) != _tally(progress)
+    return in_pass(progress) or _tally(said) != _tally(progress)
 
 
 def _tally(progress: SyncProgress) -> tuple[int, ...]:
