@@ -118,6 +118,18 @@ class Session:
         self._send(commands)
         return self._receive(count)
 
+    def send(self, commands: list[tuple[Argument, ...]]) -> None:
+        """Sends without waiting, so that several servers can be at work at once; ``receive`` takes the replies.
+
+        Raises:
+            ConnectionLost: The connection broke.
+        """
+        self._send(encode_commands(commands))
+
+    def receive(self, count: int) -> list[Reply]:
+        """Waits for the replies to ``count`` commands that ``send`` has sent, in order. Raises as ``call``."""
+        return self._receive(count)
+
     def exchange_raw(self, commands: bytes) -> bytes:
         """Sends commands that are encoded already; their replies as they came, for comparing byte by byte.
 
