@@ -22,6 +22,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from keyferry.copy.client_list import ClientLine, parse_client_list
 from keyferry.copy.info import info_number, parse_info
 from keyferry.cutover.acl_rules import (
     Categories,
@@ -31,7 +32,6 @@ from keyferry.cutover.acl_rules import (
     user_as_dict,
     user_of_dict,
 )
-from keyferry.cutover.client_list import ClientLine, parse_client_list
 from keyferry.cutover.reach import Commands, Primary, Reach
 from keyferry.model.errors import RefusedError, ServerError
 from keyferry.wire.resp import Argument, Reply, ReplyError

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from keyferry.cutover.client_list import ClientLine, parse_client_list
+from keyferry.copy.client_list import ClientLine, parse_client_list
 from keyferry.cutover.reach import Reach
 from keyferry.model.writers import WriterEntry
 from keyferry.wire.resp import ReplyError
