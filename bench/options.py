@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bench.big_data import BIG_KINDS, BigSize
+from bench.cutover_data import CutoverSize
 from bench.datasets import DATA_SETS
 from bench.rows import REDISSHAKE_VARIABLE, ROW_NAMES
 from bench.sync_data import SyncSize
@@ -21,7 +22,7 @@ QUICK_SAMPLE_KEYS = 40
 QUICK_SHARE = 10
 """``--quick`` takes one key in so many."""
 BIG_SECTIONS = tuple(f"big-{kind}" for kind in BIG_KINDS)
-SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster", "sync", "verify", "clients")
+SECTIONS = (*DATA_SETS, "guard", *BIG_SECTIONS, "cluster", "sync", "verify", "clients", "cutover")
 """In the order of the page."""
 GROUPS = {"big": BIG_SECTIONS}
 BIG_SIZE = BigSize(keys=20, members=200_000)
@@ -30,6 +31,8 @@ SMALL_BIG_SIZE = BigSize(keys=3, members=30_000)
 SYNC_SIZE = SyncSize(1_000_000, 30_000, 20.0, 1_000, 300_000, 75_000)
 CLIENT_PAIRS, SMALL_CLIENT_PAIRS = 15, 3
 """Pairs of batches per row of the clients' section."""
+CUTOVER_SIZE = CutoverSize(1_000_000, 20, 10_000, 20, 2.0, 15.0)
+SMALL_CUTOVER_SIZE = CutoverSize(20_000, 4, 800, 2, 0.5, 2.0)
 SMALL_SYNC_SIZE = SyncSize(2_000, 2_000, 2.0, 50, 1_500, 10_000)
 
 
@@ -73,6 +76,10 @@ class Options:
     @property
     def sync_size(self) -> SyncSize:
         return SMALL_SYNC_SIZE if self.small else SYNC_SIZE
+
+    @property
+    def cutover_size(self) -> CutoverSize:
+        return SMALL_CUTOVER_SIZE if self.small else CUTOVER_SIZE
 
     def keys_of(self, data: str) -> int:
         full = DATA_SETS[data].keys

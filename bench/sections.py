@@ -12,6 +12,8 @@ from bench.big_report import big_section
 from bench.clients import measure_clients
 from bench.clients_report import clients_section
 from bench.clusters import cluster_section, measure_clusters
+from bench.cutover import measure_cutover
+from bench.cutover_report import cutover_section
 from bench.datasets import DATA_SETS
 from bench.guard import guard_section, measure_guard
 from bench.options import Options
@@ -66,6 +68,12 @@ def measure_section(name: str, binary: ServerBinary, options: Options) -> Measur
     if name == "clients":
         pairs = measure_clients(binary, options.client_pairs, say)
         return Measured(clients_section(pairs), f"{options.client_pairs} pairs per row, interleaved", False)
+    if name == "cutover":
+        cutover = measure_cutover(binary, options.cutover_size, say)
+        failed = any(row.failed for row in cutover.rows)
+        return Measured(
+            cutover_section(cutover), f"{options.cutover_size.pairs} times there and back", failed
+        )
     kind = BIG_KINDS[name.removeprefix("big-")]
     big = measure_big(
         kind, binary, options.big_size, options.big_rounds, SMALL_REST_S if options.small else REST_S, say
