@@ -1,0 +1,168 @@
+"""Where requests of operators wait for the migration's own thread, which alone acts on servers.
+
+Anybody may ask and look, from any thread; the migration takes one request at a time, says what happens, and ends it.
+Nobody ever waits for whoever asked: a reader that is slow, or gone, costs sentences of its own and nothing else.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol
+
+from keyferry.cutover.requests import End, Event, Request, Said
+from keyferry.model.errors import ExitCode, KeyferryError
+
+WAITING_MAX = 16
+SENTENCES_MAX = 256
+"""Of one request, not read yet; the oldest make room."""
+
+
+class Ticket:
+    """One request under way: what the migration says of it, for whoever asked."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._events: deque[Event] = deque()
+        self._end: End | None = None
+        self._taken = False
+        self._withdrawn = False
+
+    def say(self, sentence: str, **facts: Any) -> None:
+        """Something happened on the way. After the end nothing is said any more."""
+        with self._changed:
+            if self._end is None:
+                if len(self._events) >= SENTENCES_MAX:
+                    self._events.popleft()
+                self._events.append(Said(sentence, facts))
+                self._changed.notify_all()
+
+    def end(self, exit_code: int, sentence: str, hint: str = "", **facts: Any) -> None:
+        """The last word; a second one is not heard."""
+        with self._changed:
+            self._finish(End(exit_code, sentence, hint, facts))
+
+    def fail(self, error: KeyferryError, **facts: Any) -> None:
+        """Ends it as a command ends that raises this."""
+        self.end(error.exit_code, error.message, error.hint, **facts)
+
+    @property
+    def ended(self) -> bool:
+        return self._end is not None
+
+    def next_event(self, timeout_s: float) -> Event | None:
+        """The next sentence or the end; None when there was none for so long. For one reader."""
+        with self._changed:
+            if not self._events:
+                self._changed.wait_for(lambda: bool(self._events), timeout_s)
+            return self._events.popleft() if self._events else None
+
+    def events(self, timeout_s: float | None = None) -> Iterator[Event]:
+        """Everything up to the end, that included. Stops early after ``timeout_s`` seconds in all."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            left = 1.0 if until is None else min(1.0, until - time.monotonic())
+            if left <= 0:
+                return
+            event = self.next_event(left)
+            if event is not None:
+                yield event
+            if isinstance(event, End):
+                return
+
+    def take(self) -> bool:
+        """Marks it as begun; False when it was withdrawn before."""
+        with self._changed:
+            self._taken = not self._withdrawn
+            return self._taken
+
+    def withdraw(self) -> bool:
+        """Whoever asked has gone. A request that nobody has begun is not to be done later, unseen; one that has been
+        begun goes on. Returns whether it was withdrawn."""
+        with self._changed:
+            if not self._taken and not self._withdrawn:
+                self._withdrawn = True
+                self._finish(End(ExitCode.REFUSED, "Withdrawn before it was begun."))
+            return self._withdrawn
+
+    def _finish(self, end: End) -> None:
+        if self._end is None:
+            self._end = end
+            self._events.append(end)
+            self._changed.notify_all()
+
+
+class Desk(Protocol):
+    """What the control socket needs of a migration. From any thread, and never waits."""
+
+    def status(self) -> Mapping[str, Any]: ...
+
+    def ask(self, request: Request) -> Ticket: ...
+
+
+class QueueDesk:
+    """The desk of a migration that works in a thread of its own.
+
+    Args:
+        first: What ``status`` says until something is published.
+    """
+
+    def __init__(self, first: Mapping[str, Any] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._status: Mapping[str, Any] = {"stage": "connecting"} if first is None else first
+        self._waiting: deque[tuple[Request, Ticket]] = deque()
+        self._open: list[Ticket] = []
+        self._closed: tuple[int, str, str] | None = None
+
+    def publish(self, status: Mapping[str, Any]) -> None:
+        """What ``status`` says from now on: plain values for JSON, not changed any more by the caller."""
+        self._status = status
+
+    def status(self) -> Mapping[str, Any]:
+        return self._status
+
+    def ask(self, request: Request) -> Ticket:
+        """Puts it in the queue. A full or closed desk gives a ticket that has ended already."""
+        ticket = Ticket()
+        with self._lock:
+            self._waiting = deque(waiting for waiting in self._waiting if not waiting[1].ended)
+            if self._closed is not None:
+                ticket.end(*self._closed)
+            elif len(self._waiting) >= WAITING_MAX:
+                ticket.end(
+                    ExitCode.REFUSED,
+                    f"{WAITING_MAX} requests are waiting for this migration already.",
+                    "Ask again when they are done; keyferry status shows what it does.",
+                )
+            else:
+                self._waiting.append((request, ticket))
+                self._open = [one for one in self._open if not one.ended]
+                self._open.append(ticket)
+        return ticket
+
+    def take(self) -> tuple[Request, Ticket] | None:
+        """The next request, for the migration's own thread; None when there is none. Never waits."""
+        if not self._waiting:
+            return None
+        with self._lock:
+            while self._waiting:
+                request, ticket = self._waiting.popleft()
+                if ticket.take():
+                    return request, ticket
+        return None
+
+    def close(
+        self,
+        sentence: str = "The migration's process is ending; this was not done, or not to its end.",
+        hint: str = "Start it again with the same command: it goes on.",
+        exit_code: int = ExitCode.SERVER,
+    ) -> None:
+        """Ends whatever is open or is asked from now on."""
+        with self._lock:
+            self._closed = (exit_code, sentence, hint)
+            self._waiting.clear()
+            for ticket in self._open:
+                ticket.end(*self._closed)
+            self._open = []
