@@ -157,3 +157,13 @@ def test_a_fact_that_is_not_json_any_more_is_damage(tmp_path: Path) -> None:
         database.close()
         with pytest.raises(UsageError, match="damaged"):
             journal.get("a")
+
+
+def test_what_is_forgotten_is_gone_with_its_claim(tmp_path: Path) -> None:
+    with MigrationJournal(tmp_path, "shop") as journal:
+        journal.claim("id", "a:1", "b:1")
+        journal.event("told", text="one")
+        journal.forget()
+        assert not journal.is_claimed("another", "c:1", "d:1")
+        assert journal.events() == []
+    assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyferry import __version__
-from keyferry.app import options
+from keyferry.app import options, options_migrate
 from keyferry.model.phases import Phase
 
 EXIT_CODES = (
@@ -99,6 +99,29 @@ def sync(source: str, target: str, **given: Any) -> int:
     from keyferry.app.syncing import sync_command
 
     return sync_command(source, target, given)
+
+
+@cli.command(epilog=_EPILOG, short_help="Lead a migration from the first look to the last.")
+@options.endpoints
+@options_migrate.migrating
+@options.feeding
+@options.selection
+@options.treatment
+@options.results
+@options.pace
+@options.access
+def migrate(source: str, target: str, **given: Any) -> int:
+    """Copy every key of SOURCE to TARGET, carry what changes, verify, and wait to be told to cut over.
+
+    The addresses are as for "keyferry copy". It runs until it is finished or aborted; other commands speak to it:
+    keyferry status, cutover, rollback, finish, ... --name NAME. After a cutover what changes on TARGET is carried back
+    to SOURCE, so that a rollback loses nothing.
+
+    Ctrl-C ends it within 3 seconds. The same command goes on.
+    """
+    from keyferry.app.migrating import migrate_command
+
+    return migrate_command(source, target, given)
 
 
 @cli.command(epilog=_EPILOG, short_help="Compare two servers, live traffic or not.")

@@ -29,7 +29,7 @@ def migrating(command: F) -> F:
                 required=True,
                 metavar="NAME",
                 help="Of the migration: the same as in your application's clients, and for keyferry status, cutover "
-                "and the other commands that speak to it. Required.",
+                "and the other commands that speak to it.",
             ),
             click.option(
                 "--cutover-when-ready",
@@ -67,7 +67,7 @@ def switching(command: F) -> F:
             ),
             click.option(
                 "--cutover-timeout",
-                type=click.FloatRange(min=0, min_open=True, max=60),
+                type=click.FloatRange(min=0, min_open=True, max=30),
                 metavar="SECONDS",
                 help="The longest that writes may wait in a switch; then everything is put back as it was. Default: 5.",
             ),

@@ -1,4 +1,4 @@
-"""From what the command line says to what a copy, a sync or a comparison is asked to do. No I/O but the password files."""
+"""From what the command line says to what a copy, a sync, a migration or a comparison is asked to do. No I/O but the password files."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 from keyferry.capture.kinds import FeedKind
 from keyferry.copy.settings import CopySettings
+from keyferry.cutover.plan import Gate
+from keyferry.cutover.settings import MigrationSettings
 from keyferry.follow.settings import SyncSettings
 from keyferry.model.address import Endpoint, TlsSettings, names_database, parse_endpoint
 from keyferry.model.announced import AddressMap
@@ -40,6 +42,14 @@ _SYNC_OPTIONS = {
     "keep_extra": "keep_extra",
     "accept_shrunk_source": "accept_shrunk_source",
     "dirty_max": "dirty_max",
+}
+_MIGRATION_OPTIONS = {
+    "cutover_when_ready": "cutover_when_ready",
+    "verify_every_s": "verify_every",
+    "on_cutover": "on_cutover",
+    "on_rollback": "on_rollback",
+    "timeout_s": "cutover_timeout",
+    "prepare_timeout_s": "prepare_timeout",
 }
 _VERIFY_OPTIONS = {
     "sample": "sample",
@@ -145,6 +155,23 @@ def sync_settings(
         )
     settings = SyncSettings(copy=copy, feed=None if feed is None else FeedKind(feed))
     return replace(settings, **_given(_SYNC_OPTIONS, options))
+
+
+def migration_settings(
+    source_url: str, target_url: str, options: Mapping[str, Any], environment: Mapping[str, str]
+) -> MigrationSettings:
+    """What ``keyferry migrate`` was asked to do. Arguments and errors as of ``copy_settings``."""
+    sync = sync_settings(source_url, target_url, options, environment)
+    if options["no_rollback"] and options["on_rollback"]:
+        raise UsageError("--no-rollback and --on-rollback are given together.", "Leave one of them out.")
+    gate = options["gate"]
+    settings = MigrationSettings(
+        sync=sync,
+        name=options["name"],
+        gate=None if gate is None else Gate(gate),
+        rollback=not options["no_rollback"],
+    )
+    return replace(settings, **_given(_MIGRATION_OPTIONS, options))
 
 
 def verify_settings(

@@ -190,6 +190,12 @@ class MigrationJournal(JournalFile):
             rows = self._database.execute("SELECT key, value FROM facts").fetchall()
             return {key: json.loads(text) for key, text in rows}
 
+    def forget(self) -> None:
+        """Forgets everything: the migration begins anew. Raises as ``event``."""
+        with self._transaction():
+            self._database.execute("DELETE FROM facts")
+            self._database.execute("DELETE FROM events")
+
     def beat(self) -> bool:
         """Notes now and then that we are alive, and tidies up. To be called often, but not while writes wait.
 

@@ -65,6 +65,8 @@ class FactKey(StrEnum):
     """The largest number of live writers seen."""
     BARRED = "barred"
     """How far the old side is barred, as a sentence."""
+    SWITCH = "switch"
+    """The switch under way, and its steps: only while there is one."""
     ENDED = "ended"
     """``how``: finished or aborted; ``at_ms``; ``advice``: sentences on what may be switched off."""
 

@@ -1,0 +1,177 @@
+"""``keyferry migrate``: look first, then lead a migration until it is finished, then say what it has done.
+
+Everything that happens on the way is in the journal, so what is said at an end of any kind is made of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing
+from typing import Any
+
+from keyferry.app.checking import precheck
+from keyferry.app.copying import show_plan
+from keyferry.app.delivery import deliver, errors_delivered
+from keyferry.app.display_migrate import MigrateView, address
+from keyferry.app.output import check_writable, emit
+from keyferry.app.screen import Screen, open_screen
+from keyferry.app.settings import migration_settings
+from keyferry.app.signals import stopping
+from keyferry.app.summary_migrate import of_migration
+from keyferry.app.words import duration
+from keyferry.copy.stop import StopFlag
+from keyferry.cutover.books import SwitchBooks
+from keyferry.cutover.settings import MigrationSettings
+from keyferry.journal.migration import MigrationJournal
+from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, UsageError
+from keyferry.model.phases import Side
+from keyferry.telemetry.migrating import MigrationProgress, MigrationReport, report_of
+
+TOO_EARLY = "Interrupted before the migration began; nothing was written."
+HOW_TO_GO_ON = "Give the same command again to go on; your application does not need it meanwhile."
+
+
+def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int:
+    """Runs the command; returns its exit status: 1 when it was aborted, or something is left to look at.
+
+    Raises:
+        KeyferryError: The migration was stopped, or cannot go on.
+    """
+    check_writable("--report", options["report"])
+    check_writable("--failures", options["failures"])
+    settings = migration_settings(source, target, options, os.environ)
+    found: dict[str, Any] = {}
+    with ExitStack() as opened:
+        with errors_delivered(options, TOO_EARLY, lambda: found):
+            if options["dry_run"]:
+                precheck(settings.sync.copy, resuming=False)
+                return show_plan(settings.sync.copy, options)
+            journal = opened.enter_context(_open_journal(settings))
+            with _reported(journal, found):
+                report = _lead(settings, journal)
+        if not options["as_json"]:
+            emit(of_migration(report))
+        deliver(report.as_dict(), options)
+        # Only now: a report that could not be delivered is delivered when the command is given again.
+        journal.close(finished=bool(report.ended))
+    return ExitCode.DONE if report.clean else ExitCode.KEYS_FAILED
+
+
+def _lead(settings: MigrationSettings, journal: MigrationJournal) -> MigrationReport:
+    """From the journal to the end."""
+    so_far = _report(journal)
+    if so_far.ended:
+        return so_far
+    if so_far.authority != Side.TARGET:
+        # Afterwards the source may be away, and what the target holds is not the source's any more.
+        precheck(settings.sync.copy, resuming=True)
+    _claim(settings, journal)
+    copy = settings.sync.copy
+    title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
+    return _run(settings, journal, open_screen(title, MigrateView(settings.name, copy.state_dir)))
+
+
+def _run(
+    settings: MigrationSettings, journal: MigrationJournal, screen: Screen[MigrationProgress]
+) -> MigrationReport:
+    """Leads it under ``screen``, under the signal handlers, and reachable by other commands."""
+    from keyferry.cutover.conductor import run_migration
+    from keyferry.cutover.control import ControlServer
+    from keyferry.cutover.control_place import control_path
+    from keyferry.cutover.desk import QueueDesk
+
+    copy = settings.sync.copy
+    places = {"source": copy.source.location, "target": copy.target.location}
+    stop = StopFlag()
+    desk = QueueDesk({"name": settings.name, **places, "pid": os.getpid(), "stage": "connecting"})
+    try:
+        with (
+            ControlServer(control_path(copy.state_dir, settings.name), desk),
+            # First of all at the end: whoever waits for an answer hears that there is none.
+            closing(desk),
+            stopping(stop),
+            screen,
+        ):
+            return run_migration(
+                settings, journal, observe=screen.observe, tell=screen.tell, stop=stop, desk=desk
+            )
+    except InterruptedRun:
+        if screen.last is None:
+            raise
+        raise InterruptedRun(_stopped(screen.last), _how_to_go_on(settings, screen.last)) from None
+
+
+def _open_journal(settings: MigrationSettings) -> MigrationJournal:
+    """The journal of this migration, empty with ``--restart``.
+
+    Raises:
+        RefusedError: It is led by another process, or has switched: nothing could take it back then.
+        UsageError: It cannot be used, or belongs to another migration.
+    """
+    copy = settings.sync.copy
+    journal = MigrationJournal(copy.state_dir, settings.name)
+    try:
+        if copy.restart:
+            _check_restart(settings, journal)
+            journal.forget()
+        else:
+            journal.is_claimed(*_identity(settings))
+    except BaseException:
+        journal.close()
+        raise
+    return journal
+
+
+def _check_restart(settings: MigrationSettings, journal: MigrationJournal) -> None:
+    report = _report(journal)
+    switched = any(switch.outcome != "put off" for switch in report.switches)
+    books = SwitchBooks(journal)
+    holds = books.left_behind() is not None or any(books.taken(side) for side in Side)
+    if report.ended or not (switched or holds):
+        return
+    where = address(settings.name, settings.sync.copy.state_dir)
+    raise RefusedError(
+        f"The migration {settings.name} has been switched: --restart would forget what that has changed.",
+        f"Go on without --restart, then end it: keyferry finish {where} or keyferry abort {where}",
+    )
+
+
+def _claim(settings: MigrationSettings, journal: MigrationJournal) -> None:
+    if not journal.is_claimed(*_identity(settings)):
+        journal.claim(*_identity(settings))
+
+
+def _identity(settings: MigrationSettings) -> tuple[str, str, str]:
+    from keyferry.follow.run import sync_name
+
+    copy = settings.sync.copy
+    return sync_name(settings.sync), copy.source.location, copy.target.location
+
+
+def _report(journal: MigrationJournal) -> MigrationReport:
+    return report_of(journal.name, journal.facts(), journal.events())
+
+
+@contextlib.contextmanager
+def _reported(journal: MigrationJournal, found: dict[str, Any]) -> Iterator[None]:
+    """An error of the block goes out with how far the migration is."""
+    try:
+        yield
+    except KeyferryError:
+        # A journal that cannot be read is most likely the error itself.
+        with contextlib.suppress(UsageError):
+            found.update(_report(journal).as_dict())
+        raise
+
+
+def _stopped(last: MigrationProgress) -> str:
+    paused = ", paused" if last.paused else ""
+    return f"Stopped while {last.stage}{paused}, after {duration(last.elapsed_s)}."
+
+
+def _how_to_go_on(settings: MigrationSettings, last: MigrationProgress) -> str:
+    if last.authority is Side.TARGET and settings.rollback:
+        return "Give the same command again to go on: a rollback needs it, your application does not."
+    return HOW_TO_GO_ON
