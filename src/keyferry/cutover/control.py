@@ -62,7 +62,9 @@ class ControlServer:
         self.close()
 
     def close(self, patience_s: float = 1.0) -> None:
-        """Removes the socket; clients get what their tickets have said until now. Harmless when called again.
+        """Removes the socket; clients still get what was said to their tickets. Harmless when called again.
+
+        Close the desk first: that ends the tickets that are open.
 
         Args:
             patience_s: For that, in seconds.
@@ -73,6 +75,8 @@ class ControlServer:
             if identity(self.path) == self._identity:
                 self.path.unlink()
         self._closing.set()
+        with suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # wakes who waits in accept, where the system allows it
         self._thread.join(timeout=2 * LOOK_S + 1.0)
         self._listener.close()
         until = time.monotonic() + patience_s
