@@ -292,6 +292,23 @@ def test_readonly_of_a_replica_is_said_once() -> None:
     assert only("target role", seen).level == "stop"
 
 
+def test_a_user_that_the_application_uses_too() -> None:
+    assert about("source user", facts()) == about("target user", facts()) == []
+    shared = facts(of_source={"sharing": 12, "user": "svc"}, of_target={"sharing": 1, "cluster": True})
+    source, target = only("source user", shared), only("target user", shared)
+    assert (source.level, target.level) == ("warning", "warning")
+    assert source.sentence.startswith("12 other connections on the source use our user svc:")
+    assert "Give Keyferry a user of its own on the source: ACL SETUSER" in source.advice
+    assert target.sentence.startswith("1 other connection on the target") and "on every node" in target.advice
+
+
+def test_who_shares_our_user_is_not_known() -> None:
+    finding = only(
+        "source user", facts(of_source={"sharing": None, "refusals": {"CLIENT LIST": "NOPERM no"}})
+    )
+    assert finding.level == "warning" and "NOPERM no" in finding.sentence and finding.advice
+
+
 @pytest.mark.parametrize(
     ("offset_ms", "uncertainty_ms", "level", "words"),
     [

@@ -581,3 +581,14 @@ def _replicate(replica: Server, master: Server) -> None:
                 return
             time.sleep(0.05)
     raise AssertionError("the replica never got its link up")
+
+
+def test_other_connections_of_our_user_are_counted(server: Server, flushed: Flushed) -> None:
+    target = flushed(VALKEY_9, 1)
+    with server.session() as app, server.session() as reader:
+        app.call("CLIENT", "SETNAME", "shop")
+        reader.call("CLIENT", "SETNAME", "")
+        found = one(check(server, target), "source user")
+        assert found.sentence.startswith("2 other connections on the source use our user default:")
+    assert not topic(check(server, target), "source user")
+    assert not topic(check(server, target), "target user")

@@ -121,6 +121,7 @@ class ServerFacts:
         database_count: The ``databases`` parameter.
         absent_databases: Those asked for that SELECT refuses, with its answer.
         bulk_bytes_max: The ``proto-max-bulk-len`` parameter.
+        sharing: Connections of others that use our own user; None when CLIENT LIST is forbidden.
         modules: Names of the loaded modules; ``builtin_modules`` are those that came with the server.
         function_libraries: None before 7.0 or when forbidden.
         cluster: Whether the server is a cluster.
@@ -146,6 +147,7 @@ class ServerFacts:
     absent_databases: dict[int, str] = field(default_factory=dict)
     bulk_bytes_max: int | None = None
     users: frozenset[str] | None = None
+    sharing: int | None = 0
     modules: frozenset[str] | None = None
     builtin_modules: frozenset[str] = frozenset()
     function_libraries: int | None = None

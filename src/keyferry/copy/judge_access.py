@@ -30,6 +30,8 @@ def access(facts: Facts, request: CheckRequest, plan: PayloadPlan) -> Iterator[F
     yield from _rights(target, logical, _Keys("write", tried.forbidden_keys, tried.tried_keys))
     yield from _roles(facts)
     yield from _writes(facts)
+    yield from _shared_user(source)
+    yield from _shared_user(target)
     yield _clocks(facts)
 
 
@@ -201,6 +203,23 @@ def _writes(facts: Facts) -> Iterator[Finding]:
         "NOREPLICAS": "Attach the target's replicas, or set min-replicas-to-write 0.",
     }.get(code, "Make the target writable.")
     yield Finding("stop", "target writes", f"The target refuses writes now: {reply}", advice)
+
+
+def _shared_user(server: ServerFacts) -> Iterator[Finding]:
+    """What a cutover takes from the application is the write rights of its user, which must not be ours."""
+    topic, side = f"{server.side} user", server.side
+    if server.sharing is None:
+        reason = server.refusals.get("CLIENT LIST", "")
+        advice = "Use a user that no application uses, or allow CLIENT LIST."
+        yield could_not_look(topic, f"who else uses our user on the {side}", reason, advice)
+    elif server.sharing:
+        yield Finding(
+            "warning",
+            topic,
+            f"{counted(server.sharing, 'other connection')} on the {side} use our user {server.user}: no switch can bar "
+            "it, so who writes there after one is only named.",
+            f"Give Keyferry a user of its own {_to_run(server)}: ACL SETUSER keyferry on >PASSWORD ~* &* +@all",
+        )
 
 
 def _clocks(facts: Facts) -> Finding:

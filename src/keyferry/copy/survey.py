@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from keyferry.copy import gather, rights
+from keyferry.copy.client_list import parse_client_list
 from keyferry.copy.deployment import Deployment
 from keyferry.copy.facts import (
     CheckRequest,
@@ -33,7 +34,7 @@ from keyferry.model.address import Endpoint
 from keyferry.model.errors import Side
 from keyferry.model.keys import RESERVED_PREFIX, is_reserved
 from keyferry.wire.resp import Argument, Push, Reply, ReplyError
-from keyferry.wire.session import ConnectionLost, Session
+from keyferry.wire.session import CLIENT_NAME, ConnectionLost, Session
 
 SAMPLE_KEYS_MAX = 200
 SAMPLE_PAGE_KEYS = 20
@@ -148,6 +149,7 @@ def _server_facts(
         absent_databases=absent,
         bulk_bytes_max=first.number("proto-max-bulk-len"),
         users=_users(first),
+        sharing=_sharing(inquiries, nodes),
         modules=modules,
         builtin_modules=builtin,
         function_libraries=_function_libraries(first),
@@ -163,6 +165,20 @@ def _users(inquiry: Inquiry) -> frozenset[str] | None:
     # ACL LIST would bring the password hashes along.
     reply = inquiry.ask("ACL", "USERS", topic="ACL USERS")
     return frozenset(_texts(reply)) if isinstance(reply, list) else None
+
+
+def _sharing(inquiries: list[Inquiry], nodes: list[NodeFacts]) -> int | None:
+    """Connections of others than Keyferry that use the user that we are there."""
+    count = 0
+    for inquiry, node in zip(inquiries, nodes, strict=True):
+        reply = inquiry.ask("CLIENT", "LIST", topic="CLIENT LIST")
+        if not isinstance(reply, bytes):
+            return None
+        count += sum(
+            line.user == node.user and not line.name.startswith(CLIENT_NAME) and not line.replicates
+            for line in parse_client_list(reply)
+        )
+    return count
 
 
 def _modules(inquiry: Inquiry) -> tuple[frozenset[str] | None, frozenset[str]]:
