@@ -7,6 +7,7 @@ replication, each with the same load on the same data.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,6 +26,9 @@ from keyferry.testing.service_process import Job
 from keyferry.testing.service_waits import Calls, Window
 
 READY_TIMEOUT_S = 600.0
+HOLD = "hold"
+AROUND_S = 0.05
+"""Around the time in which the gate is looked for: a write may be under way when it closes, or come back after it."""
 AFTER_S = 0.1
 """A call that begins so shortly after the gate may still pay for it."""
 APART_S = 0.5
@@ -78,7 +82,8 @@ def _keyferry(arena: Arena, row: CutoverRow, size: CutoverSize, directory: Path,
                 report = migrating.status()["switches"][-1]
                 gate_ms = report["gate_ms"]
                 steps = {one["step"]: one["seconds"] for one in report["steps"]}
-                log.switched(window, direction, None if gate_ms is None else gate_ms / 1e3, steps)
+                gate = Window(begun_ns + int(_before_hold_s(steps) * 1e9), window.ended_ns)
+                log.switched(window, gate, direction, None if gate_ms is None else gate_ms / 1e3, steps)
             time.sleep(size.rest_s)
             authority = migrating.status()["authority"]
             log.finish(arena.source if authority == "source" else arena.target)
@@ -99,7 +104,7 @@ def _replication(arena: Arena, row: CutoverRow, size: CutoverSize, directory: Pa
             begun_ns = time.monotonic_ns()
             gate_s = switch(servers[losing], servers[gaining], gaining, crowd.board)
             window = Window(begun_ns, time.monotonic_ns())
-            log.switched(window, ROLLBACK if losing else CUTOVER, gate_s, {})
+            log.switched(window, window, ROLLBACK if losing else CUTOVER, gate_s, {})
         time.sleep(size.rest_s)
         log.finish(servers[crowd.board.lead])
 
@@ -110,13 +115,16 @@ class _Log:
     def __init__(self, row: CutoverRow, crowd: Crowd, say: Say) -> None:
         self._row, self._crowd, self._say = row, crowd, say
         self._windows: list[Window] = []
-        self._made: list[tuple[Window, str, float | None, dict[str, float]]] = []
+        self._made: list[tuple[Window, Window, str, float | None, dict[str, float]]] = []
         self._begun_s = time.monotonic()
         crowd.go()
 
-    def switched(self, window: Window, direction: str, gate_s: float | None, steps: dict[str, float]) -> None:
+    def switched(
+        self, window: Window, gate: Window, direction: str, gate_s: float | None, steps: dict[str, float]
+    ) -> None:
+        """``window``: of the whole command; ``gate``: the part of it in which the gate was closed and opened."""
         self._windows.append(window)
-        self._made.append((window, direction, gate_s, steps))
+        self._made.append((window, gate, direction, gate_s, steps))
         told = "-" if gate_s is None else f"{gate_s * 1e3:.1f} ms"
         self._say(f"{direction} {(len(self._made) + 1) // 2}: {told}")
 
@@ -133,23 +141,38 @@ class _Log:
         row.tally = self._crowd.tally()
         row.counted = self._crowd.audit(authority.url)
         row.switches += [
-            _seen(calls.within(window), window, direction, gate_s, steps)
-            for window, direction, gate_s, steps in self._made
+            _seen(
+                calls.within(_wider(window, AROUND_S)),
+                window,
+                _wider(gate, AROUND_S),
+                direction,
+                gate_s,
+                steps,
+            )
+            for window, gate, direction, gate_s, steps in self._made
         ]
-        apart_ns = int(APART_S * 1e9)
-        wider = [Window(one.begun_ns - apart_ns, one.ended_ns + apart_ns) for one in self._windows]
+        wider = [_wider(one, APART_S) for one in self._windows]
         row.quiet_us += [wait_ns // 1_000 for wait_ns in calls.outside(wider).waits_ns()]
 
 
 def _seen(
-    calls: Calls, window: Window, direction: str, gate_s: float | None, steps: dict[str, float]
+    calls: Calls, window: Window, gate: Window, direction: str, gate_s: float | None, steps: dict[str, float]
 ) -> Switched:
-    gap = calls.gap()
-    near = calls if gap is None else calls.within(Window(gap.begun_ns, gap.ended_ns + int(AFTER_S * 1e9)))
+    gap = calls.within(gate).gap()
+    near = gate if gap is None else Window(gap.begun_ns, gap.ended_ns + int(AFTER_S * 1e9))
     seconds = (window.ended_ns - window.begun_ns) / 1e9
-    return Switched(
-        direction, gate_s, gap, near.longest_s(), calls.longest_s(), seconds, calls.errors(), steps
-    )
+    longest_s, around_s = calls.within(near).longest_s(), calls.longest_s()
+    return Switched(direction, gate_s, gap, longest_s, around_s, seconds, calls.errors(), steps)
+
+
+def _before_hold_s(steps: dict[str, float]) -> float:
+    """What the steps took before the gate; no more than that, for what lies between them is not in it."""
+    return sum(steps[name] for name in itertools.takewhile(lambda name: name != HOLD, steps))
+
+
+def _wider(window: Window, seconds: float) -> Window:
+    ns = int(seconds * 1e9)
+    return Window(window.begun_ns - ns, window.ended_ns + ns)
 
 
 def _job(arena: Arena, size: CutoverSize, directory: Path) -> Job:
