@@ -67,7 +67,6 @@ def _lead(settings: MigrationSettings, journal: MigrationJournal) -> MigrationRe
     if so_far.authority != Side.TARGET:
         # Afterwards the source may be away, and what the target holds is not the source's any more.
         precheck(settings.sync.copy, resuming=True)
-    _claim(settings, journal)
     copy = settings.sync.copy
     title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
     return _run(settings, journal, open_screen(title, MigrateView(settings.name, copy.state_dir)))
@@ -117,7 +116,7 @@ def _open_journal(settings: MigrationSettings) -> MigrationJournal:
             _check_restart(settings, journal)
             journal.forget()
         else:
-            journal.is_claimed(*_identity(settings))
+            journal.is_claimed(copy.selection.fingerprint(), copy.source.location, copy.target.location)
     except BaseException:
         journal.close()
         raise
@@ -136,18 +135,6 @@ def _check_restart(settings: MigrationSettings, journal: MigrationJournal) -> No
         f"The migration {settings.name} has been switched: --restart would forget what that has changed.",
         f"Go on without --restart, then end it: keyferry finish {where} or keyferry abort {where}",
     )
-
-
-def _claim(settings: MigrationSettings, journal: MigrationJournal) -> None:
-    if not journal.is_claimed(*_identity(settings)):
-        journal.claim(*_identity(settings))
-
-
-def _identity(settings: MigrationSettings) -> tuple[str, str, str]:
-    from keyferry.follow.run import sync_name
-
-    copy = settings.sync.copy
-    return sync_name(settings.sync), copy.source.location, copy.target.location
 
 
 def _report(journal: MigrationJournal) -> MigrationReport:

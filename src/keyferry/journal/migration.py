@@ -96,7 +96,7 @@ class MigrationJournal(JournalFile):
         """Whether an earlier run has left it, for the same migration.
 
         Args:
-            identity: The same for the same servers and the same choice of keys.
+            identity: The same for the same choice of keys.
             source, target: Their locations, for people.
 
         Raises:
@@ -105,17 +105,17 @@ class MigrationJournal(JournalFile):
         found = self.get(CLAIM)
         if found is None:
             return False
-        if found["identity"] == identity:
-            return True
-        if (found["source"], found["target"]) != (source, target):
+        if list(map(_nodes, (found["source"], found["target"]))) != list(map(_nodes, (source, target))):
             raise UsageError(
                 f"The migration {self.name} in {self.path.parent} leads from {found['source']} to {found['target']}.",
                 "Give the same addresses to go on with it, or another --name.",
             )
-        raise UsageError(
-            f"The migration {self.name} was begun with another choice of keys or databases.",
-            "Give the same command to go on with it, or another --name.",
-        )
+        if found["identity"] != identity:
+            raise UsageError(
+                f"The migration {self.name} was begun with another choice of keys or databases.",
+                "Give the same command to go on with it, or another --name.",
+            )
+        return True
 
     def claim(self, identity: str, source: str, target: str) -> None:
         """Takes it for a migration between these two. Arguments as of ``is_claimed``; raises as ``set``."""
@@ -238,3 +238,8 @@ class MigrationJournal(JournalFile):
                 raise UsageError(
                     f"The journal {self.path} is damaged: {error}.", self.HOW_TO_DISCARD
                 ) from None
+
+
+def _nodes(location: str) -> list[str]:
+    """The nodes of a cluster may be named in any order."""
+    return sorted(location.split(","))
