@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -88,3 +89,6 @@ class _Watched(Generic[P]):
 
     def tell(self, sentence: str) -> None:
         self._screen.tell(sentence)
+
+    def aside(self) -> AbstractContextManager[None]:
+        return self._screen.aside()

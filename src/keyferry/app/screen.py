@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
 from typing import Generic, Protocol, TypeVar
 
@@ -54,6 +56,10 @@ class Screen(Protocol[P]):
 
     def tell(self, sentence: str) -> None: ...
 
+    def aside(self) -> AbstractContextManager[None]:
+        """Others print during the block."""
+        ...
+
 
 def open_screen(title: str, view: View[P]) -> Screen[P]:
     """The screen that fits standard error."""
@@ -98,6 +104,17 @@ class LiveScreen(Generic[P]):
     def tell(self, sentence: str) -> None:
         self._console.print(Text.assemble(("note: ", "yellow"), sentence))
 
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Nothing of ours stands on the terminal during the block."""
+        shown = self._live.is_started
+        self._live.stop()
+        try:
+            yield
+        finally:
+            if shown:
+                self._live.start(refresh=True)
+
 
 class PlainScreen(Generic[P]):
     """One line every few seconds, for logs."""
@@ -132,3 +149,8 @@ class PlainScreen(Generic[P]):
 
     def tell(self, sentence: str) -> None:
         self._console.print(Text(f"note: {sentence}"))
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Lines stay where they are."""
+        yield
