@@ -162,15 +162,15 @@ class Over:
 def next_step(wish: Wish, situation: Situation) -> Step | Over:
     """One step; to be asked again after it, with the records read anew.
 
-    1. COMMIT was begun and the losing side cannot be asked: unknown, neither forward nor back.
-    2. The losing side has lost authority: forward, whatever failed.
+    1. The losing side has lost authority: forward, whatever failed.
+    2. COMMIT was begun and the losing side cannot be asked: unknown, neither forward nor back.
     3. Something failed: the last step that was begun and can be undone.
     4. Otherwise the first step that is not done.
     """
-    if wish.losing not in situation.records and Step.COMMIT in situation.begun:
-        return Over(End.UNKNOWN)
     if is_committed(wish, situation.records):
         return _first(AFTER_COMMIT, wish, situation.done) or Over(End.DONE)
+    if wish.losing not in situation.records and Step.COMMIT in situation.begun:
+        return Over(End.UNKNOWN)
     if situation.failure:
         return _undo(situation.begun) or Over(End.UNDONE)
     return _first(ORDER, wish, situation.done) or Over(End.UNKNOWN)
@@ -197,6 +197,10 @@ def _first(order: tuple[Step, ...], wish: Wish, done: frozenset[Step]) -> Step |
 
 
 def _undo(begun: frozenset[Step]) -> Step | None:
+    if Step.COMMIT in begun and Step.HOLD in begun:
+        # The commit may still be on its way: once the record has changed it cannot be made any more. Only then
+        # anybody gets rights back. (The pause is over by then, so the record can be written.)
+        return Step.UNDO_HOLD
     for step in reversed(ORDER):
         if step in begun and step in UNDOING:
             return UNDOING[step]
@@ -246,4 +250,8 @@ def leftovers(
     """
     if is_committed(wish, records):
         return ()
-    return tuple(UNDOING[step] for step in reversed(ORDER) if step in begun and step in UNDOING)
+    found: list[Step] = []
+    while (step := _undo(begun)) is not None:
+        found.append(step)
+        begun = begun - {its for its, undo in UNDOING.items() if undo is step}
+    return tuple(found)
