@@ -207,15 +207,15 @@ class PlainClient:
             client.close()
 
     def _refused_again(self, does: Any) -> Any:
-        """Once more at the other place, when this one takes no writes and the file names another one soon."""
-        side = self._side()
-        try:
-            return does(self._clients[side])
-        except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError):
-            deadline = time.monotonic() + LATE_S
-            while self._side() == side and time.monotonic() < deadline:
+        """Again while it is refused for want of rights: nothing was done then, and they come back, or the place moves."""
+        deadline = time.monotonic() + LATE_S
+        while True:
+            try:
+                return does(self._clients[self._side()])
+            except (redis.exceptions.NoPermissionError, redis.exceptions.ReadOnlyError):
+                if time.monotonic() > deadline:
+                    raise
                 time.sleep(PLAIN_LOOKS_S)
-            return does(self._clients[self._side()])
 
     def _side(self) -> str:
         return self._place.read_text().strip() or "source"

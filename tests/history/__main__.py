@@ -1,0 +1,96 @@
+"""Runs scenes by seed, for as long as one likes.
+
+    python -m tests.history --seed 7 --seconds 60
+    python -m tests.history --seed 7 --stop-at commit --source redis-8.2 --target valkey-9.1
+
+Each run draws what the command line does not say from its seed. Prints what happens, at the end a JSON object; exit
+status 1 when anything was wrong, and then the directory in which everything that was recorded is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from dataclasses import replace
+
+from keyferry.cutover.plan import AFTER_COMMIT, ORDER
+from keyferry.testing.binaries import find_binaries
+
+from .faults import FAULTS, NEEDS_PROXIES
+from .scenes import PHASES, Plan, run
+
+PLACES = tuple(f"{step.value}{after}" for step in (*ORDER, *AFTER_COMMIT) for after in ("", "+"))
+FORMS: tuple[tuple[str, ...], ...] = (
+    ("threads",),
+    ("tasks",),
+    ("threads", "tasks"),
+    ("threads", "threads", "tasks"),
+    ("plain", "plain"),
+    ("threads", "plain"),
+)
+CLOCK_RATES = 0.992, 1.008
+"""Within what the lease allows for (capture.clients.lease.DRIFT)."""
+NOT_FOR_PLAIN = frozenset(("bag",))
+
+
+def drawn(seed: int, given: argparse.Namespace) -> Plan:
+    """A run, by its seed."""
+    rng = random.Random(f"plan {seed}")
+    servers = sorted(find_binaries())
+    forms = rng.choice(FORMS)
+    fault = rng.choice(("", *FAULTS))
+    stop_at = rng.choice(("", *PLACES))
+    plan = Plan(
+        source=rng.choice(servers),
+        target=rng.choice(servers),
+        seed=seed,
+        forms=tuple(forms),  # type: ignore[arg-type]
+        phase="source" if "plain" in forms else rng.choice(PHASES),
+        fault=fault if rng.random() < 0.6 else "",
+        stop_at=stop_at if rng.random() < 0.6 else "",
+        settings={"lease_ms": rng.choice((1_500, 3_000)), "mirror": rng.choice(("inline", "background"))},
+        clock_rates=tuple(rng.choice(CLOCK_RATES) for _ in forms) if rng.random() < 0.3 else (),
+    )
+    names = ("source", "target", "phase", "gate", "fault", "stop_at")
+    said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
+    if given.forms:
+        said["forms"] = tuple(given.forms.split(","))
+    plan = replace(plan, **said)
+    return replace(plan, proxied=plan.fault in NEEDS_PROXIES)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument(
+        "--seconds", type=float, default=0.0, help="runs with the next seeds for so long; 0 is one"
+    )
+    parser.add_argument("--source", help="name of the servers, x3 for a cluster of three")
+    parser.add_argument("--target")
+    parser.add_argument("--phase", choices=PHASES)
+    parser.add_argument("--gate", choices=("writers", "pause", "both"))
+    parser.add_argument("--forms", help="application processes, such as threads,tasks,plain")
+    parser.add_argument("--fault", choices=("", *FAULTS))
+    parser.add_argument("--stop-at", choices=("", *PLACES), help="where the coordinator is killed once")
+    given = parser.parse_args()
+    ends_s, seed, failed = time.monotonic() + given.seconds, given.seed, []
+    while True:
+        plan = drawn(seed, given)
+        print(f"--- seed {seed}: {plan}", flush=True)
+        result = run(plan, FAULTS, tell=True)
+        if not result.passed:
+            failed.append(seed)
+            print(json.dumps(result.as_dict(), indent=1, default=str))
+            print(f"FAILED; what was recorded is in {result.directory}", flush=True)
+        seed += 1
+        if time.monotonic() >= ends_s:
+            break
+    print(json.dumps({"passed": not failed, "seeds": [given.seed, seed - 1], "failed": failed}))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
