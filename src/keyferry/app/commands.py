@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyferry import __version__
-from keyferry.app import options, options_migrate
+from keyferry.app import commands_control, options, options_control, options_migrate
 from keyferry.model.phases import Phase
 
 EXIT_CODES = (
@@ -125,22 +125,28 @@ def migrate(source: str, target: str, **given: Any) -> int:
 
 
 @cli.command(epilog=_EPILOG, short_help="Compare two servers, live traffic or not.")
-@options.endpoints
+@options_control.endpoints_or_name
 @options.comparing
 @options.selection
 @options.outcome
 @options.state
 @options.pace
 @options.access
-def verify(source: str, target: str, **given: Any) -> int:
+@click.pass_context
+def verify(ctx: click.Context, /, source: str | None, target: str | None, **given: Any) -> int:
     """Compare the keys of SOURCE and TARGET in both directions: names, types, values, expiries.
 
     The addresses are as for "keyferry copy". Give the same choice of keys and databases as to the copy or sync.
     Without --repair and --delete-extra nothing is written to either server.
+
+    With --name NAME instead of addresses, the running migration of that name compares all keys now, and settles what
+    differs.
     """
+    if options_control.asks_migration(ctx):
+        return commands_control.ask("verify", given)
     from keyferry.app.verifying import verify_command
 
-    return verify_command(source, target, given)
+    return verify_command(str(source), str(target), given)
 
 
 @cli.command(epilog=_EPILOG, short_help="Look whether a copy would work; write nothing.")
@@ -269,3 +275,6 @@ def demo(**given: Any) -> int:
     from keyferry.app.demo import demo_command
 
     return demo_command(**given)
+
+
+commands_control.add_to(cli, _EPILOG)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from keyferry.app import commands_control
 from keyferry.app.commanddoc import commands_section
 from keyferry.app.commands import EXIT_CODES, cli
 
@@ -18,10 +19,14 @@ _SECTION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end --
 
 
 def sections() -> dict[str, str]:
-    """The generated text by the name in its marker: one per command, ``phases`` for the group, ``exit-codes``,
-    and ``commands``, which is about the servers' own."""
+    """The generated text by the name in its marker: one per command, ``phases`` for the group, ``operating`` for
+    the commands that speak to a migration, ``exit-codes``, and ``commands``, which is about the servers' own."""
     found = {"exit-codes": exit_code_section(), "commands": commands_section()}
+    speaking = [str(command.name) for command in commands_control.COMMANDS]
+    found["operating"] = "\n".join(command_section(name, cli.commands[name]) for name in speaking)
     for name, command in cli.commands.items():
+        if name in speaking:
+            continue
         if isinstance(command, click.Group):
             # A group has one page about what its commands are for.
             parts = (command_section(f"{name} {part}", one) for part, one in command.commands.items())

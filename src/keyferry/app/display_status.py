@@ -1,0 +1,167 @@
+"""What ``keyferry status`` shows: the picture that ``keyferry migrate`` shows, and below it everything in full.
+
+It is made of the status as JSON says it, so another version's status is shown as far as it is understood.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from keyferry.app import display_migrate
+from keyferry.app.pictures import WARNING
+from keyferry.app.summary_phase import SILENT_LEASES
+from keyferry.app.words import count, counted, duration, latency
+from keyferry.model.phases import Side
+from keyferry.telemetry.following import SyncProgress
+from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified
+
+Status = Mapping[str, Any]
+Row = tuple[str, str | Text]
+
+WRITERS_SHOWN = 8
+SWITCHES_SHOWN = 5
+EVENTS_SHOWN = 6
+_NAME_WIDTH = 9
+_NO_PROGRESS: Mapping[str, Any] = {
+    "stage": "connecting",
+    "feed": "",
+    "seconds_left": None,
+    "cutover_s": None,
+    "hottest": (),
+    "source_latency_ms": None,
+    "target_latency_ms": None,
+    "throttle": "off",
+    "shards": 1,
+}
+
+
+def frame(status: Status, where: str, now_ms: float) -> RenderableType:
+    """One picture, 80 columns wide.
+
+    Args:
+        status: What the migration publishes.
+        where: The options by which commands find it.
+        now_ms: Since 1970, by this machine's clock; the migration runs on it.
+    """
+    progress = progress_of(status)
+    title = f"{status.get('name', '')}: {status.get('source', '')} to {status.get('target', '')}"
+    at = display_migrate.station(progress, 0)
+    return Group(
+        display_migrate.frame(title, progress, at, where),
+        _grid(_details(status, progress, now_ms)),
+    )
+
+
+def line(status: Status) -> str:
+    """The same in one line of plain text."""
+    return display_migrate.line(progress_of(status))
+
+
+def progress_of(status: Status) -> MigrationProgress:
+    """The look that the status was made of, as far as it says it."""
+    sync, verified, switches = (status.get(name) for name in ("progress", "verification", "switches"))
+    stage = status.get("stage", "connecting")
+    elapsed_s = float(status.get("elapsed_seconds", 0.0))
+    return MigrationProgress(
+        sync=_sync_of(sync, stage, elapsed_s) if sync else None,
+        stage=stage,
+        phase=status.get("phase", ""),
+        epoch=status.get("epoch", 0),
+        authority=Side(status.get("authority", Side.SOURCE)),
+        paused=status.get("paused", False),
+        writers=len(status.get("writers", ())),
+        not_ready=tuple(status.get("not_ready", ())),
+        step=status.get("step", ""),
+        verified=Verified(verified["at_ms"], verified["compared"], verified["differences"])
+        if verified
+        else None,
+        last_switch=SwitchReport.of_dict(switches[-1]) if switches else None,
+        elapsed_s=elapsed_s,
+    )
+
+
+def _sync_of(said: Mapping[str, Any], stage: str, elapsed_s: float) -> SyncProgress:
+    values: dict[str, Any] = {one.name: 0 for one in fields(SyncProgress)}
+    values |= {**_NO_PROGRESS, "stage": stage, "elapsed_s": elapsed_s}
+    values |= {name: value for name, value in said.items() if name in values}
+    return SyncProgress(**values)
+
+
+def _details(status: Status, progress: MigrationProgress, now_ms: float) -> Iterator[Row]:
+    for reason in progress.not_ready[1:]:
+        yield "not ready", reason
+    if (verified := progress.verified) is not None:
+        ago = duration(max(0.0, now_ms - verified.at_ms) / 1000)
+        since = f"; {counted(status.get('touched', 0), 'key')} changed since" if status.get("touched") else ""
+        yield "verified", f"{display_migrate.verified_words(verified)}, {ago} ago{since}"
+    if said := _limits(status.get("limits", {})):
+        yield "limits", said
+    yield from _writers(status, now_ms)
+    switches = status.get("switches", ())
+    for switch in switches[-SWITCHES_SHOWN:]:
+        yield (
+            "switch",
+            f"{_moment(switch['at_ms'])} {display_migrate.switch_sentence(SwitchReport.of_dict(switch))}",
+        )
+    if status.get("barred"):
+        yield "barred", status["barred"]
+    for warning in status.get("warnings", ()):
+        yield "warning", Text(warning, style="yellow")
+    for event in status.get("events", ())[-EVENTS_SHOWN:]:
+        yield _clock(event["at_ms"]), Text(event["text"], style="dim")
+
+
+def _limits(limits: Mapping[str, float | None]) -> str:
+    rate, late = limits.get("max_rate"), limits.get("max_latency_ms")
+    said = [f"{count(rate)} keys/s"] if rate else []
+    said += [f"servers may answer {latency(late)} later than at rest"] if late else ["latency guard off"]
+    return ", ".join(said) if limits else ""
+
+
+def _writers(status: Status, now_ms: float) -> Iterator[Row]:
+    writers = status.get("writers", ())
+    # Those first that somebody has to look at.
+    ordered = sorted(writers, key=lambda one: (not _trouble(one, status, now_ms), one["host"], one["pid"]))
+    for writer in ordered[:WRITERS_SHOWN]:
+        trouble = _trouble(writer, status, now_ms)
+        who = f"{writer['program']} (pid {writer['pid']} on {writer['host']})"
+        said = ", ".join(part for part in (f"{who}: {writer['phase'] or 'no phase taken yet'}", *trouble))
+        yield "writer", Text(said, style=WARNING if trouble else "")
+    if len(writers) > WRITERS_SHOWN:
+        yield "", f"and {counted(len(writers) - WRITERS_SHOWN, 'more writer')}"
+
+
+def _trouble(writer: Mapping[str, Any], status: Status, now_ms: float) -> tuple[str, ...]:
+    silent_ms = now_ms - writer["seen_ms"]
+    found = []
+    if writer["seen_ms"] and silent_ms > writer["lease_ms"] * SILENT_LEASES:
+        found.append(f"silent for {duration(silent_ms / 1000)}")
+    if writer["epoch"] < status.get("epoch", 0):
+        found.append(f"still at epoch {writer['epoch']}")
+    return (*found, writer["note"]) if writer.get("note") else tuple(found)
+
+
+def _grid(rows: Iterable[Row]) -> Table:
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(min_width=_NAME_WIDTH, no_wrap=True)
+    grid.add_column(overflow="fold")
+    before = ""
+    for name, value in rows:
+        grid.add_row(Text("" if name == before else name, style="dim"), value)
+        before = name
+    return grid
+
+
+def _moment(at_ms: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
+
+
+def _clock(at_ms: float) -> str:
+    return time.strftime("%H:%M:%S", time.localtime(at_ms / 1000))
