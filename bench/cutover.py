@@ -70,8 +70,9 @@ def _keyferry(arena: Arena, row: CutoverRow, size: CutoverSize, directory: Path,
             log = _Log(row, crowd, say)
             time.sleep(size.quiet_s)
             for number in range(2 * size.pairs):
-                migrating.wait("ready", lambda one: bool(one.get("ready")), READY_TIMEOUT_S)
+                # What it says of itself may be a moment old: a rest comes first.
                 time.sleep(size.rest_s)
+                migrating.wait("ready", lambda one: bool(one.get("ready")), READY_TIMEOUT_S)
                 direction = ROLLBACK if number % 2 else CUTOVER
                 begun_ns = time.monotonic_ns()
                 end = migrating.ask(direction, yes=True)
@@ -79,9 +80,8 @@ def _keyferry(arena: Arena, row: CutoverRow, size: CutoverSize, directory: Path,
                 if end.exit_code != ExitCode.DONE:
                     log.undone(window, f"{direction} {number // 2 + 1}: {end.sentence}")
                     continue
-                report = migrating.status()["switches"][-1]
-                gate_ms = report["gate_ms"]
-                steps = {one["step"]: one["seconds"] for one in report["steps"]}
+                gate_ms = end.facts["gate_ms"]
+                steps = {one["step"]: one["seconds"] for one in end.facts["steps"]}
                 gate = Window(begun_ns + int(_before_hold_s(steps) * 1e9), window.ended_ns)
                 log.switched(window, gate, direction, None if gate_ms is None else gate_ms / 1e3, steps)
             time.sleep(size.rest_s)
