@@ -148,9 +148,7 @@ def test_numbers_of_the_way_back_are_in_our_words() -> None:
 
 def test_a_switch_shows_its_step() -> None:
     assert frame(SWITCHING)[2] == "switching: settle"
-    assert display_migrate.line(SWITCHING).startswith(
-        "switching (settle), phase hold, 20 writers, feed tracking"
-    )
+    assert display_migrate.line(SWITCHING) == "switching (settle), phase hold, 20 writers"
 
 
 def test_the_plain_lines() -> None:
@@ -161,7 +159,7 @@ def test_the_plain_lines() -> None:
         "following, paused, not ready (The target is 3.0 s behind), phase dual, 1 writer, "
     )
     assert display_migrate.line(COPYING).startswith(
-        "copying: 123,456 of 200,000 keys (61 %), 0 keys/s, 9.0 s left, not ready ("
+        "copying: 123,456 of 200,000 keys (61 %), 0 keys/s, 9.0 s left, phase dual, 20 writers, feed tracking, "
     )
 
 

@@ -131,6 +131,22 @@ def test_a_beat_is_noted_now_and_then(tmp_path: Path, monkeypatch: pytest.Monkey
         assert journal.beat()
 
 
+def test_the_write_ahead_log_is_emptied_by_beats_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migration, "BEAT_S", 0.0)
+    with MigrationJournal(tmp_path, "shop") as journal:
+        log = tmp_path / "migrate-shop.sqlite-wal"
+        for number in range(2 * migration.CHECKPOINT_WRITES):
+            journal.set("step", number)
+        assert log.stat().st_size > 1000 * 4096  # SQLite would have begun anew by itself before.
+        journal.beat()
+        grown = log.stat().st_size
+        for number in range(migration.CHECKPOINT_WRITES):
+            journal.set("step", number)
+        assert log.stat().st_size == grown
+
+
 def test_what_another_version_wrote_is_not_guessed_at(tmp_path: Path) -> None:
     with MigrationJournal(tmp_path, "shop") as journal:
         journal.set("a", 1)

@@ -90,18 +90,15 @@ def frame(title: str, progress: MigrationProgress, at: int, address: str) -> Ren
 
 def line(progress: MigrationProgress) -> str:
     """The same in one line of plain text."""
+    parts = [_readiness(progress), f"phase {progress.phase}" if progress.phase else ""]
+    parts.append(counted(progress.writers, "writer"))
     sync = _in_our_words(progress)
-    in_pass = sync is not None and progress.stage != "switching" and display_sync.in_pass(sync)
-    return joined(
-        (
-            f"{_stage(progress)}: {display_sync.keys(sync)}" if sync and in_pass else _stage(progress),
-            time_left(sync) if sync and in_pass else "",
-            _readiness(progress),
-            f"phase {progress.phase}" if progress.phase else "",
-            counted(progress.writers, "writer"),
-            *(display_sync.details(sync) if sync else ()),
-        )
-    )
+    if sync is None or progress.stage in ("switching", "switched", "finished"):
+        return joined((_stage(progress), *parts))
+    parts += display_sync.details(sync)
+    if display_sync.in_pass(sync):
+        return joined((f"{_stage(progress)}: {display_sync.keys(sync)}", time_left(sync), *parts))
+    return joined((_stage(progress), *parts))
 
 
 def _in_our_words(progress: MigrationProgress) -> SyncProgress | None:
@@ -166,19 +163,19 @@ def _stage(progress: MigrationProgress) -> str:
 
 
 def _readiness(progress: MigrationProgress) -> str:
-    if progress.stage in ("connecting", "switching", "switched", "finished"):
-        return ""
+    """Only where it may be ready: that everything has to be copied first goes without saying."""
     if progress.ready:
         return "ready"
-    first = progress.not_ready[0].rstrip(".") if progress.not_ready else ""
-    return f"not ready ({first})" if first else ""
+    if progress.stage not in ("following", "following back") or not progress.not_ready:
+        return ""
+    return f"not ready ({progress.not_ready[0].rstrip('.')})"
 
 
 def _judgement(progress: MigrationProgress) -> Text:
     if progress.ready:
         to = progress.authority.other
         return one_line(Text(f"ready to be switched to the {to}", style="bold green"))
-    if not progress.not_ready or not _readiness(progress):
+    if not _readiness(progress):
         return Text("")
     more = len(progress.not_ready) - 1
     tail = f" (and {more} more)" if more else ""

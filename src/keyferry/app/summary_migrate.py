@@ -79,6 +79,7 @@ def _rest(report: MigrationReport) -> Iterator[tuple[str, str]]:
         yield "verified", f"{times}, at last: {verified_words(report.verifications[-1])}"
     if report.writers:
         yield "writers", f"{report.writers} at most"
-    yield "barred", report.barred
+    if report.barred not in report.advice:
+        yield "barred", report.barred
     for warning in report.warnings:
         yield "warning", warning

@@ -26,6 +26,8 @@ FORMAT = 1
 EVENTS_MAX = 1000
 """Of one kind; the oldest go."""
 BEAT_S = 5.0
+CHECKPOINT_WRITES = 500
+"""So many are left in the write-ahead log: a megabyte or two."""
 CLAIM = "claim"
 SEEN = "seen_ms"
 
@@ -73,6 +75,7 @@ class MigrationJournal(JournalFile):
         """
         self.name = name
         self._clock_ms = clock_ms
+        self._written = 0
         super().__init__(directory, file_stem(name), kind="migrate")
         self._beat_at_s = time.monotonic() - BEAT_S
         try:
@@ -207,7 +210,9 @@ class MigrationJournal(JournalFile):
             return False
         self._beat_at_s = now_s
         self.set(SEEN, self._clock_ms())
-        self._set_pragma("wal_checkpoint(PASSIVE)")
+        if self._written >= CHECKPOINT_WRITES:
+            self._written = 0
+            self._set_pragma("wal_checkpoint(PASSIVE)")
         return True
 
     def _set_pragma(self, text: str) -> None:
@@ -221,6 +226,7 @@ class MigrationJournal(JournalFile):
             try:
                 yield
                 self._database.execute("COMMIT")
+                self._written += 1
             except BaseException:
                 # A full disk has rolled it back already.
                 if self._database.in_transaction:
