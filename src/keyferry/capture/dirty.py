@@ -56,6 +56,7 @@ class DirtyKeys:
         """Settlings so far."""
         self.overflowed = False
         """Keys were forgotten; whoever has everything compared takes it back."""
+        self._held = self._urgent = False
 
     def __len__(self) -> int:
         """Dirty keys: named and not settled since."""
@@ -146,6 +147,14 @@ class DirtyKeys:
 
     # Carrying
 
+    def hold(self, on: bool) -> None:
+        """None is given out as long as this is on; what flies lands, what is named is remembered."""
+        self._held = self.bigs.held = on
+
+    def hurry(self, on: bool) -> None:
+        """While writers wait for the last of them none rests, and none waits for company."""
+        self._urgent = self.bigs.urgent = on
+
     @property
     def open(self) -> bool:
         return True
@@ -158,10 +167,14 @@ class DirtyKeys:
     def take(self, limit: int, now_s: float) -> list[bytes]:
         """Takes the marks off at most ``limit`` keys, the oldest first; they fly until ``arrived``."""
         self._rise(now_s)
+        if self._held:
+            return []
+        if self._urgent:
+            self._wake()
         ready = len(self._waiting) + len(self._rested)
         if not ready:
             return []
-        if ready < GATHER_KEYS:
+        if ready < GATHER_KEYS and not self._urgent:
             oldest = (self._waiting.oldest_s(), self._rested.oldest_s())
             if now_s - min(since_s for since_s in oldest if since_s is not None) < GATHER_S:
                 return []
@@ -195,11 +208,19 @@ class DirtyKeys:
         if now_s - self._heat_s > HOT_WINDOW_S:
             self._cool(now_s)
 
+    def _wake(self) -> None:
+        """Those that were named while they rested rest no longer."""
+        woken = [key for key in self._again if key in self._resting]
+        if woken:
+            self._resting.difference_update(woken)
+            self._name_again(woken)
+
     def _name_again(self, keys: list[bytes]) -> None:
-        again, heat = self._again, self._heat
+        again, heat, flying = self._again, self._heat, self._flying
         if not again:
             return
-        risen = [key for key in keys if key in again]
+        # One that was woken may fly once more when the rest ends that it was given before.
+        risen = [key for key in keys if key in again and key not in flying]
         if not risen:
             return
         self._rested.put(risen, min(again.pop(key) for key in risen))

@@ -59,6 +59,8 @@ class DirtyBigs:
         """Those that are dirty and do not fly, in the order in which they were named."""
         self.settled = 0
         self.rest_share = REST_SHARE
+        self.held = self.urgent = False
+        """As ``DirtyKeys.hold`` and ``hurry`` say."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -111,7 +113,9 @@ class DirtyBigs:
 
     def _due(self, now_s: float) -> bytes | None:
         """The first that has rested; those that have not are few."""
-        return next((key for key in self._waiting if self.names[key].is_due(now_s)), None)
+        if self.held:
+            return None
+        return next((key for key in self._waiting if self.urgent or self.names[key].is_due(now_s)), None)
 
     def take(self, now_s: float) -> tuple[bytes, bool] | None:
         """Takes the mark off the oldest that is due; it flies until ``ended``. The flag: settle it member by member."""

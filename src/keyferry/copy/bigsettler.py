@@ -96,7 +96,7 @@ class BigSettler:
             case Applied():
                 self._end(task, carrier, BigEnd(settled=True, size_bytes=outcome.bytes), began_s)
             case Same():
-                self._end(task, carrier, BigEnd(settled=True), began_s)
+                self._end(task, carrier, BigEnd(settled=True, same=True), began_s)
             case Torn():
                 self._end(task, carrier, BigEnd(settled=False, torn=True), began_s)
             case _:

@@ -66,11 +66,12 @@ class House:
         self._due_s = 0.0
         self._first = 0
 
-    def wait(self, *, buffered: bool) -> dict[int, int]:
+    def wait(self, *, buffered: bool, wait_ms: float = POLL_MS) -> dict[int, int]:
         """Polls, and hands the probes what came.
 
         Args:
             buffered: Something is there to be worked on: poll() does not wait.
+            wait_ms: So long it waits at most.
 
         Returns:
             Which descriptors are ready for what.
@@ -79,7 +80,7 @@ class House:
             ConnectionLost, ProtocolError: Of a probe.
         """
         before = time.monotonic()
-        ready = self.poller.wait(0 if buffered else POLL_MS)
+        ready = self.poller.wait(0 if buffered else wait_ms)
         after = time.monotonic()
         came = after if after - before > SLEPT_S else self._polled_s
         self._polled_s = after

@@ -50,6 +50,18 @@ class Guard:
         """Keys per second below which it never goes."""
         self.slowed_s = 0.0
 
+    def limit(self, latency_max_ms: float) -> None:
+        """Another bound from now on; 0 is off."""
+        self._latency_max_ms = latency_max_ms
+        if not latency_max_ms:
+            self.rate = None
+            self._samples.clear()
+            self._while_slowed.clear()
+
+    @property
+    def latency_max_ms(self) -> float:
+        return self._latency_max_ms
+
     def needs(self, rate: float) -> None:
         """So fast keys change on the source: slower than this the work would only grow."""
         self.rate_min = max(RATE_MIN, rate)
@@ -139,8 +151,11 @@ class Pace:
         self._bytes_charged = 0.0
         self._key_bytes: float | None = None
         self._seen = (0, 0)
-        self._guarded = latency_max_ms > 0
         self._waiting_since = -1.0
+        self.paused = False
+        """Nothing may be asked for."""
+        self.urgent = False
+        """Writers wait for what is carried now: no limit counts, and none of it is charged to later work."""
         self.limited_s = 0.0
 
     @property
@@ -154,7 +169,24 @@ class Pace:
             return "slowed"
         if self._waiting_since >= 0:
             return "limited"
-        return "free" if self._guarded else "off"
+        return "free" if self.guarded else "off"
+
+    @property
+    def guarded(self) -> bool:
+        return self.guard.latency_max_ms > 0
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Keys per second and added milliseconds; 0 where there is no limit."""
+        return self._max_rate or 0.0, self.guard.latency_max_ms
+
+    def set_limits(self, max_rate: float | None, latency_max_ms: float | None) -> None:
+        """Other limits from now on. Args: None leaves one as it is, 0 takes it away; else as ``Pace``."""
+        if max_rate is not None:
+            self._max_rate = max_rate or None
+            self._keys = Bucket()
+        if latency_max_ms is not None:
+            self.guard.limit(latency_max_ms)
 
     def begin_pass(self) -> None:
         """The counts of keys and bytes begin anew."""
@@ -178,6 +210,10 @@ class Pace:
         # A key may be asked for its size before its value. It counts once, when it comes: what has been answered and
         # has not come is given back.
         owed = keys_done + keys_waiting
+        if self.paused or self.urgent:
+            self._forgive(owed, keys_done, payload_bytes, keys_waiting)
+            self._note(False, now_s)
+            return 0 if self.paused else UNLIMITED
         if rates:
             self._keys.spend(owed - self._keys_charged)
             allowed = self._keys.allowance(min(rates), now_s)
@@ -189,8 +225,17 @@ class Pace:
         self._note(allowed < 1 and self.guard.rate is None, now_s)
         return int(max(0.0, allowed))
 
+    def _forgive(self, owed: int, keys_done: int, payload_bytes: int, keys_waiting: int) -> None:
+        """What has been asked for until now is not to be paid for."""
+        self._keys_charged, self._seen = owed, (keys_done, payload_bytes)
+        self._bytes_charged = payload_bytes + keys_waiting * (self._key_bytes or 0.0)
+
     def spend(self, keys: int) -> None:
         """So many keys were asked for."""
+        if self.urgent:
+            self._keys_charged += keys
+            self._bytes_charged += keys * (self._key_bytes or 0.0)
+            return
         if self._max_rate is not None or self.guard.rate is not None:
             self._keys.spend(keys)
         self._keys_charged += keys
@@ -201,6 +246,8 @@ class Pace:
     def allows_piece(self, now_s: float) -> bool:
         """Whether the next piece of a big value may be asked for now."""
         self._tick(now_s, self._keys_done)
+        if self.paused or self.urgent:
+            return self.urgent and not self.paused
         allowed = True
         if self.guard.rate is not None:
             allowed = self._pieces.allowance(self.guard.rate, now_s) > 0
@@ -212,6 +259,8 @@ class Pace:
         """A piece of so many bytes has come; to the guard it counts as the keys that cost a server as much."""
         keys = PIECE_KEYS + size_bytes / PIECE_KEY_BYTES
         self._piece_keys += keys
+        if self.urgent:
+            return
         if self.guard.rate is not None:
             self._pieces.spend(keys)
         if self._max_bandwidth is not None:

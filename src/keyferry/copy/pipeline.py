@@ -103,6 +103,8 @@ class Pipeline:
         self._settled_pages = 0
         unsure = self._relay.config.expiry == ExpiryMode.NONE
         self._proof = ExpiryProof(self._errands, self._lanes, self._collect) if unsure else None
+        self.eager = False
+        """Somebody waits for the last of what is carried: every answer is taken at once."""
         self._backlog_bytes = 0
         """What the target has not taken yet. What waits for the proof is not part of it: that comes from the source."""
 
@@ -131,7 +133,7 @@ class Pipeline:
     @property
     def is_copied(self) -> bool:
         """Everything that SCAN named has arrived."""
-        return not self._scanning or (self.scanned and (self._supplying or self._is_quiet))
+        return not self._scanning or (self.scanned and (self._supplying or self.is_quiet))
 
     @property
     def scanned(self) -> bool:
@@ -236,12 +238,12 @@ class Pipeline:
         """Says what to be woken for."""
         relay, source = self._relay, self._source
         backlog = self._backlog_bytes > TARGET_BACKLOG_BYTES_MAX
-        source.wake_at(self._flow.wake_bytes(relay))
+        source.wake_at(1 if self.eager else self._flow.wake_bytes(relay))
         self._poller.watch(source.fileno(), source.wants | (0 if backlog else select.POLLIN))
         lazy = relay.storing_keys < ANSWERS_WAIT_MAX and relay.fetching_keys and not len(self._errands)
         # Not for long: behind a slow source too few would come together, and the target would look dead.
         lazy = lazy and now - self._heard_target < ANSWERS_WAIT_S_MAX
-        events = 0 if lazy else select.POLLIN
+        events = 0 if lazy and not self.eager else select.POLLIN
         for channel in self._lanes.channels:
             self._poller.watch(channel.fileno(), channel.wants | events)
 
@@ -280,6 +282,10 @@ class Pipeline:
 
     def _ask(self, now: float) -> None:
         relay = self._relay
+        if self._pace.paused:
+            if self._proof:
+                self._proof.ask()
+            return
         room = relay.newest_page - self._settled_pages < self._pages_max and self._flow.wants_scan(relay)
         if self._supply is None:
             self._scan(room)
@@ -305,11 +311,11 @@ class Pipeline:
             if self.scanned or not self._is_over(now):
                 if room:
                     self._carry(supply, now)
-            elif self._is_quiet:
+            elif self.is_quiet:
                 self._supplying, self._turn_began_s = False, now
         elif not self.scanned and not (self._is_over(now) and supply.presses(now)):
             self._scan(room)
-        elif self._is_quiet:
+        elif self.is_quiet:
             self._supplying, self._turn_began_s = True, now
             self._carry(supply, now)
 
@@ -318,7 +324,8 @@ class Pipeline:
         return now - self._turn_began_s > TURN_S
 
     @property
-    def _is_quiet(self) -> bool:
+    def is_quiet(self) -> bool:
+        """Nothing that it has asked for, or is to write, is under way; big keys travel beside it."""
         return self._relay.idle and not len(self._errands)
 
     def _carry(self, supply: Supply, now: float) -> None:
@@ -326,7 +333,7 @@ class Pipeline:
         keys = supply.take(self._batch, now)
         if keys:
             supply.sent(relay.add_keys(keys), keys)
-        elif not self.scanned and self._is_quiet:
+        elif not self.scanned and self.is_quiet:
             self._supplying, self._turn_began_s = False, now
 
     def _fetch(self, now: float) -> None:

@@ -71,6 +71,7 @@ class BigEnd:
 
     Attributes:
         settled: The target holds what the source held; else ``torn`` or ``refused``.
+        same: It held that before: nothing was written.
         torn: It changed while it was read.
         gone: It was deleted on the target, because the source does not have it.
         refused: Why it cannot be carried.
@@ -79,6 +80,7 @@ class BigEnd:
     """
 
     settled: bool
+    same: bool = False
     torn: bool = False
     gone: bool = False
     refused: Refused | None = None

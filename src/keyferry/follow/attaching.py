@@ -131,6 +131,8 @@ class Attaching:
             ServerAway: It cannot be reached now.
         """
         for shard in self._sides.target.shards:
+            if shard.id in self._engine.target_feeds:
+                continue
             session = self._sides.session("target", shard=shard.id)
             try:
                 feed = open_feed(FeedKind.TRACKING, session)

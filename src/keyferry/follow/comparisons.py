@@ -41,6 +41,8 @@ class Comparisons:
         self._ended = (0, 0, 0)
         self._keys_before = 0
         self.keys_total = 0
+        self.paused = False
+        """None is opened or turned; who sets it closes those that run."""
 
     @property
     def idle(self) -> bool:
@@ -100,7 +102,7 @@ class Comparisons:
         startable: Callable[[Job], bool],
     ) -> bool:
         """Lets every pass do its share; True when one ended. Raises as a pass does."""
-        if not self._may_turn():
+        if self.paused or not self._may_turn():
             return False
         self._start(context, startable)
         ended = False

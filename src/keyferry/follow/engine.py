@@ -9,6 +9,7 @@ from __future__ import annotations
 import select
 import time
 from collections.abc import Callable
+from typing import Protocol
 
 from keyferry.capture.feed import Feed, Heard
 from keyferry.capture.watcher import Watcher
@@ -16,7 +17,7 @@ from keyferry.copy.connect import Sides
 from keyferry.copy.house import House
 from keyferry.copy.pace import Pace
 from keyferry.copy.passes import Following, PassContext, Task, open_pass
-from keyferry.copy.pipeline import Pipeline
+from keyferry.copy.pipeline import POLL_MS, Pipeline
 from keyferry.copy.poller import Poller
 from keyferry.copy.probe import Probe
 from keyferry.copy.settled import SettledPages
@@ -28,7 +29,17 @@ from keyferry.model.errors import ServerAway
 from keyferry.verify.passes import CompareContext
 
 PUMP_MS = 50.0
+EAGER_MS = 1.0
+"""So long poll() waits while writers wait: what was named behind everybody's turn is taken up in the next one."""
 MORE_THAN_REMEMBERED = "More keys changed than are remembered (--dirty-max)"
+
+
+class Beside(Protocol):
+    """Passes over named keys that run beside the comparisons. Documented at ``looks.Looks``."""
+
+    def turn(self, ready: dict[int, int], now: float, *, house: bool) -> None: ...
+    def asked(self) -> tuple[int, int, int]: ...
+    def close(self) -> None: ...
 
 
 class Engine:
@@ -43,6 +54,8 @@ class Engine:
         on_target: Takes what the target's feeds name.
         ledgers: What writers report, where that is read; heard like the feeds.
         looks: At keys that changed on the target while clients write to both servers.
+        beside: Other looks.
+        eager: Every turn is a whole one, and soon followed by the next: somebody waits.
     """
 
     def __init__(
@@ -68,6 +81,8 @@ class Engine:
         self.on_target: Callable[[Heard], None] | None = None
         self.ledgers: Ledgers | None = None
         self.looks: Looks | None = None
+        self.beside: list[Beside] = []
+        self._eager = self._at_once = False
         self._ended = (0, 0)
         self._comparing_first = False
         self.open = False
@@ -81,11 +96,31 @@ class Engine:
     def probes(self, probes: list[Probe]) -> None:
         self._house.probes = probes
 
+    def reopen_probes(self, probes: list[Probe]) -> None:
+        """Others in their place."""
+        self._house.close_probes()
+        self._house.probes = probes
+
+    @property
+    def eager(self) -> bool:
+        return self._eager
+
+    @eager.setter
+    def eager(self, on: bool) -> None:
+        self._eager = self._at_once = on
+        for pipeline in self.pipelines.values():
+            pipeline.eager = on
+
+    def wake(self) -> None:
+        """Something was put in for the next turn: it need not wait for a server."""
+        self._at_once = self._eager
+
     # Opening and closing
 
     def open_pipeline(self, context: PassContext, task: Task, following: Following) -> None:
         """Begins to carry one database of one shard. Args: task: its cursor "" has nothing left to be scanned."""
         pipeline = open_pass(context, task, self.poller, self.totals, self._on_scanned, following)
+        pipeline.eager = self._eager
         self.pipelines[task.shard, task.database] = pipeline
         self._tasks[pipeline] = task
         pipeline.begin(task.cursor or None)
@@ -99,13 +134,11 @@ class Engine:
         self.pipelines.clear()
         self._tasks.clear()
         self.comparisons.close()
-        if self.looks is not None:
-            self.looks.close()
+        for its in self._named:
+            its.close()
         self._house.close_probes()
-        for feed in self.target_feeds.values():
-            self.poller.forget(feed.fileno())
-            feed.close()
-        self.target_feeds.clear()
+        for shard in list(self.target_feeds):
+            self._close_target_feed(shard)
         for source in self._sources.values():
             source.broke()
         self.open = False
@@ -137,9 +170,11 @@ class Engine:
         for source in self._sources.values():
             if not source.attached:  # lost while something else was waited for
                 raise ServerAway("source", "The connection that names changes on the source is lost.")
-        ready = self._house.wait(buffered=self._buffered)
+        buffered, self._at_once = self._buffered or self._at_once, False
+        ready = self._house.wait(buffered=buffered, wait_ms=EAGER_MS if self._eager else POLL_MS)
         now = time.monotonic()
-        house = self._house.is_due(now)
+        due = self._house.is_due(now)
+        house = due or self._eager
         self._hear(ready, now, house=house)
         # Another one first each time: what a limit leaves is not to be used up by either.
         self._comparing_first = not self._comparing_first
@@ -150,13 +185,17 @@ class Engine:
                 pipeline.turn(ready, now)
         if not self._comparing_first:
             self._compare(ready, now, house=house)
-        if house:
+        if due:
             self._house.keep(now, self.pipelines.values())
 
     def _compare(self, ready: dict[int, int], now: float, *, house: bool) -> None:
         self.comparisons.turn(ready, now, self._comparing, house=house, startable=self._is_scanned)
-        if self.looks is not None:
-            self.looks.turn(ready, now, house=house)
+        for its in self._named:
+            its.turn(ready, now, house=house)
+
+    @property
+    def _named(self) -> list[Beside]:
+        return self.beside if self.looks is None else [self.looks, *self.beside]
 
     def _is_scanned(self, job: Job) -> bool:
         """A first copy goes on where it is; what it has carried already is compared after it."""
@@ -192,14 +231,27 @@ class Engine:
             except ServerAway:
                 if raises:
                     raise
-        for feed in self.target_feeds.values():
-            if feed.fileno() in ready or feed.buffered:
-                heard = feed.receive(now)
-                if self.on_target is not None:
-                    self.on_target(heard)
-            if house:
-                feed.turn(now)
-                self.poller.watch(feed.fileno(), feed.events)
+        for shard, feed in list(self.target_feeds.items()):
+            try:
+                self._listen_to_target(feed, ready, now, house=house)
+            except ServerAway:
+                if raises:
+                    raise
+                self._close_target_feed(shard)
+
+    def _listen_to_target(self, feed: Feed, ready: dict[int, int], now: float, *, house: bool) -> None:
+        if feed.fileno() in ready or feed.buffered:
+            heard = feed.receive(now)
+            if self.on_target is not None:
+                self.on_target(heard)
+        if house:
+            feed.turn(now)
+            self.poller.watch(feed.fileno(), feed.events)
+
+    def _close_target_feed(self, shard: str) -> None:
+        feed = self.target_feeds.pop(shard)
+        self.poller.forget(feed.fileno())
+        feed.close()
 
     def _listen(
         self, source: Followed, feed: Feed, ready: dict[int, int], now: float, *, house: bool
@@ -238,7 +290,7 @@ class Engine:
             relay = pipeline.relay
             keys, size = keys + relay.fetched_keys, size + relay.fetched_bytes
             asked += relay.fetching_keys
-        for more in (self.comparisons.asked(), self.looks.asked() if self.looks else (0, 0, 0)):
+        for more in (self.comparisons.asked(), *(its.asked() for its in self._named)):
             keys, size, asked = keys + more[0], size + more[1], asked + more[2]
         return keys, size, asked
 
@@ -254,6 +306,7 @@ class Engine:
 
     def fence_target(self) -> Callable[[], bool]:
         """Begins one on every feed of the target; what it gives says whether they have passed."""
+        self.wake()
         fences = {shard: (feed, feed.fence()) for shard, feed in self.target_feeds.items()}
         return lambda: all(
             self.target_feeds.get(shard) is feed and feed.passed(number)
@@ -262,6 +315,7 @@ class Engine:
 
     def fence(self) -> dict[str, int]:
         """Begins one on every source feed; empty where there are no feeds."""
+        self.wake()
         return {
             shard: source.feed.fence() for shard, source in self._sources.items() if source.feed is not None
         }

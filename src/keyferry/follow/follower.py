@@ -10,31 +10,34 @@ from dataclasses import replace
 
 from keyferry.capture.counters import Counters
 from keyferry.capture.kinds import FeedKind
-from keyferry.capture.watcher import Seen, Watcher
 from keyferry.copy.connect import Sides
 from keyferry.copy.failures import FailureLog
 from keyferry.copy.leftovers import sweep
 from keyferry.copy.pace import Pace
 from keyferry.copy.passes import Following, PassContext, Task
 from keyferry.copy.predecessors import end_writers
-from keyferry.copy.replies import ServerBusy
 from keyferry.copy.settled import SettledPages
 from keyferry.follow.accounts import Accounts
 from keyferry.follow.attaching import Attaching
 from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import MORE_THAN_REMEMBERED, Engine
+from keyferry.follow.equal import EqualBegin, EqualParts
 from keyferry.follow.extras import KeptKeys, count_extras
 from keyferry.follow.functions import carry_functions
+from keyferry.follow.gate import Gate, GateAsks
 from keyferry.follow.ground import Ground
 from keyferry.follow.half_built import HalfBuilt
 from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
 from keyferry.follow.marking import Marking
 from keyferry.follow.moved_slots import MovedSlots
-from keyferry.follow.notify import SWITCHED_OFF
 from keyferry.follow.opening import check_processes, open_probes, was_flushed
+from keyferry.follow.reins import Reins
+from keyferry.follow.seeing import Seeing, SeeingAsks
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
 from keyferry.follow.target_side import Asks, TargetSide
+from keyferry.follow.touched import Touched
+from keyferry.follow.touched_check import Surroundings, TouchedCheck, TouchedPasses
 from keyferry.follow.watch import FollowWatch
 from keyferry.journal.state import State
 from keyferry.model.errors import ServerAway, ServerError
@@ -56,6 +59,7 @@ class Follower:
 
     Args:
         check_stop: Ends the run by raising, when it is to be ended.
+        writes: False: nothing is written to the target to learn who it is; it is full of keys that tell.
     """
 
     def __init__(
@@ -66,12 +70,14 @@ class Follower:
         observe: SyncObserver,
         tell: Teller,
         check_stop: Callable[[], None],
+        *,
+        writes: bool = True,
     ) -> None:
         self._settings, self._state, self._tell, self._check_stop = settings, state, tell, check_stop
         self.owner = owner
         # Into an empty target, too, everything is replaced: what is there is ours, and older.
         self._copy = replace(settings.copy, on_conflict="replace")
-        self.sides = Sides(self._copy, self._while_waiting)
+        self.sides = Sides(self._copy, self._while_waiting, writes=writes)
         self.ground = Ground(settings, state, self.sides, tell)
         self._pace = Pace(self._copy.max_rate, self._copy.max_bandwidth, self._copy.max_latency_ms)
         self._sources: dict[str, Followed] = {}
@@ -96,17 +102,49 @@ class Follower:
         self._under_way: set[tuple[int, bytes]] = set()
         self._slots: MovedSlots | None = None
         self._slots_looked_s = self._chores_s = self._swept_s = 0.0
-        self._functions_due = False
+        self.functions_due = False
+        """Function libraries may have changed since they were carried."""
         self._extras_due = self._compare_all_once_open = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
+        self._touched = Touched(settings.dirty_max)
         self._target = self._target_side()
-        self._told_streams = False
+        self._seeing = Seeing(
+            self._copy,
+            self.ground,
+            self.engine,
+            self._sources,
+            self._attaching,
+            SeeingAsks(self._on_gap, self._on_functions, self._compare_when_open),
+            tell,
+        )
         self._extras = 0
         self._met = False
         """Both sides were reached once."""
         self._close_by_s: float | None = None
         self._half_built = HalfBuilt(self.sides, owner)
         self._flushes: dict[str, Counters] = {}
+        self._wire_reins()
+
+    def _wire_reins(self) -> None:
+        """What a migration holds: pause and limits, touched keys, the gate, and a begin on equal servers."""
+        self.reins = Reins(self._pace, self._sources, self.comparisons)
+        self.pause, self.unpause, self.set_limits = (
+            self.reins.pause,
+            self.reins.unpause,
+            self.reins.set_limits,
+        )
+        asks = GateAsks(self.turn, self.ask_watchers, self._take_seen, self._is_whole)
+        self.gate = Gate(self.engine, self._pace, self._sources, self._target, self.watch, asks)
+        self.settle_all = self.gate.settle_all
+        self.note_touched, self.forget_touched = self._touched.note, self._touched.forget
+        passes = TouchedPasses(self._sources, lambda: self._comparing(None))
+        self.engine.beside.append(passes)
+        around = Surroundings(self.turn, self._fence_all, self._is_kept, lambda: self.gate.on)
+        self._check = TouchedCheck(self._touched, passes, self.engine, self._sources, self._marking, around)
+        self.compare_touched = self._check.run
+        self.equal = EqualBegin(
+            EqualParts(self.ground, self.engine, self._sources, self._attaching, self._marking, self._target)
+        )
 
     def _target_side(self) -> TargetSide:
         return TargetSide(
@@ -117,6 +155,7 @@ class Follower:
             self._sources,
             self._marking,
             self._judge,
+            self._touched,
             Asks(
                 hear_all=self.hear_all,
                 is_kept=self._is_kept,
@@ -132,17 +171,28 @@ class Follower:
         """Raises RefusedError where the feed that was asked for is not available."""
         self.watch.feed = self._attaching.choose().value
 
+    def begin_equal(self, opposite: Follower) -> None:
+        """Attaches the feeds while ``opposite`` makes both servers equal; see ``equal``. Raises as ``open``."""
+        self.ground.begin_equal(opposite.target_databases)
+        self.choose_feed()
+        self._met = True
+        self.equal.attach(opposite, self._know_shards)
+        self.ground.begun = True
+        self.ground.met()
+        self.ground.save(force=True)
+        self.watch.evictions(self.sides.evicted_keys)
+
     def begin_scans(self) -> None:
         """A first copy: every database of every shard is scanned."""
         for shard in self.sides.source.shards:
             for database in self.ground.databases:
                 self.ground.begin_scan(shard.id, database)
         self._extras_due = True
-        self._functions_due = self._copy.functions
+        self.functions_due = self._copy.functions
 
     def compare_later(self) -> None:
         """An earlier run has carried something: all of it is compared when the feeds are attached."""
-        self._functions_due = self._copy.functions
+        self.functions_due = self._copy.functions
         if self.ground.source_changes():
             for shard in self.sides.source.shards:
                 self.ground.end_scans(shard.id)
@@ -158,6 +208,7 @@ class Follower:
         """
         sides, engine = self.sides, self.engine
         self._met = True
+        self.equal.hearing = False
         if sides.source.cluster and self._slots is None:
             self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
@@ -175,7 +226,8 @@ class Follower:
                 following = Following(supply, supply, on_stream, keeps)
                 cursor = self.ground.position(source.shard, database)
                 engine.open_pipeline(context, Task(source.shard, database, cursor), following)
-        engine.probes = open_probes(sides, guarded=bool(self._copy.max_latency_ms))
+        engine.probes = open_probes(sides, guarded=self._pace.guarded)
+        self.reins.probes_due = False
         check_processes(sides, self._flushes)
         engine.open = True
         if self._compare_all_once_open:
@@ -191,7 +243,10 @@ class Follower:
         present = {shard.id for shard in self.sides.source.shards}
         selection = self._copy.selection
         for shard in present - self._sources.keys():
-            self._sources[shard] = Followed(shard, self._settings.dirty_max, selection.key_filter())
+            passes = selection.key_filter()
+            source = Followed(shard, self._settings.dirty_max, passes, self._touched)
+            source.hold(self.reins.paused)
+            self._sources[shard] = source
         for shard in self._sources.keys() - present:
             self.engine.detach(self._sources.pop(shard))
         self.comparisons.drop(lambda job: job.kind == "keys" and job.shard not in present)
@@ -212,6 +267,7 @@ class Follower:
         )
 
     def close_workers(self) -> None:
+        self.gate.end()
         self.engine.close_workers()
         self._half_built.add(self._under_way)
         self._under_way.clear()
@@ -259,7 +315,8 @@ class Follower:
         sides, ground = self.sides, self.ground
         sides.open()
         end_writers(sides, self.owner)
-        self._half_built.remove()
+        if not self.reins.paused:
+            self._half_built.remove()
         changed = ground.source_changes()
         for shard in changed:
             if shard in self._sources:
@@ -287,7 +344,9 @@ class Follower:
         now = time.monotonic()
         if now - self._chores_s >= CHORES_EVERY_S:
             self._chores_s = now
-            self._chores(now)
+            self._show()
+            if not self.gate.on:
+                self._chores(now)
 
     def turn_for(self, seconds: float) -> None:
         """Turns for a while."""
@@ -296,7 +355,6 @@ class Follower:
             self.turn()
 
     def _chores(self, now: float) -> None:
-        self._show()
         # The guard holds the copy and comparisons back; what changes must arrive, or the lag would only grow.
         self._pace.guard.needs(
             self.watch.needed_rate(scanning=self.engine.scanning or not self.comparisons.idle)
@@ -305,20 +363,24 @@ class Follower:
             if source.overflowed:
                 source.forgive_overflow()
                 self._on_gap(shard, MORE_THAN_REMEMBERED)
-            if source.watcher is not None:
-                self._take_seen(shard, source.watcher, now)
+            self._seeing.take(source, now)
         if self._slots is not None and now - self._slots_looked_s >= LOOK_AT_SLOTS_EVERY_S:
             self._slots_looked_s = now
             self._slots.look(self.engine.probes, set(self._sources), scanning=self.engine.scanning)
         if not self.engine.scanning:
             self._after_scans(now)
         comparing = not self.comparisons.idle and not self._verifying
-        self._target.chores(now, comparing=comparing)
+        self._target.chores(now, comparing=comparing, paused=self.reins.paused)
+        if self.reins.probes_due:
+            self.reins.probes_due = False
+            self.engine.reopen_probes(open_probes(self.sides, guarded=self._pace.guarded))
         self.ground.save()
 
     def _after_scans(self, now: float) -> None:
         if self._is_equal_once and not self._attaching.hears_target:
             self._attaching.attach_target()
+        if self.reins.paused:
+            return
         if self._extras_due and was_flushed(self.sides, self._flushes):
             self._extras_due = False
             self._generation("The target was flushed while it was filled")
@@ -326,14 +388,20 @@ class Follower:
         if self._extras_due:
             self._extras_due = False
             self.comparisons.request(self._extras_jobs(), self.sides.total_keys(self.ground.databases))
-        if self._functions_due:
-            carry_functions(self.sides, self._tell)
-            self._functions_due = False
+        self.carry_functions()
         if self._attaching.kind is FeedKind.SWEEPS and self.comparisons.idle:
             self._swept_s = self._swept_s or now
             if now - self._swept_s >= SWEEP_PAUSE_S:
                 self._swept_s = 0.0
                 self.compare_everything("following")
+
+    def carry_functions(self) -> bool:
+        """Makes the target's function libraries the source's, if those may have changed; whether they had."""
+        due = self.functions_due
+        if due:
+            carry_functions(self.sides, self._tell)
+            self.functions_due = False
+        return due
 
     @property
     def _is_equal_once(self) -> bool:
@@ -358,52 +426,22 @@ class Follower:
         watch.foreign_keys, watch.failed = self._target.foreign_keys, self.accounts.failed
         watch.turn()
 
-    def _take_seen(self, shard: str, watcher: Watcher, now: float) -> None:
-        seen = watcher.take()
-        if seen.run_id:
-            self.ground.count_keys({shard: sum(seen.keys.get(db, 0) for db in self.ground.databases)})
-        if seen.swapped:
-            self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")
-        elif self._evicts(self._sources[shard], seen):
-            self._on_gap(shard, "The source has evicted keys, which no writer reports")
-        elif seen.flushed and self._attaching.kind is not FeedKind.TRACKING:
-            self._on_gap(shard, "The source was flushed")
-        elif seen.silent:
-            self.engine.detach(self._sources[shard])
-            raise ServerBusy("source", SWITCHED_OFF)
-        if seen.functions and self._copy.functions:
-            self._functions_due = True
-        if seen.blind and not self._told_streams:
-            self._told_streams = True
-            self._tell("Stream groups cannot all be watched: " + "; ".join(seen.blind))
-        for database, key in seen.streams:
-            if database in self._sources[shard].supplies:
-                self._sources[shard].mark(database, [key], now)
-        if self._copy.selection.databases is None:
-            self._meet_databases(set(seen.keys) | self._sources[shard].databases_met)
-
-    def _evicts(self, source: Followed, seen: Seen) -> bool:
-        """Whether keys are gone that only a server's own feed would have named."""
-        if self._attaching.kind is not FeedKind.WRITERS or not seen.run_id or not self.comparisons.idle:
-            return False
-        before, source.evicted_keys = source.evicted_keys, seen.evicted_keys
-        return before is not None and seen.evicted_keys > before
-
-    def _meet_databases(self, databases: set[int]) -> None:
-        """Databases that were empty when the sync began."""
-        new = sorted(databases - set(self.ground.databases))
-        if not new:
-            return
-        self.ground.add_databases(new)
-        names = ", ".join(map(str, new))
-        self._tell(f"The source uses database {names} now: following it, too.")
-        self._compare_all_once_open = True
-        raise ServerBusy("source", "a new database is to be followed")
-
     # Generations
+
+    def _take_seen(self) -> None:
+        self._seeing.take_all(time.monotonic())
+
+    def _on_functions(self) -> None:
+        self.functions_due = True
+
+    def _compare_when_open(self) -> None:
+        self._compare_all_once_open = True
 
     def _on_gap(self, shard: str, reason: str) -> None:
         """Something may have escaped the feed of a shard: everything of it is compared."""
+        if self.equal.hearing:
+            self.equal.gap(shard)
+            return
         self._generation(reason)
         self._sources[shard].mark_flying(time.monotonic())
         self.comparisons.request(self._jobs([shard]), 2 * self.sides.total_keys(self.ground.databases, shard))
@@ -516,9 +554,12 @@ class Follower:
 
     # Ends
 
+    def _is_whole(self) -> bool:
+        return self._is_equal_once and not (self._slots is not None and self._slots.left)
+
     def is_level(self, now: float) -> bool:
         """Nothing is to be copied or compared any more, and the lag is below what was asked for."""
-        if not self._is_equal_once or (self._slots is not None and self._slots.left):
+        if not self._is_whole():
             return False
         target_s = self._settings.lag_target_s
         if self.watch.lag_s(now) < target_s:
@@ -531,12 +572,58 @@ class Follower:
     def lag_s(self) -> float:
         return self.watch.lag_s(time.monotonic())
 
+    def _fence_all(self) -> Callable[[], bool]:
+        fences, target_named = self.engine.fence(), self.engine.fence_target()
+        return lambda: self.engine.fenced(fences) and target_named()
+
+    @property
+    def paused(self) -> bool:
+        """Nothing of ours is written, or read to be carried."""
+        return self.reins.paused
+
+    @property
+    def is_copied(self) -> bool:
+        """All that was there when the run began has been carried or compared."""
+        return self._is_equal_once
+
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Keys per second and added milliseconds; 0: none."""
+        return self.reins.limits
+
+    @property
+    def touched(self) -> int:
+        """Keys that were taken to be settled since all were proved equal."""
+        return len(self._touched)
+
+    @property
+    def touched_overflowed(self) -> bool:
+        """There were more than are remembered: only a comparison of everything proves anything."""
+        return self._touched.overflowed
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether clients write to both servers."""
+        return self._target.mirrored
+
+    @property
+    def target_databases(self) -> list[int]:
+        """Those that keys are moved to."""
+        return sorted(set(map(self._copy.selection.target_database, self.ground.databases)))
+
+    def target_streams(self) -> list[tuple[int, list[bytes]]]:
+        """Keys that hold, or held, streams, by database of the target."""
+        target = self._copy.selection.target_database
+        return [
+            (target(database), list(keys))
+            for source in self._sources.values()
+            for database, keys in source.streams.items()
+        ]
+
     def tidy(self) -> None:
         """Removes what interrupted carries have left. Nothing may be carried meanwhile."""
-        selection = self._copy.selection
-        targets = sorted(map(selection.target_database, self.ground.databases))
         for shard in self.sides.target.shards:
-            for database in targets:
+            for database in self.target_databases:
                 with self.sides.session("target", database, shard.id) as session:
                     sweep(session, self.owner, self._while_tidying)
 

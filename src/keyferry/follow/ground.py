@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from keyferry.copy.connect import Sides
 from keyferry.copy.databases import refuse_databases
@@ -69,6 +70,21 @@ class Ground:
     @property
     def databases(self) -> list[int]:
         return self.checkpoint.databases
+
+    def begin_equal(self, databases: Iterable[int]) -> None:
+        """The first look of a run whose servers another run makes equal; what an earlier run of its own knew is void.
+
+        Args: databases: Of the source, that may be empty still.
+
+        Raises: as ``first``.
+        """
+        sides = self._sides
+        sides.open()
+        refuse_same_server(sides.source_run_ids, sides.target_run_ids)
+        self.add_databases([*sides.databases(), *databases])
+        self.checkpoint.keep_extra = self._settings.keep_extra
+        self.checkpoint.scanned.clear()
+        self.checkpoint.source_keys.clear()
 
     def _foreign(self) -> int:
         selection = self._settings.copy.selection

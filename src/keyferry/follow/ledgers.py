@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import select
+import time
 from collections.abc import Callable
 
 from keyferry.capture.kinds import FeedKind
@@ -32,6 +33,8 @@ BOTH: tuple[Side, Side] = ("source", "target")
 FULL = "Writers have more to report than the ledger holds by name"
 CUT = "The connection on which the ledger is read was cut"
 ENDED_TOLD_MAX = 5
+NOBODY_S_MAX = 10.0
+"""Writers that go over to the other side are registered on neither for a moment."""
 
 
 class Ledgers:
@@ -59,15 +62,33 @@ class Ledgers:
         self._told: set[str] = set()
         self._gap = ""
         self._ended: set[str] = set()
-
-    @property
-    def mirrored(self) -> bool:
+        self.mirrored = False
         """Whether clients write to both servers: what changes on the target is not somebody else's work."""
-        return any(
-            feed.modes
-            or any(entry.phase is not None and RULES[entry.phase].mirrors for entry in feed.writers.values())
-            for feed in self._feeds.values()
-        )
+        self._met_s = -1e9
+        """When there was a writer last."""
+        self.hushed = False
+        """Nothing is read but what ``request`` asks for: what is reported later is for who follows the other way."""
+        self._requested: dict[Side, int] = {}
+
+    def _judge_mirrored(self) -> None:
+        """Second legs that were sent before a hold arrive in it: in hold everything is as it was.
+
+        1. A writer sends its second leg; 2. hold: its entry says so; 3. the target's feed names the key. Nobody would
+        look at it who took the writers at their word.
+        """
+        phases = {entry.phase for feed in self._feeds.values() for entry in feed.writers.values()}
+        known = [phase for phase in phases if phase is not None]
+        now_s = time.monotonic()
+        if known:
+            self._met_s = now_s
+        if any(feed.modes for feed in self._feeds.values()) or any(RULES[phase].mirrors for phase in known):
+            self.mirrored = True
+        elif not any(RULES[phase].waits for phase in known) and (known or now_s - self._met_s > NOBODY_S_MAX):
+            self.mirrored = False
+
+    def inherit(self, mirrored: bool) -> None:
+        """What who followed the other way knew of the writers."""
+        self.mirrored, self._met_s = mirrored, time.monotonic()
 
     # Connections
 
@@ -83,6 +104,7 @@ class Ledgers:
                 feed = self._feeds[side] = LedgerFeed(self._session(side), self._name, databases)
                 self._poller.watch(feed.fileno(), feed.events)
             self._feeds[side].databases = databases
+        self._judge_mirrored()
         if self._gap:
             reason, self._gap = self._gap, ""
             self._on_everything(reason)
@@ -118,7 +140,7 @@ class Ledgers:
             try:
                 if feed.buffered or ready.get(feed.fileno(), 0) & ~select.POLLOUT:
                     feed.read(now)
-                if house:
+                if house and not (self.hushed and feed.answered(self._requested.get(side, 0))):
                     feed.turn(now)
                     self._poller.watch(feed.fileno(), feed.events)
             except ServerAway:
@@ -134,6 +156,7 @@ class Ledgers:
             ServerAway: A server cannot be reached now.
             ServerError: The ledger cannot be read, and there is no other feed.
         """
+        self._judge_mirrored()
         has_room = self._marking.has_room()
         for side, feed in list(self._feeds.items()):
             feed.has_room = has_room
@@ -233,6 +256,7 @@ class Ledgers:
     def request(self) -> Callable[[], bool]:
         """Has both ledgers read now; what it gives says whether all is marked that was in them."""
         asked = [(side, feed, feed.request()) for side, feed in self._feeds.items()]
+        self._requested = {side: number for side, _, number in asked}
         marked = [False]
 
         def answered() -> bool:

@@ -16,6 +16,7 @@ from keyferry.capture.dirty import DirtyKeys
 from keyferry.capture.heard import Heard
 from keyferry.follow.marking import Marking
 from keyferry.follow.source import Followed
+from keyferry.follow.touched import Touched, TouchedNames
 from keyferry.model.selection import Selection
 from keyferry.verify.passes import CompareContext, KeyPass, open_named
 
@@ -25,6 +26,7 @@ class Looks:
 
     Args:
         databases: Of the source, that are moved now.
+        touched: Gets every key that is looked at.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class Looks:
         sources: dict[str, Followed],
         databases: Callable[[], list[int]],
         marking: Marking,
+        touched: Touched,
     ) -> None:
         self._selection, self._sources, self._databases = selection, sources, databases
+        self._touched = touched
         self._marking, self._passes = marking, selection.key_filter()
         self._running: dict[KeyPass, DirtyKeys] = {}
         self._ended = (0, 0)
@@ -61,7 +65,7 @@ class Looks:
         for shard, source in self._sources.items():
             for database in self._databases():
                 names = source.looks[database]
-                its = open_named(context, shard, database, names)
+                its = open_named(context, shard, database, TouchedNames(names, self._touched, database))
                 self._running[its] = names
                 its.begin()
 

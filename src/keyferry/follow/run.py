@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Protocol
 
 from keyferry.copy.patience import BACKOFF_S, BACKOFF_S_MAX, TROUBLES_MIN
 from keyferry.copy.predecessors import end_writers
@@ -67,8 +68,7 @@ def run_sync(settings: SyncSettings, *, observe: SyncObserver, tell: Teller, sto
         )
     name = sync_name(settings)
     with State(settings.copy.state_dir, name, restart=settings.copy.restart, kind="sync") as state:
-        run = _Run(settings, state, name, observe, tell, stop)
-        return run.run()
+        return FollowRun(settings, state, name, observe, tell, stop).run()
 
 
 @dataclass(slots=True)
@@ -86,8 +86,29 @@ class _Trouble:
         return min(BACKOFF_S_MAX, BACKOFF_S * 2.0 ** min(self.count - 1, 10))
 
 
-class _Run:
-    """The lifetime of one ``run_sync``."""
+class Lead(Protocol):
+    """Who leads a run: a migration does more than one of them, and more in between."""
+
+    def poll(self) -> None:
+        """Called in every turn and in every wait, also while a server is away; quick. Ends the run by raising."""
+
+    def turn(self, follower: Follower) -> bool:
+        """Called after every turn while neither a server is waited for nor ``verification`` runs; True ends the run."""
+
+
+class FollowRun:
+    """One run, from the first look to its end.
+
+    Args:
+        state: Of this run alone, and open.
+        name: As ``sync_name`` gives it, or any that tells it from every other run.
+        lead: Leads it; without one it follows until it is stopped, or synced.
+        equal: Another run makes both servers equal, or has made them: the target's keys are no strangers.
+
+    Attributes:
+        follower: What follows.
+        verification: Of everything; to be run by the lead when it likes.
+    """
 
     def __init__(
         self,
@@ -97,20 +118,77 @@ class _Run:
         observe: SyncObserver,
         tell: Teller,
         stop: StopFlag,
+        *,
+        lead: Lead | None = None,
+        equal: bool = False,
     ) -> None:
         self._settings, self._tell, self._stop = settings, tell, stop
-        self._state = state
-        self._follower = Follower(settings, state, name.encode(), observe, tell, self._check_stop)
+        self._lead, self._equal, self._attached = lead, equal, False
+        self.follower = Follower(
+            settings, state, name.encode(), observe, tell, self._check_stop, writes=not equal
+        )
         self._began_cpu_s = time.process_time()
-        self._verification = Verification(self._follower, settings)
+        self.verification = Verification(self.follower, settings)
         self._verify_at_s = 0.0
         self._verify_pause_s = VERIFY_AGAIN_S
         self._trouble: _Trouble | None = None
+        self._closed = False
+
+    # A begin on servers that another run makes equal
+
+    def attach_equal(self, opposite: Follower) -> None:
+        """Attaches the feeds of both servers while ``opposite`` still works in the other direction.
+
+        No key is written. What is saved makes a later run compare everything, as after every end.
+
+        Args: opposite: Its target is the source here. It knows which databases and streams there are, and who mirrors.
+
+        Raises:
+            UsageError, RefusedError: A safety check says no, or the feed that was asked for is not available.
+            ServerError: A server cannot be reached or refuses us. Then ``close``.
+        """
+        assert self._equal, "made for another begin"
+        self.follower.begin_equal(opposite)
+        self._attached = True
+
+    def hear(self) -> None:
+        """Takes what the feeds have named, without waiting: to be called often, while the other run works."""
+        self.follower.engine.pump(0)
+
+    def drop_marks(self, until_s: float | None = None) -> None:
+        """Forgets what was named until now: nobody writes, and both servers were proved equal since the last write.
+
+        Args: until_s: By the monotonic clock; None: two seconds from now.
+
+        Raises:
+            ServerAway: A server did not answer until then, or a feed that was lost cannot be attached again.
+            ServerError: One refuses us.
+        """
+        self.follower.equal.drop_marks(until_s)
+
+    def close(self) -> None:
+        """Ends a run that ``run`` was not called of, or has ended. Harmless when called again."""
+        if not self._closed:
+            self._closed = True
+            self.follower.close()
+
+    # Running
 
     def run(self) -> SyncReport:
-        follower = self._follower
+        """Follows until ``lead.turn`` says True, or, with ``until_synced``, until both servers are equal.
+
+        After ``attach_equal`` nothing is copied or compared, unless something was missed since.
+
+        Returns:
+            What it did.
+
+        Raises:
+            As ``run_sync``; InterruptedRun when it was stopped; and whatever the lead raises.
+        """
+        follower = self.follower
         try:
-            self._begin_in_time()
+            if not self._attached:
+                self._begin_in_time()
             while True:
                 try:
                     follower.open()
@@ -123,7 +201,7 @@ class _Run:
                         raise
                     self._recover(refusal)
         finally:
-            follower.close()
+            self.close()
 
     def _begin_in_time(self) -> None:
         """A run that goes on waits for a server that is away; the first one says so at once.
@@ -139,7 +217,8 @@ class _Run:
             except (ServerAway, ServerBusy) as trouble:
                 message = trouble.sentence if isinstance(trouble, ServerBusy) else trouble.message
                 waited_s = time.monotonic() - began_s
-                if not self._follower.ground.resumed or waited_s > self._settings.copy.retry_s:
+                first = not (self.follower.ground.resumed or self._equal)
+                if first or waited_s > self._settings.copy.retry_s:
                     hint = trouble.hint if isinstance(trouble, ServerAway) else "Give the same command again."
                     raise ServerAway(trouble.side, message, hint) from None
                 self._tell(f"{message} Trying again.")
@@ -147,10 +226,14 @@ class _Run:
 
     def _begin(self) -> None:
         """Looks, and says what is going to happen before anything is written."""
-        follower = self._follower
-        foreign = follower.ground.first()
+        follower = self.follower
+        if self._equal and not follower.ground.resumed:
+            follower.ground.begin_equal(())
+            foreign = 0
+        else:
+            foreign = follower.ground.first()
         follower.choose_feed()
-        if follower.ground.resumed:
+        if follower.ground.resumed or self._equal:
             end_writers(follower.sides, follower.owner)
             follower.tidy()
             follower.compare_later()
@@ -167,9 +250,9 @@ class _Run:
 
     def _say_extras(self) -> None:
         """Keys of the target that the source does not have: how many go, or are kept."""
-        self._follower.watch.enter("comparing")
-        extras = self._follower.count_extras()
-        if self._follower.ground.resumed:
+        self.follower.watch.enter("comparing")
+        extras = self.follower.count_extras()
+        if self.follower.ground.resumed or self._equal:
             self._check_extras(extras)
             return
         they = f"The target holds {extras:,} {'key' if extras == 1 else 'keys'} that the source does not have"
@@ -184,7 +267,7 @@ class _Run:
         Raises:
             RefusedError: The target is another process than before, and holds mostly what is not ours.
         """
-        ground = self._follower.ground
+        ground = self.follower.ground
         ours = sum(ground.checkpoint.source_keys.values())
         if extras > EXTRAS_MIN and extras > ours / 2 and ground.target_changed():
             raise RefusedError(
@@ -199,9 +282,12 @@ class _Run:
 
     def _follow(self) -> bool:
         """Until it is stopped, or synced: True."""
-        follower = self._follower
+        follower = self.follower
         while True:
+            follower.gate.end()  # the lead has put a switch off, or undone it
             follower.turn()
+            if self._lead is not None and self._lead.turn(follower):
+                return True
             now = time.monotonic()
             level = self._settings.until_synced and now >= self._verify_at_s and follower.is_level(now)
             if level and self._verify():
@@ -209,11 +295,11 @@ class _Run:
 
     def _verify(self) -> bool:
         """Whether nothing is left to wait for."""
-        follower = self._follower
-        left = self._verification.run()
+        follower = self.follower
+        left = self.verification.run()
         failures = {(failure.database, failure.key) for failure in follower.accounts.failures()}
-        cannot = sum((one.database, one.key) in failures for one in self._verification.differences)
-        if restless := self._verification.restless:
+        cannot = sum((one.database, one.key) in failures for one in self.verification.differences)
+        if restless := self.verification.restless:
             self._tell(
                 f"{restless:,} keys change all the time: they are followed, and could not be caught standing still."
             )
@@ -235,7 +321,7 @@ class _Run:
         Raises:
             ServerError: Nothing could be settled for ``retry_s``, or one refuses us for good.
         """
-        follower = self._follower
+        follower = self.follower
         side = trouble.side
         message = trouble.sentence if isinstance(trouble, ServerBusy) else trouble.message
         hint = "Give the same command again when it is back: it compares both servers and goes on."
@@ -269,12 +355,14 @@ class _Run:
         until_s = time.monotonic() + seconds
         while time.monotonic() < until_s:
             self._check_stop()
-            self._follower.pump()
+            self.follower.pump()
 
     def _check_stop(self) -> None:
+        if self._lead is not None:
+            self._lead.poll()
         if not self._stop.requested:
             return
-        ground = self._follower.ground
+        ground = self.follower.ground
         if not ground.begun:
             raise InterruptedRun("Interrupted before the sync began; nothing was written.")
         ground.save(force=True)
@@ -283,17 +371,19 @@ class _Run:
         )
 
     def _report(self) -> SyncReport:
-        follower = self._follower
+        follower = self.follower
         report = follower.report()
         follower.close_workers()
-        if follower.watch.generation > 1:
+        if (
+            follower.watch.generation > 1 and self._lead is None
+        ):  # after a switch writers work, and nobody follows yet
             follower.tidy()
         report.synced = not follower.accounts.failed
-        report.verified = self._verification.compared
+        report.verified = self.verification.compared
         report.cpu_seconds = time.process_time() - self._began_cpu_s
         follower.ground.save(force=True)
         follower.watch.turn(force=True)
         return report
 
 
-__all__ = ["run_sync", "sync_name"]
+__all__ = ["FollowRun", "Lead", "run_sync", "sync_name"]

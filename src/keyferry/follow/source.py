@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable
 
 from keyferry.capture.dirty import DirtyKeys
 from keyferry.capture.feed import Feed, Heard
 from keyferry.capture.watcher import Watcher
 from keyferry.follow.supply import DirtySupply
+from keyferry.follow.touched import Touched
 
 
 class Followed:
@@ -15,11 +17,15 @@ class Followed:
 
     Args:
         passes: Which keys are selected; None: all but the reserved ones.
+        touched: Gets every key as it is taken to be settled.
     """
 
-    def __init__(self, shard: str, dirty_max: int, passes: Callable[[bytes], bool] | None) -> None:
+    def __init__(
+        self, shard: str, dirty_max: int, passes: Callable[[bytes], bool] | None, touched: Touched
+    ) -> None:
         self.shard = shard
-        self._dirty_max, self._passes = dirty_max, passes
+        self._dirty_max, self._passes, self._touched = dirty_max, passes, touched
+        self._held = False
         self.feed: Feed | None = None
         self.watcher: Watcher | None = None
         """Of what feeds do not name. It comes and goes with the feed."""
@@ -37,9 +43,32 @@ class Followed:
 
     def add_database(self, database: int) -> DirtySupply:
         if database not in self.supplies:
-            self.supplies[database] = DirtySupply(DirtyKeys(self._dirty_max))
+            on_taken = functools.partial(self._touched.add, database)
+            self.supplies[database] = DirtySupply(DirtyKeys(self._dirty_max), on_taken)
             self.looks[database] = DirtyKeys(self._dirty_max)
+            self.hold(self._held)
         return self.supplies[database]
+
+    def hold(self, on: bool) -> None:
+        """Whether none of its dirty keys is given out."""
+        self._held = on
+        for dirty in self._all:
+            dirty.hold(on)
+
+    def hurry(self, on: bool) -> None:
+        """Whether none of its dirty keys rests or waits for others."""
+        for dirty in self._all:
+            dirty.hurry(on)
+
+    def forget(self) -> None:
+        """What was named until now does not count; nothing may be on its way."""
+        databases = list(self.supplies)
+        self.supplies.clear()
+        self.looks.clear()
+        self.databases_met.clear()
+        self.changes = 0
+        for database in databases:
+            self.add_database(database)
 
     def hear(self, heard: Heard, now_s: float) -> None:
         """Marks what the feed has named; a name without a database is dirty in every one that is moved."""
@@ -71,6 +100,10 @@ class Followed:
     @property
     def _all(self) -> list[DirtyKeys]:
         return [*(supply.dirty for supply in self.supplies.values()), *self.looks.values()]
+
+    def is_dirty(self, database: int, key: bytes) -> bool:
+        """Whether the key was named and is not settled, or not looked at, since."""
+        return self.supplies[database].dirty.is_dirty(key) or self.looks[database].is_dirty(key)
 
     @property
     def dirty_keys(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 from keyferry.capture.dirty import DirtyKeys
@@ -27,10 +28,16 @@ class ForeignKeys(Protocol):
 
 
 class DirtySupply:
-    """A ``Supply`` and a ``BigSupply`` (copy.supply) of dirty keys. Survives the pipelines that it feeds."""
+    """A ``Supply`` and a ``BigSupply`` (copy.supply) of dirty keys. Survives the pipelines that it feeds.
 
-    def __init__(self, dirty: DirtyKeys) -> None:
-        self.dirty = dirty
+    Args:
+        on_taken: Gets the keys whose marks are taken off.
+    """
+
+    def __init__(self, dirty: DirtyKeys, on_taken: Callable[[list[bytes]], None]) -> None:
+        self.dirty, self._on_taken = dirty, on_taken
+        self.same_bigs: set[bytes] | None = None
+        """Gets big keys that both servers held alike when they were compared in pieces, for who wants to know."""
         self.failures: dict[bytes, str] = {}
         """Keys that cannot be carried, with the reason, until they can."""
         self.counts = Counts()
@@ -49,7 +56,10 @@ class DirtySupply:
         return self.dirty.presses(now_s)
 
     def take(self, limit: int, now_s: float) -> list[bytes]:
-        return self.dirty.take(limit, now_s)
+        keys = self.dirty.take(limit, now_s)
+        if keys:
+            self._on_taken(keys)
+        return keys
 
     def sent(self, page: int, keys: list[bytes]) -> None:
         self._pages[page] = keys
@@ -111,12 +121,17 @@ class DirtySupply:
 
     def take_big(self, now_s: float) -> BigTask | None:
         taken = self.dirty.bigs.take(now_s)
-        return BigTask(*taken) if taken else None
+        if taken is None:
+            return None
+        self._on_taken([taken[0]])
+        return BigTask(*taken)
 
     def ended_big(self, key: bytes, end: BigEnd, now_s: float) -> None:
         bigs = self.dirty.bigs
         if end.settled:
             bigs.ended(key, now_s, seconds=end.seconds, size_bytes=end.size_bytes)
+            if end.same and self.same_bigs is not None:
+                self.same_bigs.add(key)
             self.failures.pop(key, None)
             self.deleted += end.gone
             self.counts.copied += not end.gone

@@ -23,6 +23,7 @@ from keyferry.follow.looks import Looks
 from keyferry.follow.marking import Marking
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
+from keyferry.follow.touched import Touched
 from keyferry.model.keys import escape
 from keyferry.telemetry.progress import Teller
 from keyferry.verify.passes import CompareContext
@@ -57,13 +58,14 @@ class TargetSide:
         sources: dict[str, Followed],
         marking: Marking,
         judge: Judge,
+        touched: Touched,
         asks: Asks,
         tell: Teller,
     ) -> None:
         self._engine, self._marking, self._asks, self._tell = engine, marking, asks, tell
         selection = settings.copy.selection
         self._ledgers = Ledgers(settings, sides, ground, engine.poller, marking, asks.compare, tell)
-        self._looks = Looks(selection, sources, lambda: ground.databases, marking)
+        self._looks = Looks(selection, sources, lambda: ground.databases, marking, touched)
         self._foreign = ForeignWrites(selection, sources, lambda: ground.databases)
         self._foreign_looks = ForeignLooks(self._foreign, judge, asks.hear_all, asks.is_kept)
         engine.ledgers, engine.looks, engine.on_target = self._ledgers, self._looks, self.hear
@@ -88,11 +90,31 @@ class TargetSide:
         self._looks.hear(heard)
         self._flushed |= heard.everything
 
-    def chores(self, now: float, *, comparing: bool) -> None:
+    @property
+    def mirrored(self) -> bool:
+        """Whether clients write to both servers."""
+        return self._ledgers.mirrored
+
+    def hush(self, on: bool) -> None:
+        """Whether reports of writers are read only when ``request`` asks for them."""
+        self._ledgers.hushed = on
+
+    def cover(self, *, mirrored: bool) -> None:
+        """Both servers are equal, and the feeds are attached: what was named until now does not count.
+
+        Args: mirrored: Whether clients write to both servers, as who followed the other way knew.
+        """
+        self._ledgers.inherit(mirrored)
+        self._foreign.forget()
+        self._foreign.too_many = self._flushed = False
+        self._covered = dict(self._engine.target_feeds)
+
+    def chores(self, now: float, *, comparing: bool, paused: bool) -> None:
         """A few times a second.
 
         Args:
             comparing: What is being found stale may expire on the target before it is settled: nobody else's work.
+            paused: Nothing is to be looked at now.
 
         Raises:
             ServerAway, ServerBusy: A server cannot answer now.
@@ -106,7 +128,8 @@ class TargetSide:
         self._covered = {}
         if comparing:
             self._foreign.forget()
-        self._look_at_foreign(now)
+        if not paused:
+            self._look_at_foreign(now)
 
     def _follow_mirror(self) -> None:
         if not self._engine.target_feeds:
