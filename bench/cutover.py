@@ -22,7 +22,7 @@ from keyferry.model.errors import ExitCode, KeyferryError
 from keyferry.testing.dataset import fill_strings
 from keyferry.testing.servers import Server, ServerBinary
 from keyferry.testing.service_crowd import Crowd
-from keyferry.testing.service_process import Job
+from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Calls, Window
 
 READY_TIMEOUT_S = 600.0

@@ -16,7 +16,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from keyferry.testing.service_board import Board
-from keyferry.testing.service_process import Job, main
+from keyferry.testing.service_job import Job
+from keyferry.testing.service_process import main
 from keyferry.testing.workload_ops import Command
 
 ATTEMPTS_MAX = 1_000

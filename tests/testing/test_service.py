@@ -16,7 +16,7 @@ from keyferry.model.record import Stamp
 from keyferry.testing.servers import Server, ServerBinary
 from keyferry.testing.service import CallKind, Habits, Outcome
 from keyferry.testing.service_crowd import Crowd
-from keyferry.testing.service_process import Job
+from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Calls, Timed, Window
 
 HABITS = Habits(ticks_per_s=50, wide_keys=200, wide_share=0.3)

@@ -7,6 +7,7 @@ the commands ask it (demo_story.py); what the service has seen is counted at the
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ def demo_command(keys: int, source: Path | None, target: Path | None, record: Pa
     Raises:
         KeyferryError: A server cannot be started, or the migration did not come to its end.
     """
+    if importlib.util.find_spec("redis") is None:
+        raise UsageError("The demo needs redis-py, for the service.", "pip install 'keyferry[clients,demo]'")
     source_binary, target_binary = _binaries(source, target)
     screen = Recorder("make demo" if keys == KEYS else f"keyferry demo --keys {keys}")
     with ExitStack() as stack:

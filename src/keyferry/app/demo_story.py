@@ -23,7 +23,7 @@ from keyferry.model.record import Stamp
 from keyferry.testing.servers import Server
 from keyferry.testing.service import Habits
 from keyferry.testing.service_crowd import Crowd
-from keyferry.testing.service_process import Job
+from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Window
 
 ACT_S = 4.0

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from keyferry.model.errors import KeyferryError
 from keyferry.testing.service_board import FAILED, READS, STALE, UNKNOWN, WRITES, Board
-from keyferry.testing.service_process import Job
+from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Calls
 
 START_TIMEOUT_S = 60.0

@@ -16,7 +16,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,53 +31,15 @@ import keyferry.asyncio
 from keyferry.capture.clients.errors import HoldTimeoutError
 from keyferry.model.address import parse_endpoint
 from keyferry.testing.ledger import audit
-from keyferry.testing.service import Call, CallKind, Habits, Outcome, Worker
+from keyferry.testing.service import Call, CallKind, Outcome, Worker
 from keyferry.testing.service_board import FAILED, READS, STALE, UNKNOWN, WRITES, Board
+from keyferry.testing.service_job import Job
 from keyferry.testing.workload_ops import Command
 from keyferry.wire.resp import Reply, ReplyError
 from keyferry.wire.session import Session
 
 FIRST_ERRORS_MAX = 5
 AUDIT_TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one process is told.
-
-    Attributes:
-        directory: Of the service: the board, and the files with the calls' times.
-        kind: "threads" or "asyncio": which client.
-        settings: Further ones of the client.
-    """
-
-    source: str
-    target: str
-    migration: str
-    directory: str
-    number: int = 0
-    workers: int = 1
-    seed: int = 1
-    kind: str = "threads"
-    habits: Habits = field(default_factory=Habits)
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def as_json(self) -> str:
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def of_json(cls, text: str) -> Job:
-        given = json.loads(text)
-        return cls(**{**given, "habits": Habits(**given["habits"])})
-
-    @property
-    def board_file(self) -> Path:
-        return Path(self.directory) / "board"
-
-    @property
-    def calls_file(self) -> Path:
-        """Three numbers of 8 bytes per call: when it began and ended (monotonic ns), and kind + 8 * outcome."""
-        return Path(self.directory) / f"calls-{self.number}"
 
 
 class Client(Protocol):
