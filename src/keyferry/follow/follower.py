@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from keyferry.capture.counters import Counters
@@ -22,16 +22,18 @@ from keyferry.follow.attaching import Attaching
 from keyferry.follow.comparisons import Comparisons, Job
 from keyferry.follow.engine import MORE_THAN_REMEMBERED, Engine
 from keyferry.follow.equal import EqualBegin, EqualParts
-from keyferry.follow.extras import KeptKeys, count_extras
+from keyferry.follow.extras import KeptKeys
 from keyferry.follow.functions import carry_functions
 from keyferry.follow.gate import Gate, GateAsks
 from keyferry.follow.ground import Ground
 from keyferry.follow.half_built import HalfBuilt
-from keyferry.follow.judging import EXPIRY_TOLERANCE_MS, Judge
+from keyferry.follow.hearing import Hearing
+from keyferry.follow.judging import Judge
 from keyferry.follow.marking import Marking
 from keyferry.follow.moved_slots import MovedSlots
 from keyferry.follow.opening import check_processes, open_probes, was_flushed
 from keyferry.follow.reins import Reins
+from keyferry.follow.rescans import Rescans
 from keyferry.follow.seeing import Seeing, SeeingAsks
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
@@ -48,7 +50,6 @@ from keyferry.verify.passes import CompareContext
 
 LOOK_AT_SLOTS_EVERY_S = 0.5
 CHORES_EVERY_S = 0.1
-HEAR_ALL_S_MAX = 10.0
 SWEEP_PAUSE_S = 2.0
 CLOSE_S_MAX = 1.5
 """What is tidied at the end must not keep the user waiting."""
@@ -95,8 +96,6 @@ class Follower:
         )
         self.watch = FollowWatch(self._pace, self._sources, observe, lambda: self.engine.probes)
         self._attaching = Attaching(settings, self.sides, self.ground, self.engine, self._sources, tell)
-        self.collect: set[tuple[int, bytes]] | None = None
-        """Gets what a verification doubts."""
         self._verifying = False
         self.accounts = Accounts(self._sources)
         self._under_way: set[tuple[int, bytes]] = set()
@@ -107,6 +106,17 @@ class Follower:
         self._extras_due = self._compare_all_once_open = False
         self._judge = Judge(self.sides, self._copy, self.turn_for)
         self._touched = Touched(settings.dirty_max)
+        self.rescans = Rescans(
+            self._copy,
+            state,
+            self.sides,
+            self.ground,
+            self.engine,
+            self._pace,
+            self._marking,
+            self._on_slot_moved,
+            keep_extra=settings.keep_extra,
+        )
         self._target = self._target_side()
         self._seeing = Seeing(
             self._copy,
@@ -117,7 +127,6 @@ class Follower:
             SeeingAsks(self._on_gap, self._on_functions, self._compare_when_open),
             tell,
         )
-        self._extras = 0
         self._met = False
         """Both sides were reached once."""
         self._close_by_s: float | None = None
@@ -127,19 +136,20 @@ class Follower:
 
     def _wire_reins(self) -> None:
         """What a migration holds: pause and limits, touched keys, the gate, and a begin on equal servers."""
+        self.hearing = Hearing(self.engine, self._sources, self._target, self.turn)
         self.reins = Reins(self._pace, self._sources, self.comparisons)
         self.pause, self.unpause, self.set_limits = (
             self.reins.pause,
             self.reins.unpause,
             self.reins.set_limits,
         )
-        asks = GateAsks(self.turn, self.ask_watchers, self._take_seen, self._is_whole)
+        asks = GateAsks(self.turn, self.hearing.ask, self._take_seen, self._is_whole)
         self.gate = Gate(self.engine, self._pace, self._sources, self._target, self.watch, asks)
         self.settle_all = self.gate.settle_all
         self.note_touched, self.forget_touched = self._touched.note, self._touched.forget
-        passes = TouchedPasses(self._sources, lambda: self._comparing(None))
+        passes = TouchedPasses(self._sources, self.rescans.looking)
         self.engine.beside.append(passes)
-        around = Surroundings(self.turn, self._fence_all, self._is_kept, lambda: self.gate.on)
+        around = Surroundings(self.turn, self.hearing.fence, self.rescans.is_kept, lambda: self.gate.on)
         self._check = TouchedCheck(self._touched, passes, self.engine, self._sources, self._marking, around)
         self.compare_touched = self._check.run
         self.equal = EqualBegin(
@@ -157,10 +167,10 @@ class Follower:
             self._judge,
             self._touched,
             Asks(
-                hear_all=self.hear_all,
-                is_kept=self._is_kept,
+                hear_all=self._hear_all,
+                is_kept=self.rescans.is_kept,
                 compare=self._on_everything,
-                looking=lambda: replace(self._comparing(None), on_suspects=self.mark, on_big=self.mark),
+                looking=self.rescans.looking,
             ),
             self._tell,
         )
@@ -387,7 +397,7 @@ class Follower:
             self.compare_everything("comparing")
         if self._extras_due:
             self._extras_due = False
-            self.comparisons.request(self._extras_jobs(), self.sides.total_keys(self.ground.databases))
+            self.comparisons.request(self.rescans.extras_jobs(), self.sides.total_keys(self.ground.databases))
         self.carry_functions()
         if self._attaching.kind is FeedKind.SWEEPS and self.comparisons.idle:
             self._swept_s = self._swept_s or now
@@ -420,7 +430,7 @@ class Follower:
                 self._verifying = False
             if not self.comparisons.idle:
                 watch.enter("verifying" if self._verifying else "comparing")
-            elif self.collect is None:
+            elif self.rescans.collect is None:
                 watch.enter("following")
             watch.keys_total, watch.keys_done = self.comparisons.keys_total, self.comparisons.keys_done
         watch.foreign_keys, watch.failed = self._target.foreign_keys, self.accounts.failed
@@ -444,7 +454,9 @@ class Follower:
             return
         self._generation(reason)
         self._sources[shard].mark_flying(time.monotonic())
-        self.comparisons.request(self._jobs([shard]), 2 * self.sides.total_keys(self.ground.databases, shard))
+        self.comparisons.request(
+            self.rescans.jobs([shard]), 2 * self.sides.total_keys(self.ground.databases, shard)
+        )
 
     def _generation(self, reason: str) -> None:
         self.watch.generation += 1
@@ -461,42 +473,10 @@ class Follower:
         for source in self._sources.values():
             source.mark_flying(time.monotonic())
         shards = [shard.id for shard in self.sides.source.shards]
-        self.comparisons.request(self._jobs(shards), 2 * self.sides.total_keys(self.ground.databases))
+        self.comparisons.request(self.rescans.jobs(shards), 2 * self.sides.total_keys(self.ground.databases))
 
-    def _jobs(self, shards: Iterable[str]) -> list[Job]:
-        keys = [Job("keys", shard, database) for shard in shards for database in self.ground.databases]
-        return keys + self._extras_jobs()
-
-    def _comparing(self, job: Job | None) -> CompareContext:
-        extras = job is not None and job.kind == "extras"
-        return CompareContext(
-            sides=self.sides,
-            settings=self._copy,
-            pace=self._pace,
-            poller=self.engine.poller,
-            totals=self.engine.totals,
-            expiry_tolerance_ms=EXPIRY_TOLERANCE_MS,
-            chooses=None,
-            on_suspects=self._on_extras if extras else self._on_suspects,
-            on_big=self._on_suspects,
-            on_streams=self._marking.add_streams,
-            on_moved=self._on_slot_moved,
-        )
-
-    def _on_suspects(self, database: int, keys: list[bytes]) -> None:
-        if self.collect is not None:
-            self.collect.update((database, key) for key in keys)
-        self.mark(database, keys)
-
-    def _on_extras(self, database: int, keys: list[bytes]) -> None:
-        keys = [key for key in keys if not self._is_kept(database, key)]
-        self._extras += len(keys)
-        self._on_suspects(database, keys)
-
-    def _is_kept(self, database: int, key: bytes) -> bool:
-        """Whether the target had the key before this sync, without the source."""
-        target = self._copy.selection.target_database(database)
-        return self._settings.keep_extra and self._state.is_foreign(target, key)
+    def _comparing(self, job: Job) -> CompareContext:
+        return self.rescans.context(job)
 
     def _on_scanned(self, task: Task, pages: SettledPages) -> None:
         self.accounts.scanned(task, pages)
@@ -508,15 +488,8 @@ class Follower:
         if self._slots is not None:
             self._slots.redirected(moved)
 
-    def hear_all(self) -> bool:
-        """Goes on until all that was changed before has been named or looked at; False: that took too long."""
-        fences, watched = self.engine.fence(), self.ask_watchers()
-        until_s = time.monotonic() + HEAR_ALL_S_MAX
-        while not (self.engine.fenced(fences) and watched()):
-            if time.monotonic() > until_s:
-                return False
-            self.turn()
-        return True
+    def _hear_all(self) -> bool:
+        return self.hearing.hear_all()
 
     def differing(self, places: list[tuple[int, bytes]]) -> list[Difference]:
         """Keys that differ for good, of these; see ``Judge``."""
@@ -524,35 +497,21 @@ class Follower:
 
     def count_extras(self) -> int:
         """Keys of the target that the source does not have; with ``keep_extra`` they are noted as foreign."""
-        selection = self._copy.selection
-
-        def found(database: int, keys: list[bytes]) -> None:
-            if self._settings.keep_extra:
-                self._state.add_foreign(selection.target_database(database), keys)
 
         def on_turn(keys_done: int) -> None:
             self._check_stop()
             self.watch.keys_done = keys_done
             self.watch.turn()
 
-        return count_extras(
-            self._extras_jobs(),
-            self.engine.poller,
-            lambda job, take, counting: replace(
-                self._comparing(job), on_suspects=take, totals=counting.asked
-            ),
-            found,
-            on_turn,
-        )
-
-    def _extras_jobs(self) -> list[Job]:
-        return [
-            Job("extras", shard.id, database)
-            for shard in self.sides.target.shards
-            for database in self.ground.databases
-        ]
+        return self.rescans.count_extras(on_turn)
 
     # Ends
+
+    @property
+    def is_copied(self) -> bool:
+        """All that was there has been carried or compared, in this run; a verification may go on."""
+        comparing = not self.comparisons.idle and not self._verifying
+        return not (self.engine.scanning or comparing or self._extras_due or self._compare_all_once_open)
 
     def _is_whole(self) -> bool:
         return self._is_equal_once and not (self._slots is not None and self._slots.left)
@@ -572,19 +531,10 @@ class Follower:
     def lag_s(self) -> float:
         return self.watch.lag_s(time.monotonic())
 
-    def _fence_all(self) -> Callable[[], bool]:
-        fences, target_named = self.engine.fence(), self.engine.fence_target()
-        return lambda: self.engine.fenced(fences) and target_named()
-
     @property
     def paused(self) -> bool:
         """Nothing of ours is written, or read to be carried."""
         return self.reins.paused
-
-    @property
-    def is_copied(self) -> bool:
-        """All that was there when the run began has been carried or compared."""
-        return self._is_equal_once
 
     @property
     def limits(self) -> tuple[float, float]:
@@ -631,28 +581,13 @@ class Follower:
         self._check_stop()
         self.watch.turn()
 
-    def ask_watchers(self) -> Callable[[], bool]:
-        """Has everything that no feed names looked at now; what it gives says whether that is done."""
-        asked = {
-            source.shard: (source.watcher, source.watcher.request())
-            for source in self._sources.values()
-            if source.watcher is not None
-        }
-
-        reported = self._target.request()
-
-        def answered() -> bool:
-            return reported() and all(watcher.answered(request) for watcher, request in asked.values())
-
-        return answered
-
     def report(self) -> SyncReport:
         """What this run has done until now."""
         report = self.accounts.report()
         report.feed = self.watch.feed
         report.generations = self.watch.generation
         report.changes, report.settled = self.watch.changes, self.watch.settled
-        report.extra_deleted, report.foreign_keys = self._extras, self._target.foreign_keys
+        report.extra_deleted, report.foreign_keys = self.rescans.extras, self._target.foreign_keys
         report.lag_s, report.lag_max_s = self.lag_s(), self.watch.lag_max_s
         report.seconds, report.resumed = self.ground.seconds, self.ground.resumed
         report.throttled_seconds = self._pace.throttled_s

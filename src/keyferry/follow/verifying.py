@@ -32,7 +32,7 @@ class Verification:
         """
         follower = self._follower
         suspects: set[tuple[int, bytes]] = set()
-        follower.collect = suspects
+        follower.rescans.collect = suspects
         try:
             follower.compare_everything("verifying")
             while not follower.comparisons.idle:
@@ -41,7 +41,7 @@ class Verification:
                     return len(suspects)
             self.compared = follower.comparisons.keys_done
         finally:
-            follower.collect = None
+            follower.rescans.collect = None
         self._let_settle(suspects)
         found = follower.differing(sorted(suspects))
         # What cannot be caught standing still is dirty all the time: the feed names it, and it is settled.
@@ -53,7 +53,7 @@ class Verification:
 
     def _let_settle(self, suspects: set[tuple[int, bytes]]) -> None:
         follower = self._follower
-        fences, watched = follower.engine.fence(), follower.ask_watchers()
+        fences, watched = follower.engine.fence(), follower.hearing.ask()
         until_s = time.monotonic() + SETTLE_S_MAX
         while time.monotonic() < until_s:
             follower.turn()
