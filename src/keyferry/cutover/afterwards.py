@@ -91,10 +91,10 @@ class Afterwards:
     def _facts(self) -> dict[str, str]:
         wish = self._wish
         return {
-            "KEYFERRY_NAME": self._name,
-            "KEYFERRY_EVENT": self._report.direction,
-            "KEYFERRY_AUTHORITY": str(wish.gaining),
-            "KEYFERRY_PHASE": str(wish.phase),
-            "KEYFERRY_SOURCE": self._endpoints[Side.SOURCE].location,
-            "KEYFERRY_TARGET": self._endpoints[Side.TARGET].location,
+            "NAME": self._name,
+            "EVENT": self._report.direction,
+            "AUTHORITY": str(wish.gaining),
+            "PHASE": str(wish.phase),
+            "SOURCE": self._endpoints[Side.SOURCE].location,
+            "TARGET": self._endpoints[Side.TARGET].location,
         }
