@@ -16,13 +16,22 @@ import sys
 import time
 from dataclasses import replace
 
-from keyferry.cutover.plan import AFTER_COMMIT, ORDER
+from keyferry.cutover.plan import AFTER_COMMIT, ORDER, PAUSING, Step
 from keyferry.testing.binaries import find_binaries
 
 from .faults import FAULTS, NEEDS_PROXIES
 from .scenes import PHASES, Plan, run
 
-PLACES = tuple(f"{step.value}{after}" for step in (*ORDER, *AFTER_COMMIT) for after in ("", "+"))
+
+def places(plain: bool) -> tuple[str, ...]:
+    """Where a coordinator can be stopped in a switch that may be taken back, with plain clients or without."""
+    left_out = {Step.BAR_AFTER} if plain else PAUSING
+    steps = [step for step in (*ORDER, *AFTER_COMMIT) if step not in left_out]
+    steps += [Step.UNDO_HOLD, Step.UNDO_REVERSE]
+    return tuple(f"{step.value}{after}" for step in steps for after in ("", "+"))
+
+
+PLACES = sorted({*places(True), *places(False)})
 FORMS: tuple[tuple[str, ...], ...] = (
     ("threads",),
     ("tasks",),
@@ -33,7 +42,6 @@ FORMS: tuple[tuple[str, ...], ...] = (
 )
 CLOCK_RATES = 0.992, 1.008
 """Within what the lease allows for (capture.clients.lease.DRIFT)."""
-NOT_FOR_PLAIN = frozenset(("bag",))
 
 
 def drawn(seed: int, given: argparse.Namespace) -> Plan:
@@ -42,7 +50,7 @@ def drawn(seed: int, given: argparse.Namespace) -> Plan:
     servers = sorted(find_binaries())
     forms = rng.choice(FORMS)
     fault = rng.choice(("", *FAULTS))
-    stop_at = rng.choice(("", *PLACES))
+    stop_at = rng.choice(("", *places("plain" in forms)))
     plan = Plan(
         source=rng.choice(servers),
         target=rng.choice(servers),
@@ -56,8 +64,9 @@ def drawn(seed: int, given: argparse.Namespace) -> Plan:
     )
     names = ("source", "target", "phase", "gate", "fault", "stop_at")
     said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    if given.forms:
-        said["forms"] = tuple(given.forms.split(","))
+    for name in ("forms", "switches"):
+        if getattr(given, name):
+            said[name] = tuple(getattr(given, name).split(","))
     plan = replace(plan, **said)
     return replace(plan, proxied=plan.fault in NEEDS_PROXIES)
 
@@ -73,6 +82,7 @@ def main() -> int:
     parser.add_argument("--phase", choices=PHASES)
     parser.add_argument("--gate", choices=("writers", "pause", "both"))
     parser.add_argument("--forms", help="application processes, such as threads,tasks,plain")
+    parser.add_argument("--switches", help="what is done, such as cutover,rollback")
     parser.add_argument("--fault", choices=("", *FAULTS))
     parser.add_argument("--stop-at", choices=("", *PLACES), help="where the coordinator is killed once")
     given = parser.parse_args()
@@ -83,7 +93,6 @@ def main() -> int:
         result = run(plan, FAULTS, tell=True)
         if not result.passed:
             failed.append(seed)
-            print(json.dumps(result.as_dict(), indent=1, default=str))
             print(f"FAILED; what was recorded is in {result.directory}", flush=True)
         seed += 1
         if time.monotonic() >= ends_s:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from keyferry.cutover.failpoints import PAUSE
 from keyferry.model.errors import ExitCode, KeyferryError
 
 ENDS_S = 10.0
@@ -43,16 +44,26 @@ class Migrating:
         urls: Of both sides, as the command gets them.
         directory: For its state and what it says.
         options: Of ``keyferry migrate``.
+        stop_at: The first process stops at this place of a switch (see cutover.failpoints).
     """
 
-    def __init__(self, name: str, urls: Sequence[str], directory: Path, options: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        urls: Sequence[str],
+        directory: Path,
+        options: Sequence[str] = (),
+        *,
+        stop_at: str = "",
+    ) -> None:
         self.name, self._urls, self._directory = name, list(urls), directory
         self._options = list(options)
         self._process: subprocess.Popen[bytes] | None = None
+        self._stop_at = stop_at
         self.starts = 0
 
     def __enter__(self) -> Migrating:
-        self.start()
+        self.start(**({PAUSE: self._stop_at} if self._stop_at else {}))
         return self
 
     def __exit__(
@@ -63,7 +74,7 @@ class Migrating:
             self._process.wait()
 
     def start(self, **environment: str) -> None:
-        """The same command again, with more environment variables (KEYFERRY_PAUSE_AT, KEYFERRY_DIE_AT)."""
+        """The same command again, with more environment variables."""
         self.starts += 1
         command = [
             *(sys.executable, "-m", "keyferry", "migrate", *self._urls),

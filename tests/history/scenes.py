@@ -196,7 +196,7 @@ def _play(scene: Scene, faults: Mapping[str, Fault]) -> None:
         place.write_text("source")
         urls = [deployment_url(scene.sides[side]) for side in Side]
         scene.migration = stack.enter_context(
-            Migrating(f"h{plan.seed}", urls, scene.directory, _options(plan, place))
+            Migrating(f"h{plan.seed}", urls, scene.directory, _options(plan, place), stop_at=plan.stop_at)
         )
         scene.migration.wait("following", stage="following")
         scene.say("follows")
@@ -314,14 +314,22 @@ def switch(scene: Scene, name: str, stop_at: str = "") -> None:
 
 
 def _killed_at(scene: Scene, name: str, place: str) -> None:
-    """Has the coordinator stop at a place, kills it there, and starts it again."""
+    """The coordinator stops at a place; it is killed there, and started again without one."""
     migration = scene.migration
-    migration.kill()
-    migration.start(KEYFERRY_PAUSE_AT=place)
     migration.wait("ready", ready=True)
+    # What is undone has to fail before: nothing is done in so short a time.
+    options = ("--yes", "--timeout", "0.001") if place.startswith("undo") else ("--yes",)
     with ThreadPoolExecutor(1) as threads:
-        asked = threads.submit(migration.ask, name, "--yes")
-        migration.wait_said(f"paused at {place}")
+        asked = threads.submit(migration.ask, name, *options)
+        deadline_s = time.monotonic() + AGAIN_S
+        while f"paused at {place}" not in migration.said():
+            if asked.done() and time.monotonic() > deadline_s:
+                migration.kill()
+                raise KeyferryError(f"The {name} does not come to {place}: {asked.result().said[-500:]}")
+            if asked.done():
+                scene.say(f"{name} again: {asked.result().said.strip()[-200:]}")
+                asked = threads.submit(migration.ask, name, *options)
+            time.sleep(0.02)
         time.sleep(scene.rng.uniform(0.0, 0.4))
         migration.kill()
         ended = asked.result()
