@@ -35,6 +35,14 @@ def waiting(session: Session) -> int:
     return sum("b" in line.flags for line in parse_client_list(listed))
 
 
+def all_write(writers: list[Writer], seen: dict[str, int]) -> None:
+    """Returns when each has written more than was seen."""
+    until(
+        lambda: all(writer.acknowledged > seen[writer.key] for writer in writers),
+        "a writer does not write again",
+    )
+
+
 def all_refused(writers: list[Writer]) -> None:
     """Returns when each has been refused twice from now on: what it had sent before is answered then."""
     before = [writer.refusals for writer in writers]
@@ -62,10 +70,7 @@ def test_none_slips_in_between(server: Server) -> None:
                 assert counts(session, writers) == seen
                 assert {writer.key: writer.acknowledged for writer in writers} == seen
                 assert bar.give_back(taken) == ()
-                until(
-                    lambda seen=seen: all(writer.acknowledged > seen[writer.key] for writer in writers),
-                    "a writer does not write again",
-                )
+                all_write(writers, seen)
         assert [writer.surprise for writer in writers] == [None] * len(writers)
 
 
@@ -97,6 +102,4 @@ def test_a_pause_that_ended_too_soon_is_noticed(server: Server) -> None:
             assert not pause.still_on() and "took too long" in pause.lapsed()
             pause.end()
             bar.give_back(taken)
-            until(
-                lambda: all(writer.acknowledged > seen[writer.key] for writer in writers), "a writer is held"
-            )
+            all_write(writers, seen)

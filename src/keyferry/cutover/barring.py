@@ -187,7 +187,9 @@ class Bar:
         except BaseException:
             # Where this fails too, the journal's note remains.
             with contextlib.suppress(ServerError):
-                self.give_back(Taken({key: tuple(users) for key, users in found.items()}, taken.places))
+                self._restore(
+                    {primary: [user.restoring() for user in found[primary.id]] for primary in batches}
+                )
             raise
         return taken
 
@@ -219,9 +221,7 @@ class Bar:
                     )
                 elif current != user:
                     batches.setdefault(primary, []).append(user.restoring())
-        done = self._reach.exchange(batches)
-        for primary, replies in done.all().items():
-            self._check(primary, "to give write rights back", replies)
+        self._restore(batches)
         now.all()
         return tuple(said)
 
@@ -339,6 +339,10 @@ class Bar:
 
     def _unable(self, primary: Primary, reply: ReplyError) -> str:
         return f"{self._reach.name(primary)} does not let us take rights away: {reply.message.rstrip('.')}. {HINT}"
+
+    def _restore(self, batches: Mapping[Primary, Commands]) -> None:
+        for primary, replies in self._reach.exchange(batches).all().items():
+            self._check(primary, "to give write rights back", replies)
 
     def _befores(self, primary: Primary, replies: list[Reply], users: list[UserRules]) -> list[UserRules]:
         """The rules right before ours, which somebody may have changed since the survey."""

@@ -146,9 +146,10 @@ class Reach:
         kept = frozenset(self._sessions)
         waiting: list[Primary] = []
         try:
-            for primary, commands in batches.items():
+            # Dialling one that is away takes seconds: whom we have a connection to is not to wait for that.
+            for primary in sorted(batches, key=lambda one: one not in kept):
                 try:
-                    self._session(primary).send(commands)
+                    self._session(primary).send(batches[primary])
                 except ServerError as error:
                     self._drop(primary)
                     failures[primary] = error
