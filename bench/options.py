@@ -32,7 +32,7 @@ SYNC_SIZE = SyncSize(1_000_000, 30_000, 20.0, 1_000, 300_000, 75_000)
 CLIENT_PAIRS, SMALL_CLIENT_PAIRS = 15, 3
 """Pairs of batches per row of the clients' section."""
 CUTOVER_SIZE = CutoverSize(1_000_000, 20, 10_000, 20, 2.0, 15.0)
-SMALL_CUTOVER_SIZE = CutoverSize(20_000, 4, 800, 2, 0.5, 2.0)
+SMALL_CUTOVER_SIZE = CutoverSize(5_000, 3, 600, 1, 0.3, 1.5)
 SMALL_SYNC_SIZE = SyncSize(2_000, 2_000, 2.0, 50, 1_500, 10_000)
 
 

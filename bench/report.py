@@ -65,6 +65,17 @@ HOW_TO_READ = """\
   at suspects included.
 - Clients: CPU is that of the whole process (`process_time`), per call, of a batch of calls one after the other on one
   connection; a short rest after each batch lets a background mirror finish, and what it needs counts.
+- Switches: every call of every process is timed from its sending to its reply, on the machine's monotonic clock; a call
+  is one command, or a pipeline of as many writes as make up the rate. The gate *as seen by the application* is the
+  longest time around the switch in which writes were under way and none came back: from the first one that was held to
+  the first one that returned. The *longest wait* is that of any call, read or write, that overlaps the gate or begins
+  within 0.1 s after it; waits *without a switch* are those of calls at least 0.5 s away from any. On shared cores a
+  process also waits for its turn. Writes are counted one by one at the end, on the server that has authority then; each
+  process reads what it and others were acknowledged before. Keyferry is asked through its control socket, by the
+  bench's own process, so that no command's start takes the cores. The script's application is as good as one can be: it
+  hears of the switch from shared memory, without a round trip, and repeats what the old primary refuses, on the new one;
+  a service that hears of it by DNS or configuration waits longer, or sees errors. The script needs two servers that
+  replicate each other.
 """
 
 

@@ -1,4 +1,4 @@
-"""``keyferry demo``: every acknowledged write is there in the end, and nothing is left behind."""
+"""``keyferry demo``: the whole story; every acknowledged write is there in the end, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -17,18 +17,26 @@ def leftovers(directory: Path) -> list[Path]:
     return list(directory.iterdir())
 
 
-def test_it_moves_a_source_that_is_written_to_and_cleans_up(tmp_path: Path) -> None:
+def test_it_moves_a_service_there_and_back_and_there_and_cleans_up(tmp_path: Path) -> None:
     temporary, here = tmp_path / "t", tmp_path / "h"
     temporary.mkdir()
     here.mkdir()
     ended = keyferry("demo", "--keys", "2000", "--record", "run.svg", cwd=here, TMPDIR=str(temporary))
     assert ended.status == 0, ended.out + ended.err
     assert "2,000 keys of 6 types" in ended.out
-    assert re.search(r"writes +[\d,]+ acknowledged while it ran", ended.out)
-    assert re.search(r"Equal: [\d,]+ keys compared", ended.out)
-    counted = re.search(r"Counted ([\d,]+) acknowledged writes .*: 0 missing, 0 doubled\.", ended.out)
+    made = re.findall(r"The (\w+) is made: the (\w+) has authority, phase \w+\. Writes waited", ended.out)
+    assert made == [("cutover", "target"), ("rollback", "source"), ("cutover", "target")]
+    assert re.search(r"On the source default, shop cannot write any more", ended.out)
+    table = ended.out.partition("What the service saw")[2]
+    assert re.findall(r"^  (cutover|rollback|no switch) +[\d.]+ ms", table, re.MULTILINE)
+    assert len(re.findall(r"^  (?:cutover|rollback) +[\d.]+ ms +[\d.]+ ms$", table, re.MULTILINE)) == 3
+    counted = re.search(
+        r"([\d,]+) writes acknowledged, counted one by one on the target: 0 lost, 0 doubled; "
+        r"0 of ([\d,]+) reads stale; 0 errors\.",
+        table,
+    )
     assert counted is not None
-    assert int(counted[1].replace(",", "")) > 1_000
+    assert all(int(number.replace(",", "")) > 1_000 for number in counted.groups())
     assert ended.out.endswith("Both servers are stopped.\n")
     assert "<svg" in (here / "run.svg").read_text()
     assert (leftovers(temporary), [file.name for file in leftovers(here)]) == ([], ["run.svg"])

@@ -21,6 +21,7 @@ from rich.text import Text
 from keyferry.app.demo_result import migration_line, result_lines, row
 from keyferry.app.demo_screen import Stage
 from keyferry.app.demo_story import Story
+from keyferry.app.demo_users import KEYFERRY_USER, as_user, make_users
 from keyferry.app.display_migrate import MigrateView
 from keyferry.app.record import Recorder
 from keyferry.app.screen import open_screen
@@ -76,12 +77,17 @@ class _Play:
         self._directory = directory
         # Nobody else uses these servers, so there is nobody to be held back for.
         copy = CopySettings(
-            source=source.endpoint, target=target.endpoint, state_dir=directory / "state", max_latency_ms=0
+            source=as_user(source, KEYFERRY_USER),
+            target=as_user(target, KEYFERRY_USER),
+            state_dir=directory / "state",
+            max_latency_ms=0,
         )
         self._sync = SyncSettings(copy, name=NAME)
 
     def run(self, keys: int) -> bool:
         """Whether all went well."""
+        for server in (self._source, self._target):
+            make_users(server)
         filled = self._fill(keys)
         there = f"{counted(filled.keys, 'key')} of {len(filled.by_type)} types, {count(filled.expiring)} of them with an expiry"
         self._screen.say(row("source", f"{self._source.binary}, {there}"))

@@ -73,7 +73,7 @@ def result_lines(result: Result) -> Iterator[Text]:
         usual = result.quiet_ns[min(len(result.quiet_ns) - 1, int(USUAL * len(result.quiet_ns)))] / 1e6
         longest = result.quiet_ns[-1] / 1e6
         yield Text(
-            f"  {'else':<10}{'':>10}{f'{longest:.1f} ms':>26}   (999 of 1,000 below {usual:.1f} ms)",
+            f"  {'no switch':<10}{'':>10}{f'{longest:.1f} ms':>26}   (999 of 1,000 below {usual:.1f} ms)",
             style="dim",
         )
     yield _verdict(result)

@@ -11,6 +11,7 @@ from typing import Any
 
 from keyferry.app.demo_result import Result, Seen, row, said, typed
 from keyferry.app.demo_screen import Stage
+from keyferry.app.demo_users import KEYFERRY_USER, service_url
 from keyferry.app.words import counted, duration
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.control_client import ask
@@ -20,15 +21,16 @@ from keyferry.cutover.requests import End, Request
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import Stamp
-from keyferry.testing.servers import Server
+from keyferry.testing.servers import HOST, Server
 from keyferry.testing.service import Habits
 from keyferry.testing.service_crowd import Crowd
 from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Window
 
-ACT_S = 4.0
+ACT_S = 3.0
 """So long the service runs between two switches."""
 READY_TIMEOUT_S = 120.0
+TRIES_MAX = 5
 RECORD_TIMEOUT_S = 10.0
 POLL_S = 0.05
 AROUND_S = 0.05
@@ -64,7 +66,7 @@ class Story(threading.Thread):
         self._path, self._stop_migration = path, stop
         self._kinds = kinds
         self._name = path.stem.removeprefix("migrate-")
-        job = Job(source.url, target.url, self._name, str(directory), habits=habits)
+        job = Job(service_url(source), service_url(target), self._name, str(directory), habits=habits)
         self._crowd = Crowd(job, kinds)
         self._over = threading.Event()
         self._seen: list[tuple[Window, Mapping[str, Any]]] = []
@@ -86,8 +88,8 @@ class Story(threading.Thread):
         self._crowd.go()
         threads = sum(kind == "threads" for kind in self._kinds)
         text = (
-            f"{counted(len(self._kinds), 'process').replace('processs', 'processes')}, {threads} with threads and "
-            f"{len(self._kinds) - threads} with asyncio, writing and reading all the time through keyferry.Redis"
+            f"{len(self._kinds)} processes, {threads} with threads and {len(self._kinds) - threads} with asyncio, "
+            "writing and reading all the time through keyferry.Redis"
         )
         self._stage.say(row("service", text))
 
@@ -107,7 +109,10 @@ class Story(threading.Thread):
             self._stop_migration.request()
 
     def _play(self) -> None:
-        self._stage.say(typed(f"keyferry migrate {self._source.url} {self._target.url} --name {self._name}"))
+        places = " ".join(
+            f"redis://{KEYFERRY_USER}@{HOST}:{one.port}" for one in (self._source, self._target)
+        )
+        self._stage.say(typed(f"keyferry migrate {places} --name {self._name}"))
         begun_s = time.monotonic()
         status = self._wait_ready()
         compared = (status.get("verification") or {}).get("compared", 0)
@@ -119,7 +124,6 @@ class Story(threading.Thread):
         )
         for command in ("cutover", "rollback", "cutover"):
             self._rest(ACT_S)
-            self._wait_ready()
             self._switch(command)
         self._rest(ACT_S)
         self._wait_ready()
@@ -130,13 +134,23 @@ class Story(threading.Thread):
             self._stage.say(said(line))
 
     def _switch(self, command: str) -> None:
-        self._stage.say(typed(f"keyferry {command} --name {self._name} --yes"))
-        begun_ns = time.monotonic_ns()
-        end = self._ask(command, yes=True)
-        around_ns = int(AROUND_S * 1e9)
-        window = Window(begun_ns - around_ns, time.monotonic_ns() + around_ns)
-        self._seen.append((window, end.facts))
-        self._stage.say(said(end.sentence))
+        """A switch that was put off or undone has changed nothing: it is tried again, as an operator would."""
+        for _ in range(TRIES_MAX):
+            self._wait_ready()
+            self._stage.say(typed(f"keyferry {command} --name {self._name} --yes"))
+            begun_ns = time.monotonic_ns()
+            end = ask(self._path, Request(command, {"yes": True}), lambda said: None)
+            around_ns = int(AROUND_S * 1e9)
+            window = Window(begun_ns - around_ns, time.monotonic_ns() + around_ns)
+            self._stage.say(said(end.sentence))
+            if end.exit_code == ExitCode.DONE:
+                self._seen.append((window, end.facts))
+                if end.hint:
+                    self._stage.say(said(end.hint))
+                return
+            if end.exit_code != ExitCode.REFUSED:
+                break
+        raise KeyferryError(end.sentence, end.hint)
 
     def _count(self) -> None:
         """Stops the service and counts what it wrote, on the server that has authority now."""
