@@ -218,7 +218,7 @@ def test_the_end_of_a_migration() -> None:
         "(gate writers, 37 keys compared under it)",
     ]
     assert lines[4:] == [
-        "  verified     1 time, at last: 1,000 keys equal",
+        "  verified     1 time; at last equal: 1,000 keys on both",
         "  writers      20 at most",
         "  barred       The user app may not write on the source any more.",
         "The source old:6379 may be switched off.",
@@ -248,7 +248,7 @@ def test_what_went_wrong_is_said() -> None:
         "\n  failed       2 keys could not be carried",
         "\n  warning      One user for both.",
         "\n  started      3 times",
-        "at last: 3 of 1,000 differ",
+        "at last 3 of 1,000 differ",
     ):
         assert part in text
 

@@ -23,6 +23,7 @@ from keyferry.testing.servers import Server
 
 COLUMNS = 80
 SHOW_CURSOR = b"\x1b[?25h"
+READY_NEXT = b"keyferry cutover --name shop"
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -84,6 +85,32 @@ def test_a_comparison(flushed: Callable[..., Server], tmp_path: Path) -> None:
     for part in (" of 2,000", "keys/s", "held to your limit", "comparing", "suspects", "differ"):
         assert part in text
     assert max(map(len, lines)) <= COLUMNS
+    assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_a_migration(flushed: Callable[..., Server], tmp_path: Path, columns: int) -> None:
+    source, target = flushed("redis-6.2"), flushed("valkey-9.1")
+    with source.session() as session:
+        fill(session, 500)
+
+    def meanwhile(process: subprocess.Popen[bytes], shown: bytearray) -> None:
+        deadline = time.monotonic() + 60
+        while process.poll() is None and b"next: " + READY_NEXT not in _CONTROL.sub(b"", bytes(shown)):
+            assert time.monotonic() < deadline, "it is never ready"
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+
+    given = ["migrate", source.url, target.url, "--name", "shop", "--gate", "none"]
+    status, seen = run_on_terminal(given, tmp_path, columns, meanwhile)
+    assert status == 130, seen
+    assert seen.rindex(SHOW_CURSOR) > seen.rindex(b"verified")
+    lines = [line.rstrip() for line in _CONTROL.sub(b"\n", seen).decode().splitlines()]
+    text = "\n".join(lines)
+    for part in ("tracking, generation 1", "dirty", "lag", "equal: 1,000 keys on both", "0 live", "to the target"):
+        assert part in text
+    assert "copy > follow > verify > [ready] > cut over > follow back" in _CONTROL.sub(b"", seen).decode()
+    assert max(map(len, lines[:-2])) <= columns
     assert "Traceback" not in text
 
 

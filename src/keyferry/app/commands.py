@@ -16,11 +16,15 @@ EXIT_CODES = (
     (0, "all done; check, audit: nothing is in the way; verify: equal"),
     (
         1,
-        "done, but some keys failed; verify, demo: the servers differ; phase: a writer has not taken the step",
+        "done, but some keys failed; verify, demo: the servers differ; phase: a writer has not taken the step; "
+        "migrate: aborted; migrate, cutover, rollback: the hook failed",
     ),
     (2, "bad usage or input"),
     (3, "a server cannot be reached, refuses us, or is lost for good"),
-    (4, "refused by a safety check; audit: something to change first"),
+    (
+        4,
+        "refused by a safety check; audit: something to change first; cutover, rollback: not ready, put off or undone",
+    ),
     (70, "a mistake in Keyferry itself"),
     (130, "interrupted by Ctrl-C or SIGTERM; the same command goes on"),
 )

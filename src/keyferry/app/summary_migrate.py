@@ -76,7 +76,7 @@ def _proof(switch: SwitchReport) -> str:
 def _rest(report: MigrationReport) -> Iterator[tuple[str, str]]:
     if report.verifications:
         times = counted(len(report.verifications), "time")
-        yield "verified", f"{times}, at last: {verified_words(report.verifications[-1])}"
+        yield "verified", f"{times}; at last {verified_words(report.verifications[-1])}"
     if report.writers:
         yield "writers", f"{report.writers} at most"
     if report.barred not in report.advice:
