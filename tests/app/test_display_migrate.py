@@ -218,7 +218,7 @@ def test_the_end_of_a_migration() -> None:
         "(gate writers, 37 keys compared under it)",
     ]
     assert lines[4:] == [
-        "  verified     1 time; at last equal: 1,000 keys on both",
+        "  verified     1 time; at last equal, 1,000 keys",
         "  writers      20 at most",
         "  barred       The user app may not write on the source any more.",
         "The source old:6379 may be switched off.",

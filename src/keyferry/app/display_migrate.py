@@ -141,12 +141,12 @@ def _rows(progress: MigrationProgress, sync: SyncProgress) -> tuple[Row, ...]:
 
 
 def verified_words(verified: Verified | None) -> str:
-    """Of the last verification: short enough for a column. What is on both servers was looked at from either."""
+    """Of the last verification: short enough for a column. Keys of either server count."""
     if verified is None:
         return "not yet"
     if verified.differences:
         return f"{count(verified.differences)} of {count(verified.compared)} differ"
-    return f"equal: {counted(verified.compared, 'key')} on both"
+    return f"equal, {counted(verified.compared, 'key')}"
 
 
 def switch_sentence(switch: SwitchReport) -> str:
