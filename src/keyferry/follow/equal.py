@@ -94,6 +94,19 @@ class EqualBegin:
             for database in parts.ground.databases:
                 source.add_database(database)
 
+    def end(self) -> None:
+        """From now on it is followed like every other run. Harmless when it was not begun here."""
+        if self.hearing and self._opposite is not None:
+            self._learn(self._opposite)
+        self.hearing = False
+        self._opposite = None
+
+    def _learn(self, opposite: Opposite) -> None:
+        """What a copy or a comparison would have met."""
+        self._add_databases(opposite)
+        for database, keys in opposite.target_streams():
+            self._parts.marking.add_streams(database, keys)
+
     def gap(self, shard: str) -> None:
         """Something of a shard may have been missed while we only heard: everything is compared, unless it is dropped."""
         self._parts.attaching.gaps.add(shard)
@@ -115,9 +128,7 @@ class EqualBegin:
             if source.watcher is not None:
                 source.watcher.take()
             source.forget()
-        self._add_databases(opposite)
-        for database, keys in opposite.target_streams():
-            parts.marking.add_streams(database, keys)
+        self._learn(opposite)
         parts.target.cover(mirrored=opposite.mirrored)
         parts.attaching.gaps.clear()
 

@@ -143,7 +143,7 @@ class Follower:
             self.reins.unpause,
             self.reins.set_limits,
         )
-        asks = GateAsks(self.turn, self.hearing.ask, self._take_seen, self._is_whole)
+        asks = GateAsks(self.turn, self.hearing.ask, self._take_seen, self._sweep, self._is_whole)
         self.gate = Gate(self.engine, self._pace, self._sources, self._target, self.watch, asks)
         self.settle_all = self.gate.settle_all
         self.note_touched, self.forget_touched = self._touched.note, self._touched.forget
@@ -218,7 +218,7 @@ class Follower:
         """
         sides, engine = self.sides, self.engine
         self._met = True
-        self.equal.hearing = False
+        self.equal.end()
         if sides.source.cluster and self._slots is None:
             self._slots = MovedSlots(sides, self.comparisons, self._tell)
         self._know_shards()
@@ -440,6 +440,10 @@ class Follower:
 
     def _take_seen(self) -> None:
         self._seeing.take_all(time.monotonic())
+
+    def _sweep(self) -> None:
+        if self._attaching.kind is FeedKind.SWEEPS:
+            self.compare_everything("comparing")
 
     def _on_functions(self) -> None:
         self.functions_due = True

@@ -30,12 +30,14 @@ class GateAsks:
         turn: Lets everything go on for one turn.
         ask: Has all looked at that no feed names; whether that is done.
         take_seen: Marks what that has found.
+        sweep: Has everything compared, where no feed names what changes.
         is_whole: Nothing is to be copied or compared any more.
     """
 
     turn: Callable[[], None]
     ask: Callable[[], Callable[[], bool]]
     take_seen: Callable[[], None]
+    sweep: Callable[[], None]
     is_whole: Callable[[], bool]
 
 
@@ -73,6 +75,7 @@ class Gate:
         self._begin()
         engine, settled = self._engine, self._watch.settled
         fences, asked = engine.fence(), self._asks.ask()
+        self._asks.sweep()
 
         def heard() -> bool:
             return engine.fenced(fences) and asked()

@@ -55,6 +55,11 @@ class Touched:
         for database, key in places:
             self.add(database, (key,))
 
+    def discard(self, places: Iterable[Place]) -> None:
+        """These have been proved equal while nobody wrote: it was we who touched them."""
+        for database, key in places:
+            self._keys.get(database, set()).discard(key)
+
     def take(self) -> set[Place]:
         """All of them; a new set begins."""
         taken = {(database, key) for database, keys in self._keys.items() for key in keys}

@@ -158,7 +158,7 @@ class TouchedCheck:
         Raises:
             As ``Follower.turn``; then, too, all are touched still.
         """
-        left = self._touched.take()
+        taken = left = self._touched.take()
         eager, self._engine.eager = self._engine.eager, True
         try:
             for _ in range(LOOKS_MAX):
@@ -166,14 +166,14 @@ class TouchedCheck:
                 if doubted is None:
                     return None
                 left = self._changing(doubted, until_s) if doubted and not self._around.waits() else doubted
-                if not left:
-                    return 0
-                settled = self._settle(left, until_s)
+                settled = self._settle(left, until_s) if left else left
                 if settled is None:
                     return None
                 left = left - settled
                 if not left:
-                    return 0
+                    break
+            if self._around.waits():
+                self._touched.discard(taken)
             return len(left)
         finally:
             self._touched.add_places(left)
