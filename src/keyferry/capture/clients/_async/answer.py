@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from keyferry.capture.clients._async.record_line import AsyncRecordLine
 from keyferry.model.phases import Side
-from keyferry.model.record import PhaseRecord
+from keyferry.model.record import Kind, PhaseRecord
 
 NOTE_CHARS_MAX = 200
 _NOBODY = b"-"
@@ -66,6 +66,8 @@ class AsyncAnswer:
             replies = await line.exchange(
                 (b"PING",), (b"HGETALL", self._key), (b"HDEL", self._writers, _NOBODY)
             )
+            if _is_barred(*replies[1:]):
+                replies.pop()
             refusal = next((one for one in replies if isinstance(one, ResponseError)), None)
             said = "" if refusal is None else f"the {other} refuses: {refusal}"
         except (RedisError, OSError) as error:
@@ -78,3 +80,13 @@ class AsyncAnswer:
             await self._on_prepare(other)
         self.given = record.asked
         return True
+
+
+def _is_barred(record: Any, probe: Any) -> bool:
+    """Whether a side that has lost authority refuses writes by its rights.
+
+    That is the work of the switch that took authority away; whoever asks gives the rights back before he commits.
+    """
+    if not isinstance(probe, NoPermissionError) or not isinstance(record, list):
+        return False
+    return dict(zip(record[::2], record[1::2], strict=True)).get(b"kind") == Kind.LOST.encode()

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from keyferry.capture.clients._sync.record_line import RecordLine
 from keyferry.model.phases import Side
-from keyferry.model.record import PhaseRecord
+from keyferry.model.record import Kind, PhaseRecord
 
 NOTE_CHARS_MAX = 200
 _NOBODY = b"-"
@@ -65,6 +65,8 @@ class Answer:
         """
         try:
             replies = line.exchange((b"PING",), (b"HGETALL", self._key), (b"HDEL", self._writers, _NOBODY))
+            if _is_barred(*replies[1:]):
+                replies.pop()
             refusal = next((one for one in replies if isinstance(one, ResponseError)), None)
             said = "" if refusal is None else f"the {other} refuses: {refusal}"
         except (RedisError, OSError) as error:
@@ -77,3 +79,13 @@ class Answer:
             self._on_prepare(other)
         self.given = record.asked
         return True
+
+
+def _is_barred(record: Any, probe: Any) -> bool:
+    """Whether a side that has lost authority refuses writes by its rights.
+
+    That is the work of the switch that took authority away; whoever asks gives the rights back before he commits.
+    """
+    if not isinstance(probe, NoPermissionError) or not isinstance(record, list):
+        return False
+    return dict(zip(record[::2], record[1::2], strict=True)).get(b"kind") == Kind.LOST.encode()
