@@ -60,9 +60,10 @@ def drawn(seed: int, given: argparse.Namespace) -> Plan:
         fault=fault if rng.random() < 0.6 else "",
         stop_at=stop_at if rng.random() < 0.6 else "",
         settings={"lease_ms": rng.choice((1_500, 3_000)), "mirror": rng.choice(("inline", "background"))},
+        own_user=rng.random() < 0.4,
         clock_rates=tuple(rng.choice(CLOCK_RATES) for _ in forms) if rng.random() < 0.3 else (),
     )
-    names = ("source", "target", "phase", "gate", "fault", "stop_at")
+    names = ("source", "target", "phase", "gate", "fault", "stop_at", "own_user")
     said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     for name in ("forms", "switches"):
         if getattr(given, name):
@@ -83,6 +84,7 @@ def main() -> int:
     parser.add_argument("--gate", choices=("writers", "pause", "both"))
     parser.add_argument("--forms", help="application processes, such as threads,tasks,plain")
     parser.add_argument("--switches", help="what is done, such as cutover,rollback")
+    parser.add_argument("--own-user", action="store_true", default=None, help="of the applications")
     parser.add_argument("--fault", choices=("", *FAULTS))
     parser.add_argument("--stop-at", choices=("", *PLACES), help="where the coordinator is killed once")
     given = parser.parse_args()

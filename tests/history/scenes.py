@@ -66,6 +66,7 @@ class Plan:
         calm_s: Between two switches.
         clock_rates: Of the leases' clocks, by process.
         proxied: Applications come to both servers by fault proxies.
+        own_user: The applications have a user of their own, so that a switch can take its write rights away.
     """
 
     source: str = "redis-7.0"
@@ -83,6 +84,7 @@ class Plan:
     calm_s: float = 0.8
     clock_rates: tuple[float, ...] = ()
     proxied: bool = False
+    own_user: bool = False
     without: tuple[str, ...] = ()
 
     @property
@@ -226,7 +228,7 @@ def _start_servers(stack: contextlib.ExitStack, scene: Scene) -> None:
     with made[0].session() as session:
         fill(session, scene.plan.fill_keys, scene.plan.seed)
         session.call("XGROUP", "CREATE", "stream:0", GROUP, "0", "MKSTREAM")
-    if scene.plan.plain:
+    if scene.plan.plain or scene.plan.own_user:
         for deployment in made:
             for node in deployment.nodes:
                 with node.session() as session:
@@ -254,7 +256,9 @@ def _applications(scene: Scene, place: Path) -> Iterator[application.Plan]:
     urls = {}
     for side in Side:
         url = scene.ways[side].url if plan.proxied else deployment_url(scene.sides[side])
-        urls[side.value] = url.replace("://", f"://{USER}:{PASSWORD}@") if plan.plain else url
+        urls[side.value] = (
+            url.replace("://", f"://{USER}:{PASSWORD}@") if plan.plain or plan.own_user else url
+        )
     for number, form in enumerate(plan.forms):
         yield application.Plan(
             worker=number,

@@ -13,6 +13,8 @@ from .scenes import Plan, run
 
 PLANS: dict[str, dict[str, Any]] = {
     "to-and-fro": {},
+    # After a switch the applications' user may not write on the old side: it must be able to go back all the same.
+    "barred-by-rights": {"phase": "source", "own_user": True, "switches": ("cutover", "rollback")},
     "killed-in-the-gate": {"phase": "source", "stop_at": "compare", "switches": ("cutover", "rollback")},
     "killed-after-the-commit": {"stop_at": "commit+", "switches": ("cutover", "rollback")},
     "a-writer-stands-still": {
