@@ -41,6 +41,7 @@ from keyferry.model.record import (
     next_of_commit,
     stepped,
 )
+from keyferry.model.writers import WriterEntry
 
 NARROW_KEYS = 500
 """So many keys may be left to be compared while writers wait."""
@@ -54,6 +55,10 @@ UNDO_S_MAX = 600.0
 """A hold that cannot be taken back is tried so long; its writers give it up by themselves."""
 PAUSE_MARGIN_S = 2.0
 """A pause lasts longer than the gate may, so that it does not end by itself before it is looked at."""
+
+
+NO_RIGHTS = "no permissions"
+"""In what every server answers to a user that may not run a command (addReplyErrorFormat in acl.c)."""
 
 
 class NotYet(KeyferryError):
@@ -309,12 +314,13 @@ class Switch:
         becomes = replace(record, epoch=record.epoch + 1, asked=asked, stamp=self._tools.stamp())
         self._set(Write(losing, record, becomes))
         until_s = time.monotonic() + self._prepare_s
+        barred = self._books.taken(self._wish.gaining) is not None
         while True:
             self._watch.look(losing)
             silent = {
                 name: entry
                 for name, entry in self._watch.live(losing).items()
-                if entry.answered != asked or entry.epoch < becomes.epoch
+                if entry.epoch < becomes.epoch or not _can_go(entry, asked, barred)
             }
             if not silent:
                 return
@@ -539,3 +545,9 @@ class Switch:
     def _hear_reverse(self) -> None:
         if self._reverse is not None:
             self._reverse.hear()
+
+
+def _can_go(entry: WriterEntry, asked: str, barred: bool) -> bool:
+    """Whether a writer can go to the gaining side. Where an earlier switch has taken its write rights away, it reaches
+    that side and is refused there: it gets them back before the commit."""
+    return entry.answered == asked or (barred and NO_RIGHTS in entry.note)
