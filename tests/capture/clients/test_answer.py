@@ -136,6 +136,22 @@ def test_who_may_not_write_there_does_not_answer(
             other.call("ACL", "DELUSER", "reader")
 
 
+def test_a_side_that_an_earlier_switch_has_barred_keeps_no_answer_back(
+    kind: str, at: Session, places: dict[Side, str], target: Server
+) -> None:
+    with target.session() as other:
+        put(other, PhaseRecord(Kind.LOST, 1, Phase.SOURCE))
+        other.call("ACL", "SETUSER", "barred", "on", "nopass", "allkeys", "allchannels", "+@all", "-@write")
+    try:
+        url = target.url.replace("redis://", "redis://barred:x@")
+        with member(kind, places | {Side.TARGET: url}) as joined:
+            put(at, ASKED)
+            until(lambda: entries(at)[joined.id].answered == "q1", "the answer", 2.0)
+    finally:
+        with target.session() as other:
+            other.call("ACL", "DELUSER", "barred")
+
+
 def test_a_connection_that_the_server_closed_meanwhile_delays_nobody(
     kind: str, at: Session, places: dict[Side, str], target: Server
 ) -> None:
