@@ -6,12 +6,11 @@ It is made of the status as JSON says it, so another version's status is shown a
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.text import Text
 
 from keyferry.app import display_migrate
@@ -29,6 +28,8 @@ WRITERS_SHOWN = 8
 SWITCHES_SHOWN = 5
 EVENTS_SHOWN = 6
 _NAME_WIDTH = 9
+_JUDGEMENT_CHARS = 60
+"""Of a reason that the picture shows whole on 80 columns."""
 _NO_PROGRESS: Mapping[str, Any] = {
     "stage": "connecting",
     "feed": "",
@@ -55,7 +56,7 @@ def frame(status: Status, where: str, now_ms: float) -> RenderableType:
     at = display_migrate.station(progress, 0)
     return Group(
         display_migrate.frame(title, progress, at, where),
-        _grid(_details(status, progress, now_ms)),
+        _Rows(tuple(_details(status, progress, now_ms))),
     )
 
 
@@ -95,8 +96,9 @@ def _sync_of(said: Mapping[str, Any], stage: str, elapsed_s: float) -> SyncProgr
 
 
 def _details(status: Status, progress: MigrationProgress, now_ms: float) -> Iterator[Row]:
-    for reason in progress.not_ready[1:]:
-        yield "not ready", reason
+    if len(progress.not_ready) > 1 or any(len(reason) > _JUDGEMENT_CHARS for reason in progress.not_ready):
+        for reason in progress.not_ready:
+            yield "not ready", reason
     if (verified := progress.verified) is not None:
         ago = duration(max(0.0, now_ms - verified.at_ms) / 1000)
         since = f"; {counted(status.get('touched', 0), 'key')} changed since" if status.get("touched") else ""
@@ -148,15 +150,23 @@ def _trouble(writer: Mapping[str, Any], status: Status, now_ms: float) -> tuple[
     return (*found, writer["note"]) if writer.get("note") else tuple(found)
 
 
-def _grid(rows: Iterable[Row]) -> Table:
-    grid = Table.grid(padding=(0, 1))
-    grid.add_column(min_width=_NAME_WIDTH, no_wrap=True)
-    grid.add_column(overflow="fold")
-    before = ""
-    for name, value in rows:
-        grid.add_row(Text("" if name == before else name, style="dim"), value)
-        before = name
-    return grid
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A name, and its value beside it; a value that is longer than the terminal is wide goes on below itself."""
+
+    rows: tuple[Row, ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(20, options.max_width - _NAME_WIDTH - 1)
+        before = ""
+        for name, value in self.rows:
+            text = value if isinstance(value, Text) else Text(value)
+            label = "" if name == before else name
+            for part in text.wrap(console, width) if console.is_terminal else (text,):
+                part.rstrip()
+                yield Text.assemble((f"{label:<{_NAME_WIDTH}} ", "dim"), part)
+                label = ""
+            before = name
 
 
 def _moment(at_ms: float) -> str:

@@ -114,7 +114,7 @@ def onward(command: F) -> F:
             ),
             click.option(
                 "--phase",
-                type=click.Choice([Phase.TARGET, Phase.TARGET_DUAL]),
+                type=click.Choice([Phase.TARGET.value, Phase.TARGET_DUAL.value]),
                 metavar="target|target-dual",
                 help="The phase that begins. Default: target-dual where Keyferry's clients write to both servers, "
                 "else target.",
