@@ -56,7 +56,7 @@ def demo_command(keys: int, source: Path | None, target: Path | None, record: Pa
     source_binary, target_binary = _binaries(source, target)
     screen = Recorder("make demo" if keys == KEYS else f"keyferry demo --keys {keys}")
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="keyferry-demo-")))
+        directory = stack.enter_context(_directory())
         source_server = stack.enter_context(Server(source_binary))
         target_server = stack.enter_context(Server(target_binary))
         try:
@@ -79,7 +79,7 @@ class _Play:
         copy = CopySettings(
             source=as_user(source, KEYFERRY_USER),
             target=as_user(target, KEYFERRY_USER),
-            state_dir=directory / "state",
+            state_dir=_state_dir(directory),
             max_latency_ms=0,
         )
         self._sync = SyncSettings(copy, name=NAME)
@@ -171,6 +171,25 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+@contextmanager
+def _directory() -> Iterator[Path]:
+    """A temporary one in which a control socket's path is no longer than it may be."""
+    from keyferry.cutover.control_place import PATH_BYTES_MAX, control_path
+
+    for place in (None, "/tmp"):
+        with tempfile.TemporaryDirectory(prefix="keyferry-demo-", dir=place) as name:
+            if (
+                place is not None
+                or len(os.fsencode(control_path(_state_dir(Path(name)), NAME))) <= PATH_BYTES_MAX
+            ):
+                yield Path(name)
+                return
+
+
+def _state_dir(directory: Path) -> Path:
+    return directory / "state"
 
 
 def _binaries(source: Path | None, target: Path | None) -> tuple[ServerBinary, ServerBinary]:
