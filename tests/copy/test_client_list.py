@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from keyferry.copy.client_list import ClientLine, parse_client_list
+from keyferry.copy.client_list import BLOCKING, ClientLine, parse_client_list
 
 OLD = b"id=8 addr=127.0.0.1:40712 laddr=127.0.0.1:24308 fd=11 name=shop age=7 idle=0 flags=xb db=0 sub=0 psub=0 multi=1 cmd=exec user=app redir=-1"
 NEW = b"id=10 addr=/tmp/s:0 name= age=0 flags=N db=0 multi=-1 cmd=client|no-touch user=default resp=2 lib-name= lib-ver="
@@ -60,3 +60,10 @@ def test_links_between_servers() -> None:
         True,
         False,
     ]
+
+
+def test_only_those_that_matter() -> None:
+    text = b"\n".join(
+        b"id=%d cmd=%b user=app" % (i, cmd) for i, cmd in enumerate((b"blpop", b"get", b"bzmpop", b"lpop"))
+    )
+    assert [line.id for line in parse_client_list(text + b"\nid=9 cmd=blpop", BLOCKING)] == [0, 2, 9]

@@ -7,14 +7,16 @@ connection that has asked for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from keyferry.model.commands import all_commands, look_up
 
 NO_COMMAND = "NULL"
-_BLOCKING = frozenset(info.name for info in all_commands() if info.blocking and info.writes)
-_WRITING_FAMILIES = frozenset(("XGROUP", "FUNCTION"))
+BLOCKING = frozenset(info.name for info in all_commands() if info.blocking and info.writes)
+_WRITING_FIELD = re.compile(r"(?:^| )(id|addr|name|age|flags|multi|cmd|user)=(\S*)")
+_FAMILIES = frozenset(("XGROUP", "FUNCTION"))
 """Whose subcommands may change data; 6.2 does not say which one it was."""
 _FAMILIES = frozenset(info.name.split()[0] for info in all_commands() if " " in info.name)
 
@@ -61,13 +63,23 @@ class ClientLine:
     @property
     def waits_to_write(self) -> bool:
         """It waits in a command that changes a key when it is served, such as BLPOP."""
-        return "b" in self.flags and self.cmd in _BLOCKING
+        return "b" in self.flags and self.cmd in BLOCKING
 
 
-def parse_client_list(text: bytes) -> Iterator[ClientLine]:
-    """The connections that the reply names; lines without a number are passed over."""
-    for line in text.decode("utf-8", "backslashreplace").splitlines():
-        fields = dict(part.partition("=")[::2] for part in line.split(" "))
+def parse_client_list(text: bytes, commands: Collection[str] = ()) -> Iterator[ClientLine]:
+    """The connections that the reply names; lines without a number are passed over.
+
+    Args:
+        commands: Only those whose last command is one of these, in upper case and without subcommand; a server
+            may have thousands, of which few matter.
+    """
+    lines: Iterable[bytes] = text.splitlines()
+    if commands:
+        wanted = re.compile(rb" cmd=(?:%b)(?: |$)" % "|".join(commands).encode(), re.IGNORECASE)
+        lines = filter(wanted.search, lines)
+    for raw in lines:
+        line = raw.decode("utf-8", "backslashreplace")
+        fields = dict(_FIELD.findall(line))
         if not fields.get("id", "").isdigit():
             continue
         yield ClientLine(

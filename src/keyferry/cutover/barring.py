@@ -22,8 +22,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from keyferry.copy.client_list import ClientLine, parse_client_list
-from keyferry.copy.info import info_number, parse_info
+from keyferry.copy.client_list import BLOCKING, ClientLine, parse_client_list
+from keyferry.copy.info import Info, info_number, info_text, parse_info
 from keyferry.cutover.acl_rules import (
     Categories,
     UserRules,
@@ -33,8 +33,8 @@ from keyferry.cutover.acl_rules import (
     user_of_dict,
 )
 from keyferry.cutover.reach import Commands, Primary, Reach
-from keyferry.model.errors import RefusedError, ServerError
-from keyferry.wire.resp import Argument, Reply, ReplyError
+from keyferry.model.errors import RefusedError, ServerAway, ServerError
+from keyferry.wire.resp import Reply, ReplyError
 
 OUR_NAMES = "keyferry"
 """What the names of our own connections, and of the drop-in clients', begin with."""
@@ -129,6 +129,8 @@ class Bar:
     def __init__(self, reach: Reach, leave: Collection[str] = ()) -> None:
         self._reach = reach
         self._leave = frozenset(leave)
+        self._known_writes: dict[str, Categories] = {}
+        """By run id: COMMAND is the longest of all answers, and a process keeps its commands."""
 
     def survey(self) -> BarSurvey:
         """Who can write, and whether that can be taken away. Takes as long as a few round trips; stops nobody.
@@ -182,7 +184,7 @@ class Bar:
             for primary, replies in answers.replies.items():
                 found[primary.id] = self._befores(primary, replies, found[primary.id])
             for primary, replies in answers.all().items():
-                self._check_taken(primary, replies, taken.users[primary.id], survey.writes[primary.id])
+                self._check_taken(primary, replies, taken.users[primary.id])
             self.end_blocked(taken)
         except BaseException:
             # Where this fails too, the journal's note remains.
@@ -233,11 +235,9 @@ class Bar:
             for primary in self._reach.primaries()
             if primary not in members
         ]
-        asking: dict[Primary, Commands] = {
-            primary: [("COMMAND",), *_asking(taken.users[primary.id])] for primary in members
-        }
-        for primary, (command, *replies) in self._reach.exchange(asking).all().items():
-            writes = self._writes(primary, command)
+        asking: dict[Primary, Commands] = {primary: _asking(taken.users[primary.id]) for primary in members}
+        for primary, replies in self._reach.exchange(asking).all().items():
+            writes = self._writes(primary)
             for user, reply in zip(taken.users[primary.id], replies, strict=True):
                 current = self._read(primary, user.name, reply)
                 if current is not None and current.may_write(writes):
@@ -258,7 +258,8 @@ class Bar:
         for primary, (clients,) in listed.items():
             self._check(primary, "CLIENT LIST", [clients])
             names = {_shown(user.name) for user in taken.users[primary.id]}
-            waiting = [line.id for line in _lines(clients) if line.waits_to_write and line.user in names]
+            lines = parse_client_list(clients, BLOCKING) if isinstance(clients, bytes) else ()
+            waiting = [line.id for line in lines if line.waits_to_write and line.user in names]
             if waiting:
                 batches[primary] = [("CLIENT", "KILL", "ID", number) for number in waiting]
         for primary, replies in self._reach.exchange(batches).all().items():
@@ -269,23 +270,25 @@ class Bar:
     # One primary
 
     def _survey_of(self, primary: Primary) -> BarSurvey:
-        who, names, command, clients, info, *probe = self._reach.ask(
-            primary,
-            [
-                ("ACL", "WHOAMI"),
-                ("ACL", "USERS"),
-                ("COMMAND",),
-                ("CLIENT", "LIST"),
-                ("INFO", "replication"),
-                *_probing(),
-            ],
-        )
-        for reply in (who, names, command, clients, *probe):
+        asked: Commands = [
+            ("ACL", "WHOAMI"),
+            ("ACL", "USERS"),
+            ("CLIENT", "LIST"),
+            ("INFO", "replication"),
+            *_probing(),
+        ]
+        who, names, clients, info, *probe = self._reach.ask(primary, asked)
+        for reply in (who, names, clients, *probe):
             if isinstance(reply, ReplyError):
                 return BarSurvey("", able=False, obstacles=(self._unable(primary, reply),))
+        try:
+            writes = self._writes(primary)
+        except ServerAway:
+            raise
+        except ServerError as error:
+            return BarSurvey("", able=False, obstacles=(f"{error.message} {HINT}",))
         own = who if isinstance(who, bytes) else b""
         rules = self._rules(primary, names)
-        writes = self._writes(primary, command)
         leave = {own, *(name.encode() for name in self._leave)}
         users = tuple(user for user in rules if user.name not in leave and user.may_write(writes))
         obstacles = [*self._shared(primary, own, clients)]
@@ -347,50 +350,50 @@ class Bar:
     def _befores(self, primary: Primary, replies: list[Reply], users: list[UserRules]) -> list[UserRules]:
         """The rules right before ours, which somebody may have changed since the survey."""
         done = replies[-1]
-        if not isinstance(done, list) or len(done) != 3 * len(users):
+        if not isinstance(done, list) or len(done) != 2 * len(users):
             return users
         return [
-            (self._read(primary, user.name, done[3 * i]) or user)
-            if not isinstance(done[3 * i], ReplyError)
+            (self._read(primary, user.name, done[2 * i]) or user)
+            if not isinstance(done[2 * i], ReplyError)
             else user
             for i, user in enumerate(users)
         ]
 
-    def _check_taken(
-        self, primary: Primary, replies: list[Reply], users: tuple[UserRules, ...], writes: Categories
-    ) -> None:
-        """Whether the rules were those of the survey, and now let nobody write."""
+    def _check_taken(self, primary: Primary, replies: list[Reply], users: tuple[UserRules, ...]) -> None:
+        """Whether the rules were set, and had been those of the survey."""
         self._check(primary, "to take write rights away", replies)
         done = replies[-1]
-        if not isinstance(done, list) or len(done) != 3 * len(users):
+        if not isinstance(done, list) or len(done) != 2 * len(users):
             raise ServerError(
                 self._reach.wire_side,
                 f"{self._reach.name(primary)} answers to EXEC what we do not understand.",
             )
         self._check(primary, "to take write rights away", done)
         for i, user in enumerate(users):
-            before = self._read(primary, user.name, done[3 * i])
-            after = self._read(primary, user.name, done[3 * i + 2])
+            before = self._read(primary, user.name, done[2 * i])
             if before != user:
                 raise RefusedError(
                     f"Somebody changed the rules of the user {_shown(user.name)} in the same moment.",
                     "Try again when nobody changes users.",
-                )
-            if after is None or after.may_write(writes):
-                raise ServerError(
-                    self._reach.wire_side,
-                    f"{self._reach.name(primary)} still lets the user {_shown(user.name)} write.",
                 )
 
     def _members(self, taken: Taken) -> list[Primary]:
         """The primaries of now that it speaks of."""
         return [primary for primary in self._reach.primaries() if primary.id in taken.users]
 
-    def _writes(self, primary: Primary, command: Reply) -> Categories:
+    def _writes(self, primary: Primary) -> Categories:
+        """Which commands write there."""
+        (server,) = self._reach.ask(primary, [("INFO", "server")])
+        run_id = info_text(_info(server), "server", "run_id")
+        if run_id and run_id in self._known_writes:
+            return self._known_writes[run_id]
+        (command,) = self._reach.ask(primary, [("COMMAND",)])
+        self._check(primary, "COMMAND", [command])
         try:
-            return read_writes(command)
+            writes = self._known_writes[run_id] = read_writes(command)
         except ValueError as error:
             raise self._unread(primary, error) from None
+        return writes
 
     def _read(self, primary: Primary, name: bytes, reply: Reply) -> UserRules | None:
         if isinstance(reply, ReplyError):
@@ -426,11 +429,10 @@ def _asking(users: tuple[UserRules, ...]) -> Commands:
 
 
 def _taking(users: tuple[UserRules, ...], writes: Categories) -> Commands:
-    """All at once, each between two looks."""
+    """All at once, each after a last look."""
     steps: Commands = [("MULTI",)]
     for user in users:
-        look: tuple[Argument, ...] = ("ACL", "GETUSER", user.name)
-        steps += [look, user.barring(writes), look]
+        steps += [("ACL", "GETUSER", user.name), user.barring(writes)]
     return [*steps, ("EXEC",)]
 
 
@@ -438,13 +440,14 @@ def _lines(clients: Reply) -> list[ClientLine]:
     return list(parse_client_list(clients)) if isinstance(clients, bytes) else []
 
 
-def _info(reply: Reply) -> dict[str, dict[str, str]]:
+def _info(reply: Reply) -> Info:
     return parse_info(reply) if isinstance(reply, bytes) else {}
 
 
 def _blocked(info: Reply) -> bool:
-    """Whether anybody waits; where INFO does not say, somebody may."""
-    return info_number(_info(info), "clients", "blocked_clients") != 0
+    """Whether anybody may wait for a key. Those whom a pause holds are blocked too, but for no key (7.2)."""
+    found = [info_number(_info(info), "clients", name) for name in ("blocked_clients", "total_blocking_keys")]
+    return 0 not in found
 
 
 def _shown(name: bytes) -> str:
