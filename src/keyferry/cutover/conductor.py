@@ -449,9 +449,10 @@ class Conductor:
             self._verify_at_s = time.monotonic() + self._verify_pause_s
             self._verify_pause_s = min(VERIFY_AGAIN_S_MAX, 2 * self._verify_pause_s)
         said = f"Verified: {verification.compared:,} keys compared, {left:,} differ."
-        self._voice.tell(said)
         if ticket is not None:
+            # First: whoever asked hears it once.
             ticket.end(ExitCode.KEYS_FAILED if left else ExitCode.DONE, said)
+        self._voice.tell(said)
 
     # A switch
 

@@ -130,9 +130,10 @@ class Leading:
         else:
             said = f"Whether the {report.direction} was made is not known: the {losing} does not answer."
             code, hint = ExitCode.SERVER, "Start keyferry migrate again when it answers: it finds out."
-        self._voice.tell(said)
         if ticket is not None:
+            # First: whoever asked hears it once.
             ticket.end(code, said, hint, **report.as_dict())
+        self._voice.tell(said)
         if performed.end is End.UNKNOWN:
             raise ServerAway("source" if losing is Side.SOURCE else "target", said, hint)
 
