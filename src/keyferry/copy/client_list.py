@@ -15,8 +15,8 @@ from keyferry.model.commands import all_commands, look_up
 
 NO_COMMAND = "NULL"
 BLOCKING = frozenset(info.name for info in all_commands() if info.blocking and info.writes)
-_WRITING_FIELD = re.compile(r"(?:^| )(id|addr|name|age|flags|multi|cmd|user)=(\S*)")
-_FAMILIES = frozenset(("XGROUP", "FUNCTION"))
+_FIELD = re.compile(r"(?:^| )(id|addr|name|age|flags|multi|cmd|user)=(\S*)")
+_WRITING_FAMILIES = frozenset(("XGROUP", "FUNCTION"))
 """Whose subcommands may change data; 6.2 does not say which one it was."""
 _FAMILIES = frozenset(info.name.split()[0] for info in all_commands() if " " in info.name)
 
