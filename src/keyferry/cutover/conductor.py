@@ -582,4 +582,4 @@ def _limits(follower: Follower | None) -> dict[str, float | None]:
 
 def _words_of(limits: Mapping[str, float | None]) -> str:
     rate, latency = limits.get("max_rate"), limits.get("max_latency_ms")
-    return f"{f'{rate:g} keys/s' if rate else 'no limit of the rate'}, {f'{latency:g} ms of latency' if latency else 'latency not guarded'}"
+    return f"{f'{rate:,.0f} keys/s' if rate else 'no limit of the rate'}, {f'{latency:g} ms of latency' if latency else 'latency not guarded'}"
