@@ -148,3 +148,8 @@ def test_before_anything_is_known() -> None:
     said = {"name": "shop", "source": "old", "target": "new", "pid": 7, "stage": "connecting"}
     assert "shop: old to new" in shown(said)
     assert line(said) == "connecting, 0 writers"
+
+
+def test_an_old_look_is_said_to_be_old() -> None:
+    assert "It looked around" not in shown({**status(READY), "age_seconds": 0.4})
+    assert "It looked around 12 s ago" in shown({**status(READY), "age_seconds": 12.0})

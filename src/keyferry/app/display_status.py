@@ -27,6 +27,8 @@ Row = tuple[str, str | Text]
 WRITERS_SHOWN = 8
 SWITCHES_SHOWN = 5
 EVENTS_SHOWN = 6
+OLD_S = 3.0
+"""A look that is older is said to be; a new one comes several times a second."""
 _NAME_WIDTH = 9
 _JUDGEMENT_CHARS = 60
 """Of a reason that the picture shows whole on 80 columns."""
@@ -96,6 +98,8 @@ def _sync_of(said: Mapping[str, Any], stage: str, elapsed_s: float) -> SyncProgr
 
 
 def _details(status: Status, progress: MigrationProgress, now_ms: float) -> Iterator[Row]:
+    if (age_s := status.get("age_seconds", 0.0)) > OLD_S:
+        yield "old", Text(f"It looked around {duration(age_s)} ago: it is busy, or stuck.", style="yellow")
     if len(progress.not_ready) > 1 or any(len(reason) > _JUDGEMENT_CHARS for reason in progress.not_ready):
         for reason in progress.not_ready:
             yield "not ready", reason

@@ -376,7 +376,7 @@ class Conductor:
 
     def _take_task(self) -> tuple[Request, Ticket] | None:
         task, self._task = self._task, None
-        return task
+        return task if task is not None and task[1].begin() else None
 
     def _do(self, task: tuple[Request, Ticket], follower: Follower | None) -> bool:
         """Whether this direction is not followed any longer."""
@@ -485,6 +485,9 @@ class Conductor:
         """Whether it was made. Raises what the loop has to hear of, after everything is undone."""
         assert self._direction is not None
         self._sight.survey(self._authority)
+        # It may have waited for its turn, while a server was away.
+        if ticket is not None and (reasons := self._not_ready(request)):
+            raise RefusedError(f"Not ready for a {request.command} any more: {' '.join(reasons)}")
         gate, problem = self._sight.gate(self._gate_of(request))
         if gate is None or problem:
             raise RefusedError(problem)

@@ -16,7 +16,7 @@ from types import TracebackType
 
 from keyferry.cutover.control_place import identity, is_ours, listening
 from keyferry.cutover.desk import Desk, Ticket
-from keyferry.cutover.requests import ALIVE, REQUEST_BYTES_MAX, End, Request, request_of
+from keyferry.cutover.requests import ALIVE, REQUEST_BYTES_MAX, End, Request, Said, request_of
 from keyferry.model.errors import ExitCode, UsageError
 
 CLIENTS_MAX = 16
@@ -26,6 +26,9 @@ SEND_S = 5.0
 """A client that reads nothing for so long is let go."""
 ALIVE_S = 1.0
 """Between two signs of life while a request is under way."""
+PATIENCE_S = 3.0
+"""After this whoever asked hears that it has not begun."""
+WAITS = "This waits for its turn: the migration is busy. Ctrl-C takes it back."
 LOOK_S = 0.25
 """How late it is noticed that a client has gone, or that the server closes."""
 
@@ -138,8 +141,9 @@ class ControlServer:
 
     def _relay(self, connection: socket.socket, request: Request) -> None:
         ticket = self._desk.ask(request)
+        asked_at = said_at = time.monotonic()
+        told = False
         try:
-            said_at = time.monotonic()
             while True:
                 event = ticket.next_event(LOOK_S)
                 if event is None and self._closing.is_set():
@@ -148,6 +152,9 @@ class ControlServer:
                     connection.sendall(event.line())
                 elif _has_gone(connection):
                     return
+                elif not told and not ticket.begun and time.monotonic() - asked_at >= PATIENCE_S:
+                    told = True
+                    connection.sendall(Said(WAITS).line())
                 elif time.monotonic() - said_at >= ALIVE_S:
                     connection.sendall(ALIVE)
                 else:

@@ -27,7 +27,7 @@ class Ticket:
         self._changed = threading.Condition()
         self._events: deque[Event] = deque()
         self._end: End | None = None
-        self._taken = False
+        self._begun = False
         self._withdrawn = False
 
     def say(self, sentence: str, **facts: Any) -> None:
@@ -47,6 +47,10 @@ class Ticket:
     def fail(self, error: KeyferryError, **facts: Any) -> None:
         """Ends it as a command ends that raises this."""
         self.end(error.exit_code, error.message, error.hint, **facts)
+
+    @property
+    def begun(self) -> bool:
+        return self._begun
 
     @property
     def ended(self) -> bool:
@@ -72,17 +76,20 @@ class Ticket:
             if isinstance(event, End):
                 return
 
-    def take(self) -> bool:
-        """Marks it as begun; False when it was withdrawn before."""
+    def begin(self) -> bool:
+        """It is done from now on; False when it was withdrawn before: then it is not to be done any more.
+
+        For whatever waits between its taking from the desk and its doing. What is done and ended at once needs none.
+        """
         with self._changed:
-            self._taken = not self._withdrawn
-            return self._taken
+            self._begun = not self._withdrawn
+            return self._begun
 
     def withdraw(self) -> bool:
         """Whoever asked has gone. A request that nobody has begun is not to be done later, unseen; one that has been
         begun goes on. Returns whether it was withdrawn."""
         with self._changed:
-            if not self._taken and not self._withdrawn:
+            if not self._begun and self._end is None:
                 self._withdrawn = True
                 self._finish(End(ExitCode.REFUSED, "Withdrawn before it was begun."))
             return self._withdrawn
@@ -111,17 +118,19 @@ class QueueDesk:
 
     def __init__(self, first: Mapping[str, Any] | None = None) -> None:
         self._lock = threading.Lock()
-        self._status: Mapping[str, Any] = {"stage": "connecting"} if first is None else first
+        self._published = (time.monotonic(), first or {"stage": "connecting"})
         self._waiting: deque[tuple[Request, Ticket]] = deque()
         self._open: list[Ticket] = []
         self._closed: tuple[int, str, str] | None = None
 
     def publish(self, status: Mapping[str, Any]) -> None:
         """What ``status`` says from now on: plain values for JSON, not changed any more by the caller."""
-        self._status = status
+        self._published = (time.monotonic(), status)
 
     def status(self) -> Mapping[str, Any]:
-        return self._status
+        """What was published last, and how old that is: ``age_seconds``."""
+        at_s, status = self._published
+        return {**status, "age_seconds": round(time.monotonic() - at_s, 3)}
 
     def ask(self, request: Request) -> Ticket:
         """Puts it in the queue. A full or closed desk gives a ticket that has ended already."""
@@ -143,13 +152,16 @@ class QueueDesk:
         return ticket
 
     def take(self) -> tuple[Request, Ticket] | None:
-        """The next request, for the migration's own thread; None when there is none. Never waits."""
+        """The next request, for the migration's own thread; None when there is none. Never waits.
+
+        Until its ``begin`` it can be withdrawn.
+        """
         if not self._waiting:
             return None
         with self._lock:
             while self._waiting:
                 request, ticket = self._waiting.popleft()
-                if ticket.take():
+                if not ticket.ended:
                     return request, ticket
         return None
 
