@@ -137,6 +137,15 @@ class Led:
 
         wait_until(does, f"the run follows (told: {self.told})", timeout_s)
 
+    def follows_soon(self, timeout_s: float = 30.0) -> None:
+        """Waits until it follows, whatever changes meanwhile."""
+
+        def does() -> bool:
+            assert self.error is None, (self.error, self.told)
+            return bool(self.seen) and self.seen[-1].stage == "following"
+
+        wait_until(does, f"the run follows (told: {self.told})", timeout_s)
+
     def end(self) -> SyncReport | None:
         """Its lead says that it is over."""
         self._over = True

@@ -46,6 +46,9 @@ class Writers:
         self.stopped = False
         self.written = 0
 
+    def have_written(self) -> bool:
+        return self.written > 100
+
     def __call__(self) -> None:
         with self._server.session() as session:
             while not self.stopped:
@@ -68,7 +71,7 @@ def test_under_load_then_stop_settles_exactly(server_pair: tuple[Server, Server]
         for number in range(3):
             writers = Writers(source, number * 1000)
             with Beside(writers):
-                wait_until(lambda its=writers: its.written > 100, "they write")
+                wait_until(writers.have_written, "they write")
                 writers.stopped = True
             assert run.do(lambda follower: follower.settle_all(gate()))
             found = compared(source, target, expiry_tolerance_ms=100)

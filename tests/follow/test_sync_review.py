@@ -215,7 +215,7 @@ def test_other_data_at_the_address_of_the_target_is_not_deleted_on_resume(
 def test_a_big_key_that_is_named_while_its_carry_is_refused() -> None:
     """What changed after the carry began has not been carried."""
     dirty = DirtyKeys(10)
-    supply = DirtySupply(dirty)
+    supply = DirtySupply(dirty, lambda keys: None)
     dirty.mark([b"k"], 0.0)
     assert dirty.take(10, 1.0) == [b"k"]
     supply.hand_over(b"k", 10**7)
