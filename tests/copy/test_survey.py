@@ -592,3 +592,14 @@ def test_other_connections_of_our_user_are_counted(server: Server, flushed: Flus
         assert found.sentence.startswith("2 other connections on the source use our user default:")
     assert not topic(check(server, target), "source user")
     assert not topic(check(server, target), "target user")
+
+
+def test_without_names_nobody_can_tell_who_shares_our_user(server: Server, flushed: Flushed) -> None:
+    target = flushed(VALKEY_9, 1)
+    run(server, ("ACL", "SETUSER", "nameless", "on", "nopass", "~*", "+@all", "-client", "+client|list"))
+    try:
+        endpoint = replace(server.endpoint, username="nameless", password="x")
+        found = one(run_check(endpoint, target.endpoint, CheckRequest()), "source user")
+    finally:
+        run(server, ("ACL", "DELUSER", "nameless"))
+    assert found.level == "warning" and "CLIENT SETNAME is refused" in found.sentence

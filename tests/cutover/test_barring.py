@@ -160,6 +160,14 @@ def test_a_shared_user_is_an_obstacle(server: Server) -> None:
         assert "Keyferry and 1 connections of others use the same user, shop" in survey.obstacles[0]
 
 
+def test_without_names_nobody_can_tell_who_shares_our_user(server: Server) -> None:
+    with apart(server) as (ours, _), server.session() as session:
+        session.call("ACL", "SETUSER", OURS, "-client", "+client|list", "+client|kill")
+        with reaching(ours) as reach:
+            (obstacle,) = Bar(reach, DEFAULT).survey().obstacles
+        assert "our connections have no names (CLIENT SETNAME is refused)" in obstacle
+
+
 def test_without_the_right_to_set_rules_nothing_is_taken(server: Server) -> None:
     with apart(server) as (ours, _), server.session() as session:
         before = users_of(session)

@@ -174,10 +174,12 @@ def _sharing(inquiries: list[Inquiry], nodes: list[NodeFacts]) -> int | None:
         reply = inquiry.ask("CLIENT", "LIST", topic="CLIENT LIST")
         if not isinstance(reply, bytes):
             return None
-        count += sum(
-            line.user == node.user and not line.name.startswith(CLIENT_NAME) and not line.replicates
-            for line in parse_client_list(reply)
-        )
+        lines = [line for line in parse_client_list(reply) if line.user == node.user and not line.replicates]
+        others = sum(not line.name.startswith(CLIENT_NAME) for line in lines)
+        if others == len(lines):
+            inquiry.refusals["CLIENT LIST"] = "CLIENT SETNAME is refused"
+            return None
+        count += others
     return count
 
 

@@ -39,7 +39,10 @@ from keyferry.wire.resp import Reply, ReplyError
 OUR_NAMES = "keyferry"
 """What the names of our own connections, and of the drop-in clients', begin with."""
 USERS_MAX = 1000
-RIGHTS = "+acl|whoami +acl|users +acl|getuser +acl|setuser +command +client|list +client|kill +multi +exec"
+RIGHTS = (
+    "+acl|whoami +acl|users +acl|getuser +acl|setuser +command +client|list +client|kill +client|setname "
+    "+info +multi +exec +discard"
+)
 HINT = f"The user needs {RIGHTS}."
 
 
@@ -328,16 +331,19 @@ class Bar:
 
     def _shared(self, primary: Primary, own: bytes, clients: Reply) -> list[str]:
         """Somebody else is connected as the user that we are."""
-        others = [
-            line
-            for line in _lines(clients)
-            if line.user == _shown(own) and not line.name.startswith(OUR_NAMES) and not line.replicates
-        ]
+        place, user = _inside(self._reach.name(primary)), _shown(own)
+        lines = [line for line in _lines(clients) if line.user == user and not line.replicates]
+        others = [line for line in lines if not line.name.startswith(OUR_NAMES)]
+        if len(others) == len(lines):
+            return [
+                f"On {place} our connections have no names (CLIENT SETNAME is refused), so that who else uses the user "
+                f"{user} cannot be told. {HINT}"
+            ]
         if not others:
             return []
         return [
-            f"On {_inside(self._reach.name(primary))} Keyferry and {len(others)} connections of others use the same "
-            f"user, {_shown(own)} (such as {others[0].addr}): its rights cannot be taken away."
+            f"On {place} Keyferry and {len(others)} connections of others use the same user, {user} (such as "
+            f"{others[0].addr}): its rights cannot be taken away."
         ]
 
     def _unable(self, primary: Primary, reply: ReplyError) -> str:

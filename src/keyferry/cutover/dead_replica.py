@@ -14,7 +14,8 @@ from keyferry.wire.resp import Reply, ReplyError
 
 DEAD_HOST, DEAD_PORT = "127.0.0.1", 1
 """Port 1 (tcpmux) needs the system's own rights to listen on, and nobody does."""
-HINT = "The user needs +replicaof +config|get +info."
+RIGHTS = "+replicaof +config|get +info +multi +discard"
+HINT = f"The user needs {RIGHTS}."
 
 
 def obstacle_to_read_only(reach: Reach) -> str:

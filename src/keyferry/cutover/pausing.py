@@ -26,7 +26,8 @@ MARGIN_MS = 50
 """A pause that ends within this time is taken as over: servers round, and cache their clock for a loop turn."""
 LENGTH_MS_MAX = 60_000
 SINCE = (6, 2)
-HINT = "The user needs +client|pause +client|unpause +time +info, or let the writers wait: --gate writers."
+RIGHTS = "+client|pause +client|unpause +time +info +multi +discard"
+HINT = f"The user needs {RIGHTS}."
 
 
 @dataclass(frozen=True, slots=True)
