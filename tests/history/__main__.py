@@ -19,7 +19,7 @@ from dataclasses import replace
 from keyferry.cutover.plan import AFTER_COMMIT, ORDER, PAUSING, Step
 from keyferry.testing.binaries import find_binaries
 
-from .faults import FAULTS, NEEDS_PROXIES
+from .faults import AT_PLACE, BY_PROXIES, FAULTS, LED_BY_PROXIES, RESTARTS
 from .scenes import PHASES, Plan, run
 
 
@@ -49,7 +49,8 @@ def drawn(seed: int, given: argparse.Namespace) -> Plan:
     rng = random.Random(f"plan {seed}")
     servers = sorted(find_binaries())
     forms = rng.choice(FORMS)
-    fault = rng.choice(("", *FAULTS))
+    fault_at = rng.choice(("", *places("plain" in forms)))
+    fault = rng.choice(("", *(AT_PLACE if fault_at else FAULTS)))
     stop_at = rng.choice(("", *places("plain" in forms)))
     plan = Plan(
         source=rng.choice(servers),
@@ -57,19 +58,23 @@ def drawn(seed: int, given: argparse.Namespace) -> Plan:
         seed=seed,
         forms=tuple(forms),  # type: ignore[arg-type]
         phase="source" if "plain" in forms else rng.choice(PHASES),
-        fault=fault if rng.random() < 0.6 else "",
-        stop_at=stop_at if rng.random() < 0.6 else "",
+        fault=fault,
+        fault_at=fault_at if fault else "",
+        stop_at=stop_at if rng.random() < 0.3 else "",
         settings={"lease_ms": rng.choice((1_500, 3_000)), "mirror": rng.choice(("inline", "background"))},
         own_user=rng.random() < 0.4,
         clock_rates=tuple(rng.choice(CLOCK_RATES) for _ in forms) if rng.random() < 0.3 else (),
     )
-    names = ("source", "target", "phase", "gate", "fault", "stop_at", "own_user")
+    names = ("source", "target", "phase", "gate", "fault", "fault_at", "stop_at", "own_user")
     said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
     for name in ("forms", "switches"):
         if getattr(given, name):
             said[name] = tuple(getattr(given, name).split(","))
     plan = replace(plan, **said)
-    return replace(plan, proxied=plan.fault in NEEDS_PROXIES)
+    fault = plan.fault
+    return replace(
+        plan, proxied=fault in BY_PROXIES, led_by_proxies=fault in LED_BY_PROXIES, durable=fault in RESTARTS
+    )
 
 
 def main() -> int:
@@ -85,14 +90,17 @@ def main() -> int:
     parser.add_argument("--forms", help="application processes, such as threads,tasks,plain")
     parser.add_argument("--switches", help="what is done, such as cutover,rollback")
     parser.add_argument("--own-user", action="store_true", default=None, help="of the applications")
-    parser.add_argument("--fault", choices=("", *FAULTS))
+    parser.add_argument("--fault", choices=("", *{**FAULTS, **AT_PLACE}))
+    parser.add_argument(
+        "--fault-at", choices=("", *PLACES), help="the fault happens when the coordinator is there"
+    )
     parser.add_argument("--stop-at", choices=("", *PLACES), help="where the coordinator is killed once")
     given = parser.parse_args()
     ends_s, seed, failed = time.monotonic() + given.seconds, given.seed, []
     while True:
         plan = drawn(seed, given)
         print(f"--- seed {seed}: {plan}", flush=True)
-        result = run(plan, FAULTS, tell=True)
+        result = run(plan, AT_PLACE if plan.fault_at else FAULTS, tell=True)
         if not result.passed:
             failed.append(seed)
             print(f"FAILED; what was recorded is in {result.directory}", flush=True)

@@ -15,12 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from keyferry.cutover.failpoints import PAUSE
+from keyferry.cutover.failpoints import DIE, PAUSE, PAUSE_FOR
 from keyferry.model.errors import ExitCode, KeyferryError
 
 ENDS_S = 10.0
 ASKED_S = 60.0
 LOOKS_S = 0.1
+PAUSE_S = 0.5
+LATE_AT, LATE_S = "settle", 1.3
+GATE_S = "1"
+"""Shorter than what makes it late."""
 NEVER_SAID = "Traceback", "mistake in Keyferry"
 
 
@@ -45,6 +49,7 @@ class Migrating:
         directory: For its state and what it says.
         options: Of ``keyferry migrate``.
         stop_at: The first process stops at this place of a switch (see cutover.failpoints).
+        pause_at: Every process stands still for ``PAUSE_S`` at this one.
     """
 
     def __init__(
@@ -55,15 +60,16 @@ class Migrating:
         options: Sequence[str] = (),
         *,
         stop_at: str = "",
+        pause_at: str = "",
     ) -> None:
         self.name, self._urls, self._directory = name, list(urls), directory
         self._options = list(options)
         self._process: subprocess.Popen[bytes] | None = None
-        self._stop_at = stop_at
+        self._stop_at, self._pause_at = stop_at, pause_at
         self.starts = 0
 
     def __enter__(self) -> Migrating:
-        self.start(**({PAUSE: self._stop_at} if self._stop_at else {}))
+        self.start(**stopping(self._stop_at))
         return self
 
     def __exit__(
@@ -76,6 +82,8 @@ class Migrating:
     def start(self, **environment: str) -> None:
         """The same command again, with more environment variables."""
         self.starts += 1
+        if self._pause_at:
+            environment = {PAUSE: self._pause_at, PAUSE_FOR: str(PAUSE_S)} | environment
         command = [
             *(sys.executable, "-m", "keyferry", "migrate", *self._urls),
             *("--name", self.name, "--state-dir", str(self._state), "--max-latency", "0"),
@@ -198,6 +206,13 @@ class Migrating:
             )
         if time.monotonic() > deadline_s:
             raise KeyferryError(f"keyferry migrate {what}: {self.said()[-800:]}")
+
+
+def stopping(place: str) -> dict[str, str]:
+    """The environment in which a process stops at a place, for good. What is undone has to be late before."""
+    if place.startswith("undo"):
+        return {PAUSE: LATE_AT, PAUSE_FOR: str(LATE_S), DIE: place}
+    return {PAUSE: place} if place else {}
 
 
 _KEYFERRY = [sys.executable, "-m", "keyferry"]

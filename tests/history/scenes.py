@@ -38,12 +38,16 @@ from .checker import check
 from .drawing import GROUP
 from .events import Event, History, Outcome
 from .final import read_final
-from .migrating import Migrating
+from .migrating import GATE_S, Migrating
 from .processes import Applications
 
 USER, PASSWORD = "app", "app-password"
+DURABLE = {"appendonly": "yes", "appendfsync": "always"}
 EQUAL_WITHIN_S = 20.0
-AGAIN_S = 20.0
+AGAIN_S = 40.0
+"""For a switch, when nothing is wrong any more."""
+FAULT_S = 8.0
+"""For a switch while something is."""
 SHOWN = 5
 FINAL_SLEEP_S = 1.2
 """Longer than keys live that expire."""
@@ -59,13 +63,15 @@ class Plan:
         phase: In which the first switch begins: ``source``, ``dual``, ``shadow``.
         gate: As the option of ``keyferry cutover``; empty: what Keyferry chooses.
         switches: What is done, one after the other.
-        fault: Goes on during each switch; see ``faults.FAULTS``.
+        fault: Goes on during each switch, for a while; see ``faults.FAULTS``. With ``fault_at`` it is one of
+            ``faults.MOMENTS``, and happens when the coordinator is at that place.
         stop_at: The coordinator stops at this place in the first switch, is killed there, and started again.
         settings: Of our clients.
         fill_keys: How many keys are there before.
         calm_s: Between two switches.
         clock_rates: Of the leases' clocks, by process.
-        proxied: Applications come to both servers by fault proxies.
+        proxied: Applications come to both servers by fault proxies; ``led_by_proxies``: the coordinator does.
+        durable: Servers come back with all that they acknowledged.
         own_user: The applications have a user of their own, so that a switch can take its write rights away.
     """
 
@@ -77,6 +83,7 @@ class Plan:
     gate: str = ""
     switches: tuple[str, ...] = ("cutover", "rollback", "cutover")
     fault: str = ""
+    fault_at: str = ""
     stop_at: str = ""
     rate: float = 150.0
     settings: Mapping[str, Any] = field(default_factory=lambda: {"lease_ms": 3_000})
@@ -84,6 +91,8 @@ class Plan:
     calm_s: float = 0.8
     clock_rates: tuple[float, ...] = ()
     proxied: bool = False
+    led_by_proxies: bool = False
+    durable: bool = False
     own_user: bool = False
     without: tuple[str, ...] = ()
 
@@ -135,6 +144,7 @@ class Scene:
         self.result = Result(plan, directory=str(directory))
         self.sides: dict[Side, Deployment] = {}
         self.ways: dict[Side, ProxiedSide] = {}
+        self.coordinator_ways: dict[Side, ProxiedSide] = {}
         self.applications: Applications
         self.migration: Migrating
         self._tell, self._begun_s = tell, time.monotonic()
@@ -196,9 +206,17 @@ def _play(scene: Scene, faults: Mapping[str, Fault]) -> None:
         _start_servers(stack, scene)
         place = scene.directory / "place"
         place.write_text("source")
-        urls = [deployment_url(scene.sides[side]) for side in Side]
+        urls = [
+            scene.coordinator_ways[side].url if plan.led_by_proxies else deployment_url(scene.sides[side])
+            for side in Side
+        ]
+        options = _options(plan, place) + [
+            word for side in scene.coordinator_ways.values() for word in side.options
+        ]
         scene.migration = stack.enter_context(
-            Migrating(f"h{plan.seed}", urls, scene.directory, _options(plan, place), stop_at=plan.stop_at)
+            Migrating(
+                f"h{plan.seed}", urls, scene.directory, options, stop_at=plan.stop_at, pause_at=plan.fault_at
+            )
         )
         scene.migration.wait("following", stage="following")
         scene.say("follows")
@@ -207,8 +225,12 @@ def _play(scene: Scene, faults: Mapping[str, Fault]) -> None:
             scene.migration.phase_set(phase)
         time.sleep(plan.calm_s)
         for number, name in enumerate(plan.switches):
-            fault = faults[plan.fault](scene) if plan.fault else contextlib.nullcontext()
-            with fault:
+            if plan.fault:
+                with faults[plan.fault](scene):
+                    made = switch(scene, name, plan.stop_at if number == 0 else "", FAULT_S)
+                if not made:
+                    switch(scene, name)
+            else:
                 switch(scene, name, plan.stop_at if number == 0 else "")
             time.sleep(plan.calm_s)
         history = scene.applications.stop()
@@ -221,7 +243,9 @@ def _start_servers(stack: contextlib.ExitStack, scene: Scene) -> None:
     made: list[Server | Cluster] = []
     for name in (scene.plan.source, scene.plan.target):
         program, _, shards = name.partition("x")
-        made.append(Cluster(binaries[program], int(shards)) if shards else Server(binaries[program]))
+        config = DURABLE if scene.plan.durable else {}
+        binary = binaries[program]
+        made.append(Cluster(binary, int(shards), config=config) if shards else Server(binary, config=config))
     with ThreadPoolExecutor(2) as threads:
         list(threads.map(stack.enter_context, made))
     scene.sides = dict(zip(Side, made, strict=True))
@@ -233,11 +257,12 @@ def _start_servers(stack: contextlib.ExitStack, scene: Scene) -> None:
             for node in deployment.nodes:
                 with node.session() as session:
                     session.call("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~*", "&*", "+@all", "-@admin")
-    if scene.plan.proxied:
-        scene.ways = {
-            side: stack.enter_context(ProxiedSide(side.value, deployment))
-            for side, deployment in scene.sides.items()
-        }
+    for wanted, ways in (
+        (scene.plan.proxied, scene.ways),
+        (scene.plan.led_by_proxies, scene.coordinator_ways),
+    ):
+        for side in Side if wanted else ():
+            ways[side] = stack.enter_context(ProxiedSide(side.value, scene.sides[side]))
 
 
 def deployment_url(deployment: Deployment) -> str:
@@ -282,21 +307,22 @@ def _way_to(phase: str) -> list[str]:
     return {"source": [], "dual": ["dual"], "shadow": ["dual", "shadow"]}[phase]
 
 
-def switch(scene: Scene, name: str, stop_at: str = "") -> None:
+def switch(scene: Scene, name: str, stop_at: str = "", patience_s: float = 0.0) -> bool:
     """One switch, until it is made; one that is put off or undone is tried again.
 
     Args:
         stop_at: Where the coordinator is killed the first time. It may have switched before, or not: then again.
+        patience_s: False after so long; 0: it has to come about.
     """
     gaining = Side.TARGET if name == "cutover" else Side.SOURCE
-    deadline_s = time.monotonic() + AGAIN_S
+    deadline_s = time.monotonic() + (patience_s or AGAIN_S)
     if stop_at:
         _killed_at(scene, name, stop_at)
-        deadline_s = time.monotonic() + AGAIN_S
-        if scene.authority() is gaining:
+        deadline_s = time.monotonic() + (patience_s or AGAIN_S)
+        if _ruling(scene) is gaining:
             scene.say(f"{name}: made before it was killed at {stop_at}")
             scene.result.switches.append(f"{name}: made, killed at {stop_at}")
-            return
+            return True
         scene.say(f"{name}: not made before it was killed at {stop_at}")
     while True:
         ended = scene.migration.ask(name, "--yes")
@@ -305,9 +331,13 @@ def switch(scene: Scene, name: str, stop_at: str = "") -> None:
         scene.result.switches.append(f"{name}: {ended.said.strip()[-200:]}")
         scene.say(f"{name} again: {ended.said.strip()[-300:]}")
         if time.monotonic() > deadline_s:
+            if patience_s:
+                return False
             raise KeyferryError(f"{name} does not come about: {ended.said[-500:]}")
         time.sleep(0.3)
-    found = scene.authority()
+        if _ruling(scene) is gaining:
+            break  # made, and what came after it failed, or could not be told
+    found = _ruling(scene)
     if found is not gaining:
         raise KeyferryError(f"After the {name} the {found} has authority: {ended.said[-300:]}")
     made = [one for one in scene.migration.status().get("switches", ()) if one.get("outcome") == "done"]
@@ -315,18 +345,32 @@ def switch(scene: Scene, name: str, stop_at: str = "") -> None:
     scene.result.gates.append(gate_ms)
     scene.result.switches.append(f"{name}: made")
     scene.say(f"{name}: made, gate {gate_ms:.1f} ms")
+    return True
+
+
+def _ruling(scene: Scene) -> Side:
+    """Who has authority, as soon as both sides can be asked and a mark that is under way is complete."""
+    deadline_s = time.monotonic() + AGAIN_S
+    while True:
+        try:
+            return scene.authority()
+        except KeyferryError:
+            if time.monotonic() > deadline_s:
+                raise
+            time.sleep(0.1)
 
 
 def _killed_at(scene: Scene, name: str, place: str) -> None:
     """The coordinator stops at a place; it is killed there, and started again without one."""
     migration = scene.migration
     migration.wait("ready", ready=True)
-    # What is undone has to fail before: nothing is done in so short a time.
-    options = ("--yes", "--timeout", "0.001") if place.startswith("undo") else ("--yes",)
+    undoes = place.startswith("undo")
+    options = ("--yes", "--timeout", GATE_S) if undoes else ("--yes",)
+    text = f"{'died' if undoes else 'paused'} at {place}"
     with ThreadPoolExecutor(1) as threads:
         asked = threads.submit(migration.ask, name, *options)
         deadline_s = time.monotonic() + AGAIN_S
-        while f"paused at {place}" not in migration.said():
+        while text not in migration.said():
             if asked.done() and time.monotonic() > deadline_s:
                 migration.kill()
                 raise KeyferryError(f"The {name} does not come to {place}: {asked.result().said[-500:]}")
