@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import json
 import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
-from commandline import keyferry, started
+from commandline import keyferry
+from migration_process import STATE, running
 
-from keyferry.cutover.control_client import ask
-from keyferry.cutover.control_place import control_path
-from keyferry.cutover.requests import End, Request
 from keyferry.journal.migration import MigrationJournal
-from keyferry.model.errors import KeyferryError
 from keyferry.telemetry.migrating import EventKind, FactKey, SwitchReport
 from keyferry.testing.dataset import fill
 from keyferry.testing.servers import Server
 
 KEYS = 500
-READY_S = 30.0
-STATE = ".keyferry"
 SECRET = "hunter2-secret"
 
 
@@ -44,48 +35,6 @@ def target(flushed: Callable[..., Server]) -> Server:
 
 def arguments(source: Server, target: Server, *more: str) -> list[str]:
     return ["migrate", source.url, target.url, "--name", "shop", "--gate", "none", *more]
-
-
-class Running:
-    """A migration that runs, and its socket."""
-
-    def __init__(self, process: subprocess.Popen[bytes], directory: Path) -> None:
-        self.process = process
-        self._path = control_path(directory / STATE, "shop")
-
-    def ask(self, command: str, **options: Any) -> End:
-        return ask(self._path, Request(command, options), lambda said: None)
-
-    def wait_until(self, what: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        deadline = time.monotonic() + READY_S
-        while True:
-            status: dict[str, Any] = {}
-            if self._path.exists():
-                try:
-                    status = dict(self.ask("status").facts)
-                except KeyferryError:
-                    status = {}  # Its socket is being made, or taken away.
-                if status and holds(status):
-                    return status
-            assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < deadline, f"{what} took more than {READY_S:g} s: {status}"
-            time.sleep(0.05)
-
-    def end(self, number: signal.Signals | None = None) -> tuple[int, str, str]:
-        """Its status and what it said; ``number`` is sent first."""
-        if number is not None:
-            self.process.send_signal(number)
-        began = time.monotonic()
-        out, err = self.process.communicate(timeout=READY_S)
-        assert number is None or time.monotonic() - began < 3
-        assert b"Traceback" not in out + err
-        return self.process.returncode, out.decode(), err.decode()
-
-
-@contextmanager
-def running(directory: Path, given: list[str]) -> Iterator[Running]:
-    with started(given, directory) as process:
-        yield Running(process, directory)
 
 
 def left_in(directory: Path) -> list[str]:
