@@ -40,9 +40,10 @@ class Afterwards:
 
     def do(self, step: Step) -> None:
         """BAR_AFTER or HOOK. What fails is in the report: the switch is made."""
-        if step is Step.BAR_AFTER:
+        if not self._report.barred:
+            # After a gate with a pause only the sentence is missing: the rights were taken under it.
             self._report.barred = self._bar()
-        elif step is Step.HOOK and self._hook:
+        if step is Step.HOOK and self._hook:
             self._run_hook(self._hook)
 
     def _bar(self) -> str:
@@ -53,8 +54,8 @@ class Afterwards:
                 return f"The {old} is read-only, with its data."
             except KeyferryError as error:
                 self._report.warnings.append(f"The {old} could not be made read-only: {error.message}")
-        if self._books.taken(old) is not None:
-            return f"The application's users cannot write on the {old} any more."
+        if (taken := self._books.taken(old)) is not None:
+            return f"On the {old} {', '.join(taken.names)} cannot write any more."
         if RULES[self._wish.phase].mirrors:
             return f"The {old} is not barred, because writers still repeat their writes there."
         try:

@@ -13,7 +13,7 @@ from keyferry.cutover.phase_steps import Performer, Plan
 from keyferry.cutover.reach import Commands, Reach
 from keyferry.cutover.tools import Tools
 from keyferry.cutover.writers_watch import names_of
-from keyferry.model.errors import RefusedError, ServerAway
+from keyferry.model.errors import RefusedError, ServerError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import record_key, writers_key
 from keyferry.telemetry.migrating import FactKey
@@ -116,7 +116,7 @@ class Ending:
                     self._reaches[side], self._settings.name, self._databases(side), keeps_record=keeps
                 )
                 self._tell(f"Deleted {removed} of Keyferry's keys on the {side}.")
-            except ServerAway as error:
+            except ServerError as error:  # away, or read-only (--no-rollback)
                 if side is authority:
                     raise
                 self._tell(
