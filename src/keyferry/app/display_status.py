@@ -14,8 +14,8 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.text import Text
 
 from keyferry.app import display_migrate
+from keyferry.app.leases import is_silent
 from keyferry.app.pictures import WARNING
-from keyferry.app.summary_phase import SILENT_LEASES
 from keyferry.app.words import count, counted, duration, latency
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
@@ -145,10 +145,10 @@ def _writers(status: Status, now_ms: float) -> Iterator[Row]:
 
 
 def _trouble(writer: Mapping[str, Any], status: Status, now_ms: float) -> tuple[str, ...]:
-    silent_ms = now_ms - writer["seen_ms"]
+    seen_ms = writer["seen_ms"]
     found = []
-    if writer["seen_ms"] and silent_ms > writer["lease_ms"] * SILENT_LEASES:
-        found.append(f"silent for {duration(silent_ms / 1000)}")
+    if seen_ms and is_silent(seen_ms, writer["lease_ms"], now_ms):
+        found.append(f"silent for {duration((now_ms - seen_ms) / 1000)}")
     if writer["epoch"] < status.get("epoch", 0):
         found.append(f"still at epoch {writer['epoch']}")
     return (*found, writer["note"]) if writer.get("note") else tuple(found)

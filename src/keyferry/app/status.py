@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from rich.live import Live
 from rich.text import Text
 
 from keyferry.app.controlling import find
@@ -84,6 +83,8 @@ def _print_changes(client: ControlClient, *, as_json: bool) -> None:
 
 
 def _redraw(client: ControlClient, console: CalmConsole, where: str) -> None:
+    from rich.live import Live
+
     with _keys() as pressed, Live(console=console, auto_refresh=False) as live:
         while True:
             live.update(frame(_look(client), where, time.time() * 1000), refresh=True)

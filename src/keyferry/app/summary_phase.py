@@ -8,6 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from keyferry.app.leases import is_silent
 from keyferry.app.summary import lines
 from keyferry.app.words import counted, duration
 from keyferry.cutover.phase_report import PhaseReport, SideReport
@@ -29,8 +30,6 @@ _MEANINGS = {
     Phase.TARGET_DUAL: "reads on the target, writes on the target, then on the source",
     Phase.TARGET: "reads and writes on the target",
 }
-SILENT_LEASES = 1.5
-"""Renewals come three times per lease; by clocks that may differ a little."""
 
 
 def of_report(report: PhaseReport, now_ms: float) -> RenderableType:
@@ -119,7 +118,7 @@ def _taken(entry: WriterEntry, record: PhaseRecord | None) -> str:
 
 def _renewed(entry: WriterEntry, now_ms: float) -> str:
     said = _ago(entry.seen_ms, now_ms)
-    return f"{said}: silent" if now_ms - entry.seen_ms > entry.lease_ms * SILENT_LEASES else said
+    return f"{said}: silent" if is_silent(entry.seen_ms, entry.lease_ms, now_ms) else said
 
 
 def _ago(at_ms: int, now_ms: float) -> str:
