@@ -11,7 +11,7 @@ from keyferry.app.words import count, counted, duration
 from keyferry.telemetry.migrating import MigrationReport
 from keyferry.testing.service_crowd import Counted, Tally
 
-NAME_WIDTH = 9
+NAME_WIDTH = 8
 USUAL = 0.999
 
 

@@ -168,7 +168,7 @@ async def _run_async(job: Job, worker: Worker, counting: Counting, stop: threadi
         counting.note(call, begun_ns, came)
 
     await send(_FIRST)
-    _begin(stop)
+    await asyncio.to_thread(_begin, stop)
     due_s = time.monotonic() + job.number / job.workers / job.habits.ticks_per_s
     while not stop.is_set():
         await asyncio.sleep(max(0.0, due_s - time.monotonic()))
