@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import keyferry
-from copying import wait_until
+from copying import ask, wait_until
 from following import settings_of
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.conductor import run_migration
@@ -19,6 +19,7 @@ from keyferry.cutover.desk import QueueDesk
 from keyferry.cutover.requests import End, Request, Said
 from keyferry.cutover.settings import MigrationSettings
 from keyferry.journal.migration import MigrationJournal
+from keyferry.model.record import record_key
 from keyferry.telemetry.migrating import MigrationProgress, MigrationReport
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.deployment import Deployment
@@ -149,6 +150,7 @@ class Counting:
         maker = keyferry.Redis.from_urls
         options = {"migration": NAME, **given}
         self.client = maker(_url(source), _url(target), **options)
+        self._source = source
         self.acknowledged: dict[str, int] = {}
         self.failures: list[str] = []
         self.longest_s = 0.0
@@ -158,6 +160,8 @@ class Counting:
         ]
 
     def __enter__(self) -> Counting:
+        # A client that finds no record ends with an error, and so it should.
+        wait_until(lambda: ask(self._source, "EXISTS", record_key(NAME)), "the record is there", 30.0)
         for thread in self._threads:
             thread.start()
         return self

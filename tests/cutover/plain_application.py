@@ -135,9 +135,9 @@ class Writer(threading.Thread):
 
 
 @contextlib.contextmanager
-def writing(endpoint: Endpoint) -> Iterator[list[Writer]]:
+def writing(endpoint: Endpoint, prefix: str = "plain") -> Iterator[list[Writer]]:
     """One writer of each kind; all have written when the block begins."""
-    writers = [Writer(endpoint, f"count:{name}", send) for name, send in SENDERS.items()]
+    writers = [Writer(endpoint, f"{prefix}:{name}", send) for name, send in SENDERS.items()]
     for writer in writers:
         writer.start()
     try:
@@ -148,6 +148,33 @@ def writing(endpoint: Endpoint) -> Iterator[list[Writer]]:
             writer.stopping.set()
         for writer in writers:
             writer.join(WAIT_S)
+
+
+def counts(session: Session, writers: list[Writer]) -> dict[str, int]:
+    """What stands on the server: a settled and compared copy would have the same."""
+    replies = session.pipeline([("GET", writer.key) for writer in writers])
+    return {
+        writer.key: int(reply)
+        for writer, reply in zip(writers, replies, strict=True)
+        if isinstance(reply, bytes)
+    }
+
+
+def all_write(writers: list[Writer], seen: dict[str, int]) -> None:
+    """Returns when each has written more than was seen."""
+    until(
+        lambda: all(writer.acknowledged > seen.get(writer.key, 0) for writer in writers),
+        "a writer does not write again",
+    )
+
+
+def all_refused(writers: list[Writer]) -> None:
+    """Returns when each has been refused twice from now on: what it had sent before is answered then."""
+    before = [writer.refusals for writer in writers]
+    until(
+        lambda: all(writer.refusals >= one + 2 for writer, one in zip(writers, before, strict=True)),
+        "a writer is not refused",
+    )
 
 
 class Blocked(threading.Thread):

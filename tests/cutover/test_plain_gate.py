@@ -6,7 +6,7 @@ looked at under the pause.
 
 from __future__ import annotations
 
-from plain_application import Writer, apart, reaching, until, writing
+from plain_application import all_refused, all_write, apart, counts, reaching, until, writing
 
 from keyferry.copy.client_list import parse_client_list
 from keyferry.cutover.barring import Bar
@@ -18,38 +18,11 @@ ROUNDS = 20
 PAUSE_MS = 5000
 
 
-def counts(session: Session, writers: list[Writer]) -> dict[str, int]:
-    """What stands on the server: a settled and compared copy would have the same."""
-    replies = session.pipeline([("GET", writer.key) for writer in writers])
-    return {
-        writer.key: int(reply)
-        for writer, reply in zip(writers, replies, strict=True)
-        if isinstance(reply, bytes)
-    }
-
-
 def waiting(session: Session) -> int:
     """Connections whose writes the pause holds back."""
     listed = session.call("CLIENT", "LIST")
     assert isinstance(listed, bytes)
     return sum("b" in line.flags for line in parse_client_list(listed))
-
-
-def all_write(writers: list[Writer], seen: dict[str, int]) -> None:
-    """Returns when each has written more than was seen."""
-    until(
-        lambda: all(writer.acknowledged > seen[writer.key] for writer in writers),
-        "a writer does not write again",
-    )
-
-
-def all_refused(writers: list[Writer]) -> None:
-    """Returns when each has been refused twice from now on: what it had sent before is answered then."""
-    before = [writer.refusals for writer in writers]
-    until(
-        lambda: all(writer.refusals >= one + 2 for writer, one in zip(writers, before, strict=True)),
-        "a writer is not refused",
-    )
 
 
 def test_none_slips_in_between(server: Server) -> None:

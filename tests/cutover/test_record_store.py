@@ -118,7 +118,7 @@ def test_writers_are_told_in_the_same_transaction(source: Server, records: Recor
         records.compare_and_set(begun(Stamp()))
         records.compare_and_set(dual())
         told = ear._receive(2)
-    assert told == [[b"message", channel(NAME), b"1"], [b"message", channel(NAME), b"2"]]
+    assert told == [[b"message", channel(NAME), b"1 authority"], [b"message", channel(NAME), b"2 authority"]]
 
 
 @pytest.mark.parametrize("key", [record_key(NAME), writers_key(NAME)])
