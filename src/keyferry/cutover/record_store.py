@@ -28,6 +28,7 @@ from keyferry.model.record import (
     decode,
     encode,
     record_key,
+    telling,
     writers_key,
 )
 from keyferry.model.writers import WriterEntry, decode_entry
@@ -143,7 +144,7 @@ class RecordStore:
         steps: list[tuple[Argument, ...]] = [
             ("MULTI",),
             ("HSET", self._key, *fields),
-            ("PUBLISH", channel(self.name), write.becomes.epoch),
+            ("PUBLISH", channel(self.name), telling(write.becomes)),
             ("EXEC",),
         ]
         for _ in range(REDIRECTIONS_MAX):

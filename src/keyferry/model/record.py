@@ -40,6 +40,9 @@ class Kind(StrEnum):
     LOST = "lost"
 
 
+_KINDS = {str(kind): kind for kind in Kind}
+
+
 class RecordError(KeyferryError):
     """The records do not say who has authority, or say what cannot be. Nothing is written or guessed."""
 
@@ -159,8 +162,35 @@ def writers_key(name: str) -> bytes:
 
 
 def channel(name: str) -> bytes:
-    """Where a step is told; the message is the epoch in decimal, and only says: look at the record."""
+    """Where a step is told (``telling``); the message says: look at the record."""
     return record_key(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a message says of a record; to be believed only as far as a look at the record bears it out.
+
+    Attributes:
+        epoch: Its number; 0 when the message does not say.
+        kind: None when the message does not say.
+    """
+
+    epoch: int = 0
+    kind: Kind | None = None
+
+
+def telling(record: PhaseRecord) -> bytes:
+    """The message that goes with a new record, in the same transaction: its epoch in decimal, and its kind."""
+    return b"%d %b" % (record.epoch, record.kind.encode())
+
+
+def told(message: object) -> Told:
+    """Reads a message; whatever is not as ``telling`` writes it says no more than: look."""
+    if isinstance(message, bytes) and len(message) <= FIELD_BYTES_MAX and message.isascii():
+        epoch, _, kind = message.decode("ascii").partition(" ")
+        if epoch.isdigit() and kind in _KINDS:
+            return Told(int(epoch), _KINDS[kind])
+    return Told()
 
 
 def encode(record: PhaseRecord) -> dict[bytes, bytes]:

@@ -15,6 +15,7 @@ from keyferry.model.record import RecordUnreadable
 CONNECTIONS_MAX = 1000
 """Named per side; a process that has more names the newest."""
 NAMES_MAX = 8
+_WRITTEN = json.JSONEncoder(separators=(",", ":"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def encode_entry(entry: WriterEntry) -> bytes:
         "note": entry.note,
         "names": list(entry.names[:NAMES_MAX]),
     }
-    return json.dumps(data, separators=(",", ":")).encode("ascii")
+    return _WRITTEN.encode(data).encode("ascii")
 
 
 def decode_entry(writer_id: str, value: bytes) -> WriterEntry:

@@ -153,7 +153,7 @@ def test_a_side_that_an_earlier_switch_has_barred_keeps_no_answer_back(
 
 
 def test_a_connection_that_the_server_closed_meanwhile_delays_nobody(
-    kind: str, at: Session, places: dict[Side, str], target: Server
+    kind: str, at: Session, places: dict[Side, str], target: Server, caplog: pytest.LogCaptureFixture
 ) -> None:
     with member(kind, places, lease_ms=60_000) as joined, target.session() as other:
         put(at, ASKED)
@@ -162,10 +162,9 @@ def test_a_connection_that_the_server_closed_meanwhile_delays_nobody(
         put(at, HELD)
         until(lambda: entries(at)[joined.id].epoch == 3, "the hold")
         put(other, PhaseRecord(Kind.PENDING, 3, Phase.TARGET))
-        began = time.monotonic()
         put(at, PhaseRecord(Kind.LOST, 4, Phase.TARGET))
         until(lambda: joined.standing.phase is Phase.TARGET)
-        assert time.monotonic() - began < 0.09  # a second try by the worker would come after 0.1 s
+        assert not caplog.records  # no look has failed
         assert joined.id in entries(other)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from redis.exceptions import ClusterDownError, ExecAbortError, OutOfMemoryError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from keyferry.model.phases import Side, Standing
 from keyferry.model.record import NoRecord, RecordError, RecordVanished, RecordWentBack, TwoAuthorities
 
 
@@ -36,6 +37,18 @@ def client_error(error: RecordError, name: str) -> MigrationRecordError:
     elif isinstance(error, (RecordWentBack, TwoAuthorities)):
         kind = RecordWentBackError
     return kind(f"migration {name!r}: {str(error).replace('NAME', name)}")
+
+
+def unreachable(
+    name: str, side: Side, known: Standing | None, error: BaseException
+) -> RecordUnreachableError:
+    """Of a side that cannot be asked, when nobody else can say either.
+
+    Args:
+        known: What was read last.
+    """
+    place = f"the {side}" if known is None else f"the {known.authority}, which has authority,"
+    return RecordUnreachableError(f"migration {name!r}: {place} cannot be asked for the phase: {error}")
 
 
 def takes_no_writes(reply: object) -> bool:

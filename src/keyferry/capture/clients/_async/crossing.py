@@ -49,6 +49,7 @@ from keyferry.capture.clients._async.platform import (
     sleep,
     wait_event,
 )
+from keyferry.capture.clients._async.preparing import prepare
 from keyferry.capture.clients._async.record_line import AsyncSideAccess
 from keyferry.capture.clients._async.reporter import AsyncReporter
 from keyferry.capture.clients._async.shadow import Shadow
@@ -237,13 +238,15 @@ class Crossing:
                 WriterFacts(socket.gethostname(), os.getpid(), Path(sys.argv[0]).name or "python", _CLIENT),
                 on_step=self._finish_older,
                 on_seen=self._put,
+                on_quiet=self._quiet,
+                on_prepare=functools.partial(prepare, self),
                 names=lambda: self.names,
                 lease_ms=self.options.lease_ms,
             )
             self._put(await membership.start())
             # A step may have been heard in between, by another thread, and must not be taken back.
-            while self.state.standing != membership.standing:
-                self._put(membership.standing)
+            while self.state.standing != membership.in_force:
+                self._put(membership.in_force)
             # The ledger's entries stand under the id that the record knows.
             self.writer = membership.writer_id
             self.ledger.sign(self.writer.encode())
@@ -264,6 +267,14 @@ class Crossing:
                     client.move(standing.authority)
         old.over.set()
         log.info("phase %s, epoch %s", standing.phase, standing.epoch, extra=self.facts())
+
+    def _quiet(self) -> bool:
+        """Whether ``_finish_older`` would have nothing to do."""
+        return (
+            not any(state.operations for state in self._older if state is not self.state)
+            and not len(self._subscriptions)
+            and (self._reporter is None or self._reporter.silent)
+        )
 
     async def _finish_older(self, standing: Standing) -> None:
         """Returns when no operation of an older standing is under way: what blocks is taken back, queued legs are sent.

@@ -7,14 +7,24 @@ so that an idle process takes every step within milliseconds and no command of t
     2. a step is seen: `on_seen` puts it in force, `on_step` returns when every operation of older standings is over
     3. only then the writer's entry names the new epoch (rule 8), and is sent at once
 
+While a gate is closed every round trip counts, twenty processes on two cores take them one after the other:
+
+    - told of a hold, a process closes its gate before it has read the record; when nothing older is under way, the
+      look that bears the hold out carries the acknowledgement, else 2. and 3. follow as always
+    - told of lost, it looks on the other side first, where the mark soon stands, and a higher epoch proves it
+    - what can wait until the application writes again (that a step out of the gate was taken, the old side's list,
+      connections) waits, and not for the same time in every process
+
 What was read stays known when the side with authority is away, but nothing may be done by it once the lease is over.
 The mirror side being away changes nothing here: nobody asks it.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
+import random
 import time
 import uuid
 import weakref
@@ -23,48 +33,42 @@ from dataclasses import replace
 from typing import Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import (
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from keyferry.capture.clients._async.answer import AsyncAnswer
+from keyferry.capture.clients._async.ear import AsyncEars
 from keyferry.capture.clients._async.platform import (
     IS_ASYNC,
     Event,
     Lock,
     Worker,
     at_exit,
+    sleep,
     spawn,
     wait_event,
 )
-from keyferry.capture.clients._async.record_line import AsyncRecordLine, AsyncSideAccess
+from keyferry.capture.clients._async.record_line import AsyncSideAccess
+from keyferry.capture.clients._async.record_sides import AsyncRecordSides
 from keyferry.capture.clients.clock import now_s
 from keyferry.capture.clients.lease import Lease
 from keyferry.capture.clients.record_errors import (
     MigrationRecordError,
     RecordUnreachableError,
     client_error,
-    not_to_be_relied_on,
-    takes_no_writes,
+    unreachable,
 )
-from keyferry.model.phases import Side, Standing
+from keyferry.model.phases import Phase, Side, Standing
 from keyferry.model.record import (
     Kind,
     NoRecord,
     PhaseRecord,
     RecordError,
-    RecordUnreadable,
     Stamp,
-    Write,
+    Told,
     channel,
     check_name,
-    check_write,
-    decode,
-    encode,
     record_key,
-    writers_key,
 )
 from keyferry.model.record_trail import Complete, Found, GoOn, Trail, check_single
 from keyferry.model.writers import CONNECTIONS_MAX, WriterEntry, WriterFacts, encode_entry
@@ -73,6 +77,12 @@ log = logging.getLogger("keyferry.clients")
 
 STOP_S = 1.0
 PAUSE_S, PAUSE_S_MAX = 0.05, 1.0
+QUIET_PAUSE_S, QUIET_TRIES = 0.0005, 4
+"""How often, and how many times, a process that is told of a hold asks itself whether it is quiet."""
+MARK_PAUSE_S, MARK_TRIES = 0.001, 4
+"""The same for the mark on the side that gains authority: whoever wrote `lost` is about to write it."""
+AFTER_MOVE_S, AFTER_MOVE_S_MAX = 0.02, 0.08
+"""When a process says that it has moved, and tidies up: the application's writes go first."""
 _LIVE: weakref.WeakSet[AsyncMembership] = weakref.WeakSet()
 
 
@@ -86,7 +96,10 @@ class AsyncMembership:
         on_step: Returns when every operation of a standing older than the given one is over. Calls may overlap, and
             with threads come in any order; the latest one is for the newest standing.
         on_seen: Puts a standing in force at once, for the operations that begin from now on; called in order, before
-            ``look_again`` returns it. Must not wait for anything.
+            ``look_again`` returns it. Must not wait for anything. A hold may be given that the record then does not
+            bear out; the standing before it is given again then.
+        on_quiet: Whether no operation of a standing older than the last one given to ``on_seen`` is under way, so that
+            ``on_step`` would have nothing to wait for.
         on_prepare: Makes ready what operations on a side will need, before a cutover to it.
         names: Gives the client names of the process's connections.
         lease_ms: How long the process may go on without having heard from the record.
@@ -100,6 +113,7 @@ class AsyncMembership:
         *,
         on_step: Callable[[Standing], Any],
         on_seen: Callable[[Standing], None] | None = None,
+        on_quiet: Callable[[], bool] = lambda: False,
         on_prepare: Callable[[Side], Any] | None = None,
         names: Callable[[], tuple[str, ...]] = tuple,
         lease_ms: int = 10_000,
@@ -108,10 +122,9 @@ class AsyncMembership:
         self._sides = dict(sides)
         self._facts = facts
         self._on_step = on_step
-        self._on_seen, self._on_prepare = on_seen, on_prepare
+        self._on_seen, self._on_quiet, self._on_prepare = on_seen, on_quiet, on_prepare
         self._names = names
         self._lease_ms = lease_ms
-        self._key, self._writers = record_key(name), writers_key(name)
         self._since_ms = round(time.time() * 1000)
         self._known: Standing | None = None
         self.record: PhaseRecord | None = None
@@ -127,15 +140,17 @@ class AsyncMembership:
         self._pid = os.getpid()
         self._lease = Lease(self._lease_ms)
         self._lock, self._ended = Lock(), Event()
-        self._lines = {side: AsyncRecordLine(access, self._key) for side, access in self._sides.items()}
-        self._ear: AsyncRecordLine | None = None
-        self._ear_side = Side.SOURCE
+        self._records = AsyncRecordSides(self.name, self._sides)
+        self._ears = AsyncEars(self._sides, record_key(self.name), channel(self.name))
         self._worker: Worker | None = None
         self._steps: list[Worker] = []
         self._renewals = 0
         self._leased = False
         self._taken: Standing | None = None
-        self._answer = AsyncAnswer(self._key, self._writers, self._on_prepare)
+        self._hinted: Standing | None = None  # a hold in force that no look has borne out yet
+        self._quiet_in_hint = False
+        self._said_epoch, self._say_s = 0, float("inf")  # by our entry; when it has more to say
+        self._answer = AsyncAnswer(self.name, self._on_prepare)
         self._answering = Lock()
         self._replier: Worker | None = None
         self._connections: dict[Side, tuple[str, ...]] = {}
@@ -151,6 +166,11 @@ class AsyncMembership:
         if self._known is None:
             raise RuntimeError("the membership has not been started")
         return self._known
+
+    @property
+    def in_force(self) -> Standing:
+        """What was last given to ``on_seen``. Raises as ``standing``."""
+        return self._hinted or self.standing
 
     def lease_valid(self, standing: Standing) -> bool:
         """Whether an operation under this standing may go on without a look at the record. No round trip."""
@@ -235,23 +255,25 @@ class AsyncMembership:
         self._ended.set()
         worker, self._worker = self._worker, None
         if worker is not None:
-            if self._ear is not None:
-                self._ear.interrupt()
+            self._ears.interrupt()
             await worker.stop(0.0 if IS_ASYNC else STOP_S)
         for step in (*self._steps, *([self._replier] if self._replier else [])):
             await step.stop(STOP_S)
         async with self._lock:
             self._lease.end()
             if self._known is not None and self._pid == os.getpid():
-                await self._take_off(self._known.authority)
-            await self._close_ear()
-            await self._close_lines()
+                await self._records.take_off(self._known.authority, self.writer_id.encode())
+            await self._ears.close()
+            await self._records.close()
         _LIVE.discard(self)
 
     # A look at the record
 
-    async def _look(self, asked_s: float) -> Standing:
-        """One that was sent after ``asked_s``: a fresh one, or one that another caller has made meanwhile."""
+    async def _look(self, asked_s: float, said: Told | None = None) -> Standing:
+        """One that was sent after ``asked_s``: a fresh one, or one that another caller has made meanwhile.
+
+        The worker says what it was told.
+        """
         async with self._lock:
             if self._looked_s >= asked_s:
                 return self.standing
@@ -259,7 +281,8 @@ class AsyncMembership:
                 raise self.problem
             sent_s = now_s()
             try:
-                await self._search()
+                if said is None or said.kind is not Kind.LOST or not await self._go_over(said.epoch):
+                    await self._search(quick=said is not None)
             except RecordError as error:
                 self._lease.end()
                 self._fail(client_error(error, self.name), sent_s)
@@ -277,7 +300,31 @@ class AsyncMembership:
             self._said = str(error)
             log.warning("keyferry: %s", error, extra={"migration": self.name})
 
-    async def _search(self) -> None:
+    async def _go_over(self, epoch: int) -> bool:
+        """Told that authority has moved: whether it is found on the other side, where we are registered then."""
+        known = self._known
+        if known is None or epoch <= known.epoch:
+            return False
+        other = known.authority.other
+        for _ in range(MARK_TRIES):
+            await sleep(MARK_PAUSE_S)
+            trail = Trail(known, self._stamp())
+            trail.away(known.authority)
+            try:
+                record, sent_s, leased = await self._read(other, registers=True)
+            except (RedisConnectionError, RedisTimeoutError, OSError):
+                break
+            if record is not None and record.rules and record.epoch > known.epoch:
+                conclusion = trail.read(other, record)
+                if isinstance(conclusion, Found):
+                    self._take_over(conclusion, sent_s, leased, quick=True)
+                    return True
+            if record is None or record.kind is not Kind.PENDING:
+                break
+        self._left.add(other)
+        return False
+
+    async def _search(self, *, quick: bool) -> None:
         """Follows the records to where authority is, registers there, and takes what was found."""
         trail = Trail(self._known, self._stamp())
         side, away = trail.start, None
@@ -290,7 +337,7 @@ class AsyncMembership:
             except (RedisConnectionError, RedisTimeoutError, OSError) as error:
                 away = away or error
                 if (instead := trail.away(side)) is None:
-                    raise self._unreachable(side, away) from away
+                    raise unreachable(self.name, side, self._known, away) from away
                 side, home = instead.side, False
                 continue
             try:
@@ -298,12 +345,12 @@ class AsyncMembership:
             except NoRecord:
                 if away is None:
                     raise
-                raise self._unreachable(side.other, away) from away
+                raise unreachable(self.name, side.other, self._known, away) from away
             if isinstance(conclusion, Found):
-                self._take_over(conclusion, sent_s, leased)
+                self._take_over(conclusion, sent_s, leased, quick=quick)
                 return
             if isinstance(conclusion, Complete):
-                await self._complete(conclusion.write)
+                await self._records.complete(conclusion.write)
             elif isinstance(conclusion, GoOn):
                 if home:
                     self._left.add(side)
@@ -313,76 +360,49 @@ class AsyncMembership:
     def _floor(self) -> int:
         return self._known.epoch if self._known is not None else 0
 
-    def _unreachable(self, side: Side, error: BaseException) -> RecordUnreachableError:
-        place = f"the {side}" if self._known is None else f"the {self._known.authority}, which has authority,"
-        return RecordUnreachableError(
-            f"migration {self.name!r}: {place} cannot be asked for the phase: {error}"
-        )
-
     async def _read(self, side: Side, *, registers: bool) -> tuple[PhaseRecord | None, float, bool]:
-        """The record of a side, when that was asked, and whether we are registered there.
-
-        Raises:
-            RedisConnectionError, RedisTimeoutError: It is away.
-            MigrationRecordError: It refuses us.
-            RecordUnreadable: What is there is no record.
-        """
-        line = self._lines[side]
-        sent_s = now_s()
+        """The record of a side, when that was asked, and whether we are registered there. Raises as the reading does."""
+        entry = None
         if registers:
             self._renewals += 1
-            replies = await line.exchange(
-                (b"MULTI",),
-                (b"HSET", self._writers, self.writer_id.encode(), encode_entry(self._entry())),
-                (b"HGETALL", self._key),
-                (b"EXEC",),
-                again=True,
-            )
-            if isinstance(replies[-1], list):
-                written, fields = replies[-1]
-                return self._decoded(side, fields, written), sent_s, True
-            refusal = next((one for one in replies if isinstance(one, ResponseError)), replies[-1])
-            if not takes_no_writes(refusal):
-                raise self._refused(side, refusal)
-        (fields,) = await line.exchange((b"HGETALL", self._key), again=True)
-        return self._decoded(side, fields, None), sent_s, False
+            entry = encode_entry(self._entry())
+        sent_s = now_s()
+        record, leased = await self._records.read(side, self.writer_id.encode(), entry)
+        return record, sent_s, leased
 
-    def _decoded(self, side: Side, fields: Any, written: Any) -> PhaseRecord | None:
-        for reply in (fields, written):
-            if isinstance(reply, ResponseError):
-                if str(reply).startswith("WRONGTYPE"):
-                    raise RecordUnreadable(
-                        f"On the {side}, another value than Keyferry's stands in its place."
-                    )
-                raise self._refused(side, reply)
-        return decode(side, dict(zip(fields[::2], fields[1::2], strict=True)))
+    def _take_over(self, found: Found, sent_s: float, leased: bool, *, quick: bool) -> None:
+        """Puts what was found in force.
 
-    def _refused(self, side: Side, reply: object) -> RedisError:
-        if not_to_be_relied_on(reply):
-            return RedisConnectionError(f"the {side} says: {reply}")
-        return MigrationRecordError(
-            f"migration {self.name!r}: the {side} refuses its phase record: {reply}. "
-            "The user needs the keys ~keyferry:*, the channel &keyferry:*, and the commands "
-            "multi, exec, watch, hset, hgetall, hdel, publish, subscribe, ping."
-        )
-
-    def _take_over(self, found: Found, sent_s: float, leased: bool) -> None:
+        Args:
+            quick: The worker asks, and says the step with its next look if nothing older is under way; else the step
+                has a thread or task of its own.
+        """
         before, standing = self._known, found.standing
-        if before is not None and before.authority is not standing.authority:
+        moved = before is not None and before.authority is not standing.authority
+        if before is not None and moved:
             self._lease.moved(standing)
             self._left.add(before.authority)
         self._leased = leased
         if leased:
             self._lease.renewed(standing, sent_s, now_s())
         self._left.discard(standing.authority)
+        in_force, quiet = self._hinted or before, self._quiet_in_hint
+        self._hinted, self._quiet_in_hint = None, False
         self._known, self.record = standing, found.record
         if before is None or (self._taken is None and before == standing):
             self._taken = standing
-        elif before != standing:
-            if self._on_seen is not None:
+        else:
+            if in_force != standing and self._on_seen is not None:
                 self._on_seen(standing)
-            self._steps = [step for step in self._steps if step.alive()]
-            self._steps.append(spawn(_bound(self._step, standing), "keyferry-step"))
+            if before != standing:
+                if (quiet and in_force == standing) or (quick and self._on_quiet()):
+                    self._taken = standing
+                else:
+                    self._steps = [step for step in self._steps if step.alive()]
+                    self._steps.append(spawn(functools.partial(self._step, standing), "keyferry-step"))
+        due_s = now_s() + (random.uniform(AFTER_MOVE_S, AFTER_MOVE_S_MAX) if moved else 0.0)
+        said = leased and self._taken is not None and self._said_epoch == self._taken.epoch
+        self._say_s = float("inf") if said or not leased else min(self._say_s, due_s)
 
     async def _step(self, standing: Standing) -> None:
         """Waits until nothing older is under way, then says so."""
@@ -410,33 +430,23 @@ class AsyncMembership:
             if (record := self._asked()) is None:
                 return
             other = self.standing.authority.other
-            line = AsyncRecordLine(self._sides[other], self._key)
+            line = self._records.new_line(other)
             if not await self._answer.give(record, other, line):
                 return
             async with self._lock:
-                if not self._ended.is_set():
-                    # The way over begins on this line: it is known to work.
-                    self._lines[other], line = line, self._lines[other]
-                await line.close()
+                if self._ended.is_set():
+                    await line.close()
+                    return
+                # The way over begins on this line: it is known to work.
+                await self._records.use(other, line)
+            try:
+                await self._ears.open_spare(other)
+            except RedisError as error:
+                log.debug("keyferry: no push from the %s: %s", other, error, extra={"migration": self.name})
         try:
             await self._look(now_s())
         except RedisError:
             pass  # as above
-
-    async def _complete(self, write: Write) -> None:
-        """Makes the other side's mark (rule 15); somebody else may be faster. Raises as ``_read``."""
-        check_write(write)
-        line = self._lines[write.side]
-        _, fields = await line.exchange((b"WATCH", self._key), (b"HGETALL", self._key))
-        if decode(write.side, dict(zip(fields[::2], fields[1::2], strict=True))) != write.expected:
-            await line.exchange((b"UNWATCH",))
-            return
-        await line.exchange(
-            (b"MULTI",),
-            (b"HSET", self._key, *(part for pair in encode(write.becomes).items() for part in pair)),
-            (b"PUBLISH", channel(self.name), b"%d" % write.becomes.epoch),
-            (b"EXEC",),
-        )
 
     async def _check_other(self, side: Side) -> None:
         """Both sides may claim authority after a restore from a copy. A side that is away says nothing."""
@@ -450,7 +460,8 @@ class AsyncMembership:
             raise client_error(error, self.name) from error
 
     def _entry(self) -> WriterEntry:
-        taken = self._taken
+        taken = self._hinted if self._quiet_in_hint else self._taken
+        self._said_epoch = taken.epoch if taken else 0
         return WriterEntry(
             facts=self._facts,
             lease_ms=self._lease_ms,
@@ -472,69 +483,88 @@ class AsyncMembership:
 
     async def _work(self) -> None:
         failures = 0
+        said: Told | None = None
         try:
             while not self._ended.is_set():
                 try:
-                    await self._look(now_s())
+                    if said is not None and said.kind is Kind.HOLD:
+                        await self._close_gate(said)
+                    await self._look(now_s(), said)
                     failures = 0
                 except RedisError:
                     failures += 1
-                await self._take_off_left()
-                if self._asked() is not None and (self._replier is None or not self._replier.alive()):
-                    self._replier = spawn(self._reply, "keyferry-answer")
-                await self._hear(self._next_look_s(failures))
+                if self._say_s == float("inf"):
+                    await self._tidy()
+                said = await self._hear(self._next_look_s(failures))
         finally:
-            await self._close_ear()
+            await self._ears.close()
             if not self._ended.is_set():
-                await self._close_lines()
+                await self._records.close()
 
     def _next_look_s(self, failures: int) -> float:
         """When to look again, on our clock, if nothing is heard before."""
         if not failures:
-            return max(self._lease.due_s(), self._looked_s + PAUSE_S)
+            return min(self._say_s, max(self._lease.due_s(), self._looked_s + PAUSE_S))
         return now_s() + min(PAUSE_S_MAX, PAUSE_S * 2 ** min(failures, 10))
 
-    async def _hear(self, until_s: float) -> None:
+    async def _close_gate(self, said: Told) -> None:
+        """A hold that we were told of is in force before the record is read; see the module."""
+        async with self._lock:
+            # Looks are made under this lock: each later one bears the hold out, or takes it back.
+            known = self._known
+            if known is None or said.epoch <= known.epoch or self._on_seen is None:
+                return
+            if self._ears.side is not known.authority:
+                return
+            hinted = self._hinted = Standing(Phase.HOLD, said.epoch, known.authority)
+            self._quiet_in_hint = False
+            self._on_seen(hinted)
+        for _ in range(QUIET_TRIES):
+            if self._on_quiet():
+                async with self._lock:
+                    self._quiet_in_hint = self._hinted is hinted
+                return
+            await sleep(QUIET_PAUSE_S)
+
+    async def _hear(self, until_s: float) -> Told | None:
         """Waits until a step is told, or until the time; a new subscription counts as told: look after it."""
+        if until_s <= now_s():
+            return None
         if self._known is None:
             await wait_event(self._ended, max(0.0, until_s - now_s()))
-            return
+            return None
         try:
-            if self._ear is None or self._ear_side is not self._known.authority:
-                await self._open_ear(self._known.authority)
-                return
-            await self._listen(self._ear, until_s)
+            if not self._ears.turn(self._known.authority):
+                if self._say_s < float("inf"):
+                    await wait_event(self._ended, until_s - now_s())  # the application's writes go first
+                else:
+                    await self._ears.open(self._known.authority)
+                return None
+            while (said := await self._ears.hear(until_s)) is not None:
+                if self._ended.is_set() or not self._knows(said):
+                    return said
         except RedisError as error:
-            await self._close_ear()
+            await self._ears.close()
             if self._ended.is_set():
-                return
+                return None
             log.debug("keyferry: no push of steps: %s", error, extra={"migration": self.name})
             await wait_event(self._ended, max(0.0, min(until_s - now_s(), PAUSE_S_MAX)))
+        return None
 
-    async def _listen(self, ear: AsyncRecordLine, until_s: float) -> None:
-        """Ends with a message or with the time. A connection that gives no sign of life is given up."""
-        began_s, alive = now_s(), False
-        await ear.ping()
-        while not self._ended.is_set():
-            message = await ear.message(max(0.001, until_s - now_s()))
-            if message is None:
-                if not alive and now_s() - began_s >= PAUSE_S_MAX:
-                    raise RedisConnectionError("the subscription gives no sign of life")
-                return
-            if message[0] == b"message":
-                return
-            alive = True
+    def _knows(self, said: Told) -> bool:
+        """Whether it is no news: a commit that begins, or the step that we have found ourselves."""
+        return said.kind is Kind.PENDING or (
+            said.kind is not None and self._known is not None and said.epoch == self._known.epoch
+        )
 
-    async def _open_ear(self, side: Side) -> None:
-        await self._close_ear()
-        ear = AsyncRecordLine(self._sides[side], self._key)
-        self._ear, self._ear_side = ear, side
-        await ear.subscribe(channel(self.name))
-
-    async def _close_ear(self) -> None:
-        ear, self._ear = self._ear, None
-        if ear is not None:
-            await ear.close()
+    async def _tidy(self) -> None:
+        """What nobody waits for."""
+        await self._take_off_left()
+        record = self.record
+        expected = record is not None and (record.asked or record.phase is Phase.HOLD)
+        await self._ears.tidy(spare=not expected)
+        if self._asked() is not None and (self._replier is None or not self._replier.alive()):
+            self._replier = spawn(self._reply, "keyferry-answer")
 
     async def _take_off_left(self) -> None:
         """Takes our entry off sides that have lost authority; once each, and it does not matter."""
@@ -542,31 +572,15 @@ class AsyncMembership:
         for side in left:
             async with self._lock:
                 if self._known is None or self._known.authority is not side:
-                    await self._take_off(side)
-                    await self._lines[side].close()
-
-    async def _take_off(self, side: Side) -> None:
-        try:
-            await self._lines[side].exchange((b"HDEL", self._writers, self.writer_id.encode()))
-        except (RedisError, OSError) as error:
-            log.debug("keyferry: not taken off the %s: %s", side, error, extra={"migration": self.name})
-
-    async def _close_lines(self) -> None:
-        for line in self._lines.values():
-            await line.close()
+                    await self._records.take_off(side, self.writer_id.encode())
+                    await self._records.close(side)
 
     def forked(self) -> None:
         """In a child process: nothing of the parent's is touched, and the next ``look_again`` registers anew."""
-        held = [line.abandon() for line in self._lines.values()]
-        if self._ear is not None:
-            held.append(self._ear.abandon())
+        held = [*self._records.abandon(), *self._ears.abandon()]
         self._abandoned += [held, self._worker, self._steps, self._lock]
         self._facts = replace(self._facts, pid=os.getpid())
         self._begin()
-
-
-def _bound(work: Callable[[Standing], Any], standing: Standing) -> Callable[[], Any]:
-    return lambda: work(standing)
 
 
 def _stopper(reference: weakref.ref[AsyncMembership]) -> Callable[[], Any]:

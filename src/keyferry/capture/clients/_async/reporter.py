@@ -55,11 +55,18 @@ class AsyncReporter:
         self._worker: Worker | None = None
         self._something, self._now = Event(), Event()
         self._asked: deque[Any] = deque()
-        self._stopping = False
+        self._stopping = self._sending = False
         self.failures = 0
         """Flushes that could not be sent, in a row."""
         self.last_error: BaseException | None = None
         ledger.wake = self._something.set
+
+    @property
+    def silent(self) -> bool:
+        """Whether a ``flush`` would have nothing to send: all is said that was there before this was asked."""
+        return not (self._sending or len(self._ledger)) and (
+            self._introduced is not None or not self._announces
+        )
 
     def start(self) -> None:
         """Begins to send, and says that this ledger has writers; again without effect while it runs.
@@ -101,7 +108,10 @@ class AsyncReporter:
             self._now.clear()
             stopping = self._stopping
             asked = [self._asked.popleft() for _ in range(len(self._asked))]
-            if await self._send_all():
+            self._sending = True  # before anything is taken out of the ledger
+            sent = await self._send_all()
+            self._sending = False
+            if sent:
                 for said in asked:
                     said.set()
             else:

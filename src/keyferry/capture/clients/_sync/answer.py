@@ -20,7 +20,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from keyferry.capture.clients._sync.record_line import RecordLine
 from keyferry.model.phases import Side
-from keyferry.model.record import Kind, PhaseRecord
+from keyferry.model.record import Kind, PhaseRecord, record_key, writers_key
 
 NOTE_CHARS_MAX = 200
 _NOBODY = b"-"
@@ -31,12 +31,12 @@ class Answer:
     """See the module.
 
     Args:
-        key, writers: Of the record, and of the writers.
+        name: The migration's.
         on_prepare: Makes ready what operations on a side need; what it cannot do does not matter.
     """
 
-    def __init__(self, key: bytes, writers: bytes, on_prepare: Callable[[Side], Any] | None) -> None:
-        self._key, self._writers = key, writers
+    def __init__(self, name: str, on_prepare: Callable[[Side], Any] | None) -> None:
+        self._key, self._writers = record_key(name), writers_key(name)
         self._on_prepare = on_prepare
         self._failed = ("", "")
         """The question that could not be answered last, and why."""
