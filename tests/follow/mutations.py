@@ -101,8 +101,8 @@ MUTATIONS: tuple[Mutation, ...] = (
         "SWAPDB is not seen",
         [
             (
-                "follow/follower.py",
-                'self._on_gap(shard, "Databases were swapped on the source (SWAPDB)")',
+                "follow/seeing.py",
+                'self._asks.gap(shard, "Databases were swapped on the source (SWAPDB)")',
                 "pass",
             )
         ],

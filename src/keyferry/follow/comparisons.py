@@ -42,7 +42,7 @@ class Comparisons:
         self._keys_before = 0
         self.keys_total = 0
         self.paused = False
-        """None is opened or turned; who sets it closes those that run."""
+        """None is opened or turned; those that run are closed, and go on at their cursors afterwards."""
 
     @property
     def idle(self) -> bool:
@@ -102,7 +102,10 @@ class Comparisons:
         startable: Callable[[Job], bool],
     ) -> bool:
         """Lets every pass do its share; True when one ended. Raises as a pass does."""
-        if self.paused or not self._may_turn():
+        if self.paused:
+            self.close()
+            return False
+        if not self._may_turn():
             return False
         self._start(context, startable)
         ended = False

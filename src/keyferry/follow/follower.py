@@ -290,8 +290,9 @@ class Follower:
                 FailureLog(self._copy.failures_file, None).write(self.accounts.failures())
             except OSError as error:
                 self._tell(f"{self._copy.failures_file} cannot be written: {error.strerror}.")
-        with contextlib.suppress(ServerError):
-            self.watch.turn(force=True)
+        if not self.equal.hearing:
+            with contextlib.suppress(ServerError):
+                self.watch.turn(force=True)
         self._close_by_s = time.monotonic() + CLOSE_S_MAX
         self.close_workers()
         self.engine.close()

@@ -26,7 +26,6 @@ class Reins:
         is remembered (up to ``dirty_max``).
         """
         self._set(True)
-        self._comparisons.close()  # each goes on at its cursor
 
     def unpause(self) -> None:
         """It goes on where it was."""

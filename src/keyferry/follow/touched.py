@@ -60,10 +60,9 @@ class Touched:
         for database, key in places:
             self._keys.get(database, set()).discard(key)
 
-    def take(self) -> set[Place]:
-        """All of them; a new set begins."""
-        taken = {(database, key) for database, keys in self._keys.items() for key in keys}
-        self._keys.clear()
+    def take(self) -> dict[int, set[bytes]]:
+        """All of them by database; a new set begins."""
+        taken, self._keys = self._keys, {}
         return taken
 
 

@@ -23,6 +23,8 @@ from keyferry.verify.passes import CompareContext, KeyPass, open_named
 
 LOOKS_MAX = 4
 """A key that differs after so many looks, each time settled in between, differs."""
+PART_KEYS = 20_000
+"""So many are looked at at once."""
 SETTLE_S_MAX = 0.5
 """While writers write, keys that take longer to settle than this are compared with the next ones."""
 
@@ -153,13 +155,31 @@ class TouchedCheck:
 
         Returns:
             How many keys differ for good; they stay touched, and so does what changed meanwhile. 0: all others are
-            proved equal. None: it was not done in time, and all of them are touched still.
+            proved equal. None: it was not done in time, or nobody knows which keys were touched (``overflowed``).
 
         Raises:
-            As ``Follower.turn``; then, too, all are touched still.
+            As ``Follower.turn``. Then, and after None, all keys that were not proved equal are touched still.
         """
-        taken = left = self._touched.take()
+        if self._touched.overflowed:
+            return None
+        differing = 0
+        left = self._touched.take()
         eager, self._engine.eager = self._engine.eager, True
+        try:
+            while part := _part_of(left):
+                found = self._prove(part, until_s)
+                if found is None:
+                    return None
+                differing += found
+            return None if self._touched.overflowed else differing
+        finally:
+            for database, keys in left.items():
+                self._touched.add(database, keys)
+            self._engine.eager = eager
+
+    def _prove(self, places: set[Place], until_s: float) -> int | None:
+        """The same of some keys."""
+        left = places
         try:
             for _ in range(LOOKS_MAX):
                 doubted = self._look(left, until_s)
@@ -173,11 +193,10 @@ class TouchedCheck:
                 if not left:
                     break
             if self._around.waits():
-                self._touched.discard(taken)
+                self._touched.discard(places)
             return len(left)
         finally:
             self._touched.add_places(left)
-            self._engine.eager = eager
 
     def _look(self, places: set[Place], until_s: float) -> set[Place] | None:
         """Those that were not found equal; None: it was not done in time."""
@@ -245,6 +264,14 @@ class TouchedCheck:
                 return False
             self._around.turn()
         return True
+
+
+def _part_of(left: dict[int, set[bytes]]) -> set[Place]:
+    """Takes some keys out of it; none: there are none."""
+    for database, keys in left.items():
+        if keys:
+            return {(database, keys.pop()) for _ in range(min(PART_KEYS, len(keys)))}
+    return set()
 
 
 def _by_database(places: Iterable[Place]) -> dict[int, list[bytes]]:
