@@ -31,7 +31,7 @@ import keyferry.asyncio
 from keyferry.capture.clients.errors import HoldTimeoutError
 from keyferry.model.address import parse_endpoint
 from keyferry.testing.ledger import audit
-from keyferry.testing.service import Call, CallKind, Outcome, Worker
+from keyferry.testing.service import Call, Outcome, Worker
 from keyferry.testing.service_board import FAILED, READS, STALE, UNKNOWN, WRITES, Board
 from keyferry.testing.service_job import Job
 from keyferry.testing.workload_ops import Command
@@ -142,7 +142,7 @@ def _run(job: Job, client: Client, worker: Worker, counting: Counting, stop: thr
             came = error
         counting.note(call, begun_ns, came)
 
-    send(_FIRST)
+    client.send(_FIRST)
     _begin(stop)
     due_s = time.monotonic() + job.number / job.workers / job.habits.ticks_per_s
     while not stop.wait(max(0.0, due_s - time.monotonic())):
@@ -167,7 +167,7 @@ async def _run_async(job: Job, worker: Worker, counting: Counting, stop: threadi
             came = error
         counting.note(call, begun_ns, came)
 
-    await send(_FIRST)
+    await _send_async(client, _FIRST)
     await asyncio.to_thread(_begin, stop)
     due_s = time.monotonic() + job.number / job.workers / job.habits.ticks_per_s
     while not stop.is_set():
@@ -213,7 +213,7 @@ def _plain(reply: Any) -> Reply:
     return ReplyError(str(reply)) if isinstance(reply, redis.RedisError) else reply
 
 
-_FIRST = Call(CallKind.READ, [("GET", b"beacon:0")], 0, lambda replies: True, lambda: None)
+_FIRST: Sequence[Command] = [("GET", b"beacon:0")]
 """Connects, registers, and shows that there is a record, before anybody counts on us."""
 
 
