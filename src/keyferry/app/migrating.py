@@ -64,8 +64,9 @@ def _lead(settings: MigrationSettings, journal: MigrationJournal) -> MigrationRe
     so_far = _report(journal)
     if so_far.ended:
         return so_far
-    if so_far.authority != Side.TARGET:
-        # Afterwards the source may be away, and what the target holds is not the source's any more.
+    # After a switch that was left half done somebody may be waiting for us. And once the target has authority, the
+    # source may be away, and what the target holds is not the source's any more.
+    if so_far.authority != Side.TARGET and SwitchBooks(journal).left_behind() is None:
         precheck(settings.sync.copy, resuming=True)
     copy = settings.sync.copy
     title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
