@@ -26,6 +26,7 @@ from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Calls, Window
 
 READY_TIMEOUT_S = 600.0
+TRIES_MAX, TRY_AGAIN_S = 50, 1.0
 HOLD = "hold"
 AROUND_S = 0.05
 """Around the time in which the gate is looked for: a write may be under way when it closes, or come back after it."""
@@ -72,21 +73,33 @@ def _keyferry(arena: Arena, row: CutoverRow, size: CutoverSize, directory: Path,
             for number in range(2 * size.pairs):
                 # What it says of itself may be a moment old: a rest comes first.
                 time.sleep(size.rest_s)
-                migrating.wait("ready", lambda one: bool(one.get("ready")), READY_TIMEOUT_S)
-                direction = ROLLBACK if number % 2 else CUTOVER
-                begun_ns = time.monotonic_ns()
-                end = migrating.ask(direction, yes=True)
-                window = Window(begun_ns, time.monotonic_ns())
-                if end.exit_code != ExitCode.DONE:
-                    log.undone(window, f"{direction} {number // 2 + 1}: {end.sentence}")
-                    continue
-                gate_ms = end.facts["gate_ms"]
-                steps = {one["step"]: one["seconds"] for one in end.facts["steps"]}
-                gate = Window(begun_ns + int(_before_hold_s(steps) * 1e9), window.ended_ns)
-                log.switched(window, gate, direction, None if gate_ms is None else gate_ms / 1e3, steps)
+                _switch(migrating, log, ROLLBACK if number % 2 else CUTOVER, number // 2 + 1)
             time.sleep(size.rest_s)
             authority = migrating.status()["authority"]
             log.finish(arena.source if authority == "source" else arena.target)
+
+
+def _switch(migrating: Migrating, log: _Log, direction: str, number: int) -> None:
+    """One switch. What is put off or undone is noted, and tried again.
+
+    Raises:
+        BenchError: It is not made in so many tries.
+    """
+    for _ in range(TRIES_MAX):
+        migrating.wait("ready", lambda one: bool(one.get("ready")), READY_TIMEOUT_S)
+        begun_ns = time.monotonic_ns()
+        end = migrating.ask(direction, yes=True)
+        window = Window(begun_ns, time.monotonic_ns())
+        if end.exit_code == ExitCode.DONE:
+            gate_ms = end.facts["gate_ms"]
+            steps = {one["step"]: one["seconds"] for one in end.facts["steps"]}
+            gate = Window(begun_ns + int(_before_hold_s(steps) * 1e9), window.ended_ns)
+            log.switched(window, gate, direction, None if gate_ms is None else gate_ms / 1e3, steps)
+            return
+        if "outcome" in end.facts:
+            log.undone(window, f"{direction} {number}: {end.sentence}")
+        time.sleep(TRY_AGAIN_S)
+    raise BenchError(f"{direction} {number} was not made in {TRIES_MAX} tries: {end.sentence}")
 
 
 def _replication(arena: Arena, row: CutoverRow, size: CutoverSize, directory: Path, say: Say) -> None:
