@@ -141,9 +141,12 @@ def test_what_is_refused_at_first_leaves_no_trace(source: Server, target: Server
         session.call("SET", "mine", "1")
     ended = keyferry(*arguments(source, target), cwd=tmp_path)
     assert ended.status == 4, ended.err
+    assert "--on-conflict" in ended.err
     with target.session() as session:
         assert session.call("DBSIZE") == 1
-    assert not any(name.endswith(".sock") for name in left_in(tmp_path))
+    with source.session() as session:
+        assert session.call("KEYS", "keyferry:*") == []
+    assert left_in(tmp_path) == []
 
 
 def test_a_dry_run_writes_nothing(source: Server, target: Server, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from keyferry.app.screen import Screen, open_screen
 from keyferry.app.settings import migration_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_migrate import of_migration
+from keyferry.app.syncing import has_checkpoint
 from keyferry.app.words import duration
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.books import SwitchBooks
@@ -67,7 +68,8 @@ def _lead(settings: MigrationSettings, journal: MigrationJournal) -> MigrationRe
     # After a switch that was left half done somebody may be waiting for us. And once the target has authority, the
     # source may be away, and what the target holds is not the source's any more.
     if so_far.authority != Side.TARGET and SwitchBooks(journal).left_behind() is None:
-        precheck(settings.sync.copy, resuming=True)
+        # Judged like a dry run at first: what is refused must not have begun a phase record.
+        precheck(settings.sync.copy, resuming=so_far.starts > 0 or has_checkpoint(settings.sync))
     copy = settings.sync.copy
     title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
     return _run(settings, journal, open_screen(title, MigrateView(settings.name, copy.state_dir)))

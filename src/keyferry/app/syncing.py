@@ -38,7 +38,7 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     settings = sync_settings(source, target, options, os.environ)
     screen = open_screen(f"keyferry sync {settings.copy.source} to {settings.copy.target}", SyncView())
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
-        precheck(settings.copy, resuming=not options["dry_run"] or _has_checkpoint(settings))
+        precheck(settings.copy, resuming=not options["dry_run"] or has_checkpoint(settings))
         if options["dry_run"]:
             return show_plan(settings.copy, options)
         report = _run(settings, screen)
@@ -62,7 +62,7 @@ def _run(settings: SyncSettings, screen: Screen[SyncProgress]) -> SyncReport:
         raise InterruptedRun(_stopped(screen.last), HOW_TO_GO_ON) from None
 
 
-def _has_checkpoint(settings: SyncSettings) -> bool:
+def has_checkpoint(settings: SyncSettings) -> bool:
     """Whether an earlier run of this sync left one."""
     from keyferry.follow.run import sync_name
 
