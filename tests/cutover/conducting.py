@@ -99,6 +99,11 @@ class Migration:
             assert time.monotonic() < until_s, (self.status.get("not_ready"), self.told[-5:])
             time.sleep(0.02)
 
+    def is_verified(self) -> None:
+        """Waits until everything is there and was proved equal."""
+        wait_until(lambda: self.error or self.status.get("verification"), "it is verified", ANSWERS_WITHIN_S)
+        assert self.error is None, self.error
+
     def ask(self, command: str, **options: Any) -> End:
         """The last answer."""
         ticket = self.desk.ask(Request(command, options))

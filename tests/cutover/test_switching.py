@@ -122,8 +122,10 @@ def test_clusters(
 
 
 @contextmanager
-def failing(monkeypatch: pytest.MonkeyPatch, step: Step, error: Exception, *, after: bool) -> Iterator[None]:
-    """The step ends with the error, before or after it has been done; once."""
+def failing(
+    monkeypatch: pytest.MonkeyPatch, step: Step, error: Exception, *, after: bool
+) -> Iterator[list[Step]]:
+    """The step ends with the error, before or after it has been done; once. Empty when that has come about."""
     original = perform.Switch._do
     left = [step]
 
@@ -143,8 +145,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, step: Step, error: Exception, *, af
 
     with monkeypatch.context() as patch:
         patch.setattr(perform.Switch, "_do", do)
-        yield
-    assert not left, f"{step} was not reached"
+        yield left
 
 
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
@@ -170,8 +171,9 @@ def test_a_step_that_fails_leaves_the_old_state_or_the_new_one(
                 if step is not Step.SETTLE
                 else ServerAway("source", "Away.")
             )
-            with failing(monkeypatch, step, error, after=after):
+            with failing(monkeypatch, step, error, after=after) as left:
                 end = migration.ask(command, yes=True)
+            assert not left, (step, end, migration.told[-5:])
             made = step is Step.COMMIT and after
             assert (end.exit_code == 0) is made, (step, end)
             assert rules(new) is made, step
@@ -223,9 +225,9 @@ def test_it_goes_on_after_an_end(flushed: Callable[..., Server], tmp_path: Path)
     """Stopped while it follows, and while it follows back."""
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     fill_strings(source, 500)
+    with migrating(source, target, tmp_path) as migration:
+        migration.is_verified()
     with Counting(source, target, 2) as writers:
-        with migrating(source, target, tmp_path) as migration:
-            migration.is_ready(writers=1)
         writers.goes_on()
         with migrating(source, target, tmp_path) as migration:
             migration.is_ready(writers=1)
@@ -250,14 +252,16 @@ def test_it_goes_on_after_an_end(flushed: Callable[..., Server], tmp_path: Path)
 def test_cutover_when_ready_cuts_over_once(flushed: Callable[..., Server], tmp_path: Path) -> None:
     source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
     fill_strings(source, 200)
-    with Counting(source, target, 1) as writers:
-        with migrating(source, target, tmp_path, cutover_when_ready=True) as migration:
-            wait_until(lambda: rules(target), "it is cut over", 30.0)
-            migration.is_ready(writers=1)
-            migration.switch("rollback")
-            migration.is_ready(writers=1)
-            writers.goes_on()
-            assert rules(source)
+    with (
+        migrating(source, target, tmp_path, cutover_when_ready=True) as migration,
+        Counting(source, target, 1) as writers,
+    ):
+        wait_until(lambda: rules(target), "it is cut over", 60.0)
+        migration.is_ready(writers=1)
+        migration.switch("rollback")
+        migration.is_ready(writers=1)
+        writers.goes_on()
+        assert rules(source)
         assert not writers.failures
 
 
