@@ -122,6 +122,7 @@ class Writer(threading.Thread):
 
     def run(self) -> None:
         with Session(self._endpoint, "source") as session:
+            session.call("CLIENT", "SETNAME", APP)  # ours says keyferry, and counts as ours then
             while not self.stopping.is_set():
                 reply = self._send(session, self.key)
                 if isinstance(reply, int):

@@ -6,7 +6,14 @@ are not, so that nothing is sent again for them.
 
 from __future__ import annotations
 
-from redis.exceptions import ClusterDownError, ExecAbortError, OutOfMemoryError, ReadOnlyError, RedisError
+from redis.exceptions import (
+    ClusterDownError,
+    ExecAbortError,
+    NoPermissionError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from keyferry.model.phases import Side, Standing
@@ -54,6 +61,11 @@ def unreachable(
 def takes_no_writes(reply: object) -> bool:
     """The server serves reads, but takes no write for now: the record can be read, the lease cannot be renewed."""
     return isinstance(reply, OutOfMemoryError) or str(reply).startswith(("OOM", "MISCONF", "NOREPLICAS"))
+
+
+def is_barred(reply: object) -> bool:
+    """Our user may not write there (any more): a switch takes these rights on the side that loses authority."""
+    return isinstance(reply, NoPermissionError)
 
 
 def not_to_be_relied_on(reply: object) -> bool:

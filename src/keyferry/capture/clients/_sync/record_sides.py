@@ -16,11 +16,13 @@ from redis.exceptions import RedisError, ResponseError
 from keyferry.capture.clients._sync.record_line import RecordLine, SideAccess
 from keyferry.capture.clients.record_errors import (
     MigrationRecordError,
+    is_barred,
     not_to_be_relied_on,
     takes_no_writes,
 )
 from keyferry.model.phases import Side
 from keyferry.model.record import (
+    Kind,
     PhaseRecord,
     RecordUnreadable,
     Write,
@@ -70,10 +72,12 @@ class RecordSides:
 
         Raises:
             RedisConnectionError, RedisTimeoutError: It is away.
-            MigrationRecordError: It refuses us.
+            MigrationRecordError: It refuses us. Where our user may only read any more, in a hold and after a switch,
+                the record is enough: it says where to go.
             RecordUnreadable: What is there is no record.
         """
         line = self._lines[side]
+        refusal = None
         if entry is not None:
             replies = line.exchange(
                 (b"MULTI",),
@@ -86,10 +90,13 @@ class RecordSides:
                 written, fields = replies[-1]
                 return self._decoded(side, fields, written), True
             refusal = next((one for one in replies if isinstance(one, ResponseError)), replies[-1])
-            if not takes_no_writes(refusal):
+            if not takes_no_writes(refusal) and not is_barred(refusal):
                 raise self._refused(side, refusal)
         (fields,) = line.exchange((b"HGETALL", self._key), again=True)
-        return self._decoded(side, fields, None), False
+        record = self._decoded(side, fields, None)
+        if is_barred(refusal) and (record is None or record.kind not in (Kind.HOLD, Kind.LOST)):
+            raise self._refused(side, refusal)
+        return record, False
 
     def complete(self, write: Write) -> None:
         """Makes the other side's mark (rule 15); somebody else may be faster. Raises as ``read``."""
