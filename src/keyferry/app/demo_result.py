@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,7 @@ def result_lines(result: Result) -> Iterator[Text]:
         gate = "-" if seen.gate_ms is None else f"{seen.gate_ms:.1f} ms"
         yield Text(f"  {seen.direction:<10}{gate:>10}{f'{seen.longest_ms:.1f} ms':>26}")
     if result.quiet_ns:
-        usual = result.quiet_ns[min(len(result.quiet_ns) - 1, int(USUAL * len(result.quiet_ns)))] / 1e6
+        usual = result.quiet_ns[math.ceil(USUAL * len(result.quiet_ns)) - 1] / 1e6
         longest = result.quiet_ns[-1] / 1e6
         yield Text(
             f"  {'no switch':<10}{'':>10}{f'{longest:.1f} ms':>26}   (999 of 1,000 below {usual:.1f} ms)",
