@@ -113,9 +113,18 @@ class Migration:
             assert isinstance(event, Said)
         raise AssertionError(f"no answer to {command}: {self.told[-5:]}, {self.error!r}")
 
+    def try_switch(self, command: str, **options: Any) -> End:
+        """The answer to one that was begun: what a status says of being ready may be a moment old."""
+        until_s = time.monotonic() + ANSWERS_WITHIN_S
+        while True:
+            self.is_ready()
+            end = self.ask(command, yes=True, **options)
+            if not end.sentence.startswith("Not ready") or time.monotonic() > until_s:
+                return end
+
     def switch(self, command: str, **options: Any) -> End:
         """A cutover or rollback that has to come about."""
-        end = self.ask(command, yes=True, **options)
+        end = self.try_switch(command, **options)
         assert end.exit_code == 0, (end, self.told[-8:])
         return end
 

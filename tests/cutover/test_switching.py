@@ -172,7 +172,7 @@ def test_a_step_that_fails_leaves_the_old_state_or_the_new_one(
                 else ServerAway("source", "Away.")
             )
             with failing(monkeypatch, step, error, after=after) as left:
-                end = migration.ask(command, yes=True)
+                end = migration.try_switch(command)
             assert not left, (step, end, migration.told[-5:])
             made = step is Step.COMMIT and after
             assert (end.exit_code == 0) is made, (step, end)
@@ -190,7 +190,7 @@ def test_a_gate_that_takes_too_long_is_opened_again(flushed: Callable[..., Serve
     fill_strings(source, 200)
     with migrating(source, target, tmp_path) as migration, Counting(source, target, 2) as writers:
         migration.is_ready(writers=1)
-        end = migration.ask("cutover", yes=True, timeout_s=0.0001)
+        end = migration.try_switch("cutover", timeout_s=0.0001)
         assert end.exit_code == 4
         assert end.facts["outcome"] == "undone"
         assert "longer than" in end.sentence or "in time" in end.sentence
@@ -214,7 +214,7 @@ def test_a_silent_writer_puts_it_off_before_anybody_waits(
         silent = WriterEntry(WriterFacts("elsewhere", 7, "silent.py"), lease_ms=60_000)
         ask(source, "HSET", writers_key(NAME), "silent", encode_entry(silent))
         wait_until(lambda: migration.status["writers"], "it is seen")
-        end = migration.ask("cutover", yes=True)
+        end = migration.try_switch("cutover")
         assert end.exit_code == 4
         assert end.facts["outcome"] == "put off"
         assert end.facts["gate_ms"] is None
@@ -329,7 +329,7 @@ def test_hooks_are_told_the_facts(flushed: Callable[..., Server], tmp_path: Path
         assert migration.switch("cutover").facts["hook_failed"] is False
         assert noted.read_text() == "orders cutover target\n"
         migration.is_ready(writers=0)
-        end = migration.ask("rollback", yes=True)
+        end = migration.try_switch("rollback")
         assert end.exit_code == 1
         assert "exit status is 3" in end.hint
         assert rules(source)
