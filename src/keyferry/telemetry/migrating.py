@@ -61,6 +61,8 @@ class FactKey(StrEnum):
     """As ``StageTimes.as_dict``."""
     PHASE = "phase"
     """``phase``, ``epoch``, ``authority`` as last seen in the records."""
+    MOVING = "moving"
+    """As the facts of ``EventKind.MOVED``, of the run that is not over."""
     WRITERS = "writers"
     """The largest number of live writers seen."""
     BARRED = "barred"
@@ -308,6 +310,8 @@ def report_of(
                 warnings.update(dict.fromkeys(its["warnings"]))
             case EventKind.MOVED:
                 report.moved.append(dict(its))
+    if FactKey.MOVING in facts:
+        report.moved.append(dict(facts[FactKey.MOVING]))
     report.warnings = list(warnings)[-WARNINGS_MAX:]
     return report
 
