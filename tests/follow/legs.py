@@ -89,7 +89,7 @@ class Writer:
         """That the ledger has writers."""
         ask(self.source_server, "SADD", self.ledger.modes, Mode.AHEAD if self.ahead else Mode.FAILURES)
 
-    def register(self, lease_ms: int = 1000) -> None:
+    def register(self, lease_ms: int = 1000, phase: Phase = Phase.DUAL) -> None:
         """In the record, or renews its lease there."""
         self.renewals += 1
         ids = [session.call("CLIENT", "ID") for session in (self.source, self.target)]
@@ -97,7 +97,7 @@ class Writer:
             WriterFacts("host", 1, "a test's writer"),
             lease_ms,
             self.renewals,
-            Phase.DUAL,
+            phase,
             1,
             {Side.SOURCE: (str(ids[0]),), Side.TARGET: (str(ids[1]),)},
         )

@@ -98,6 +98,43 @@ MUTATIONS: tuple[Mutation, ...] = (
         only(),
     ),
     Mutation(
+        "hold unlearns who mirrors",
+        [
+            (
+                "follow/ledgers.py",
+                "        elif not any(RULES[phase].waits for phase in known) and (known or now_s - self._met_s > NOBODY_S_MAX):",
+                "        else:",
+            )
+        ],
+        tests=("tests/follow/test_gate.py::test_a_second_leg_that_arrives_in_hold_is_settled",),
+    ),
+    Mutation(
+        "the gate asks no watcher",
+        [("follow/gate.py", "engine.fence(), self._asks.ask()", "engine.fence(), lambda: True")],
+        tests=("tests/follow/test_gate.py::test_under_load_then_stop_settles_exactly",),
+    ),
+    Mutation(
+        "what differs counts as changing",
+        [
+            (
+                "follow/touched_check.py",
+                "changing = {place for place in doubted if self._is_dirty(place)}",
+                "changing = set(doubted)",
+            )
+        ],
+        tests=("tests/follow/test_gate.py::test_touched_keys_under_writers",),
+    ),
+    Mutation(
+        "streams are not handed over",
+        [("follow/equal.py", "self._parts.marking.add_streams(database, keys)", "pass")],
+        tests=("tests/follow/test_equal_begin.py::test_the_other_way_round_without_copying",),
+    ),
+    Mutation(
+        "a gap that was only heard",
+        [("follow/equal.py", "self._parts.attaching.gaps.add(shard)", "pass")],
+        tests=("tests/follow/test_equal_begin.py::test_a_flush_before_it_runs",),
+    ),
+    Mutation(
         "SWAPDB is not seen",
         [
             (

@@ -190,6 +190,26 @@ def test_a_feed_that_is_cut(when: str, flushed: Callable[..., Server], tmp_path:
         assert generation == (1 if when == "before" else 2)
 
 
+def test_a_flush_before_it_runs(flushed: Callable[..., Server], tmp_path: Path) -> None:
+    """It names no key: everything is compared, as soon as that can be done."""
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    fill_strings(source, KEYS)
+    with led(source, target, tmp_path) as run:
+        run.follows()
+        run.do(lambda follower: follower.note_touched(True))
+        back = attach(run, source, target, tmp_path)
+
+        def commit() -> None:
+            fill(target, [("FLUSHALL",), ("SET", "key:1", "new")])
+            until_s = time.monotonic() + 0.3
+            while time.monotonic() < until_s:
+                back.run.hear()
+
+        switch(run, back, commit)
+        becomes_equal(target, source)
+        assert keys_of(source) == 1
+
+
 def _feed_of(server: Server, led_run: Led) -> bytes:
     """The connection on which this run is told of changes: the youngest."""
     listed = ask(server, "CLIENT", "LIST", "TYPE", "pubsub")

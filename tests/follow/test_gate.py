@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from leading import gate, led, settled
+from legs import Writer
 
 from copying import Beside, ask, compared, fill, fill_strings, keys_of, wait_until
 from following import becomes_equal
 from keyferry.follow.follower import Follower
+from keyferry.model.phases import Phase
 from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server
 from keyferry.wire.resp import Argument
@@ -73,7 +75,15 @@ def test_under_load_then_stop_settles_exactly(server_pair: tuple[Server, Server]
             with Beside(writers):
                 wait_until(writers.have_written, "they write")
                 writers.stopped = True
-            assert run.do(lambda follower: follower.settle_all(gate()))
+
+            def gated(follower: Follower) -> bool:
+                # No feed names these; the stream's own entries were settled before.
+                fill(source, [("XGROUP", "SETID", "stream", "g", "0")])
+                fill(source, [("XREADGROUP", "GROUP", "g", "late", "COUNT", 5, "STREAMS", "stream", ">")])
+                return follower.settle_all(gate())
+
+            run.do(lambda follower: follower.settle_all(gate()))
+            assert run.do(gated)
             found = compared(source, target, expiry_tolerance_ms=100)
             assert found.equal, found.differences[:5]
             assert run.do(lambda follower: follower.compare_touched(gate())) == 0
@@ -234,6 +244,37 @@ def test_sweeps_compare_everything_in_the_gate(flushed: Callable[..., Server], t
 
         assert run.do(gated)
         assert (ask(target, "GET", "key:1"), ask(target, "EXISTS", "key:2")) == (b"x", 0)
+
+
+def test_a_second_leg_that_arrives_in_hold_is_settled(
+    server: Server, flushed: Callable[..., Server], tmp_path: Path
+) -> None:
+    """1. It is sent; 2. hold: its writer says so, and does not mirror any more; 3. it arrives. Nobody else names it."""
+    target = flushed("valkey-9.1", 1)
+    fill_strings(server, KEYS)
+    writer = Writer(server, target)
+    writer.register(lease_ms=60_000)
+    with led(server, target, tmp_path, name="orders") as run:
+        run.follows()
+        wait_until(lambda: run.do(lambda follower: follower.mirrored), "it is mirrored")
+        run.follows()
+        run.do(lambda follower: follower.note_touched(True))
+        writer.register(lease_ms=60_000, phase=Phase.HOLD)
+        time.sleep(1.5)  # writers are looked at every second
+
+        def gated(follower: Follower) -> bool:
+            fill(target, [("SET", f"key:{i}", "late") for i in range(50)])
+            return settled(follower)
+
+        assert run.do(gated)
+        found = compared(server, target)
+        assert found.equal, found.differences[:3]
+        writer.register(lease_ms=60_000)
+        time.sleep(1.5)
+        assert run.do(lambda follower: follower.watch.generation) == 2, "the first was before it was mirrored"
+        writer.register(lease_ms=60_000, phase=Phase.SOURCE)
+        wait_until(lambda: not run.do(lambda follower: follower.mirrored), "nobody writes to both any more")
+    writer.close()
 
 
 # Pause and limits
