@@ -34,6 +34,7 @@ def test_a_run_counts_once_whether_it_goes_on_or_is_over(tmp_path: Path) -> None
 
 def test_what_a_killed_process_had_carried_counts_beside_what_the_next_one_does(tmp_path: Path) -> None:
     with MigrationJournal(tmp_path, "shop") as journal:
+        journal.claim("id", "a:1", "b:1")
         MovedBooks(journal).keep(Side.SOURCE, carried(7))
     with MigrationJournal(tmp_path, "shop") as journal:
         books = MovedBooks(journal)
