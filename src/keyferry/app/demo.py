@@ -11,7 +11,7 @@ import importlib.util
 import os
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -131,7 +131,6 @@ class _Play:
             story.open(opened)
             journal = opened.enter_context(MigrationJournal(copy.state_dir, NAME))
             opened.enter_context(ControlServer(path, desk))
-            opened.enter_context(closing(desk))
             opened.enter_context(shown)
             opened.enter_context(story)
             try:
@@ -140,6 +139,9 @@ class _Play:
                 )
             except InterruptedRun:
                 raise story.error or InterruptedRun("Interrupted.") from None
+            finally:
+                # Before the story is waited for: it may be waiting for an answer.
+                desk.close()
         if story.error is not None:
             raise story.error
         self._screen.say(migration_line(report))
