@@ -14,8 +14,8 @@ import redis
 
 from keyferry.cutover.phase_steps import Outcome, Performer, Plan
 from keyferry.cutover.record_store import RecordStore
-from keyferry.model.phases import Phase, Side
-from keyferry.model.record import Stamp
+from keyferry.model.phases import Phase, Side, after_switch
+from keyferry.model.record import PhaseRecord, Stamp
 
 _NUMBERS = itertools.count()
 _PUSHER = """
@@ -86,18 +86,33 @@ class Migration:
                 pushed += process.stdout.read().split()
         assert process.returncode == 0
 
-    def switch(self, *, settles: bool = False) -> None:
-        """From dual or target-dual to the other side's.
+    @property
+    def phase(self) -> Phase:
+        """Of the record that counts."""
+        return self._authority()[1].phase
+
+    def _authority(self) -> tuple[Side, PhaseRecord]:
+        for side in Side:
+            record = self._store.look(side).record
+            if record is not None and record.rules:
+                return side, record
+        raise AssertionError("no side has authority")
+
+    def switch(self, *, settles: bool = False, waits: bool = True) -> None:
+        """To the other side: from a phase that mirrors to one that does, from `source` to `target`, and back.
 
         Args:
             settles: Carries everything to the side that gains authority while the gate is closed.
+            waits: At the end for all writers.
         """
-        side = self._store.look(Side.TARGET).record
-        back = side is not None and side.rules
+        side, record = self._authority()
         self.step("hold")
         if settles:
-            settle(*((self.target, self.source) if back else (self.source, self.target)))
-        self.step("dual" if back else "target-dual")
+            settle(*((self.source, self.target) if side is Side.SOURCE else (self.target, self.source)))
+        if waits:
+            self.step(after_switch(record.phase))
+        else:
+            self.step(after_switch(record.phase), wait_s=0.0, everyone=False)
 
 
 def settle(authority: Any, other: Any) -> None:

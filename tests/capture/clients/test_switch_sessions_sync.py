@@ -143,12 +143,14 @@ def test_a_pipeline_is_never_cut_in_two(migration: Migration, transaction: bool,
 
     running = [start(work, at) for at in range(2)]
     for _ in range(4):
-        pause(0.1)
+        before = list(counts)
+        while min(now - then for now, then in zip(counts, before, strict=True)) < 3:
+            assert not any(each.done for each in running)
+            pause(0.01)
         aside(settled_switch, migration)
     stop.append(True)
     for each in running:
         each.result()
-    assert min(counts) > 20
     for at in range(2):
         for key in ("a", "b", "c"):
             assert value(migration.source, f"{key}{at}") == b"%d" % counts[at]
@@ -189,12 +191,14 @@ def test_readers_see_nothing_of_a_switch(migration: Migration) -> None:
 
     running = [start(one_by_one), start(together, 1, True), start(together, 2, False)]
     for _ in range(6):
-        pause(0.05)
+        before = list(counts)
+        while min(now - then for now, then in zip(counts, before, strict=True)) < 3:
+            assert not any(each.done for each in running)
+            pause(0.01)
         aside(migration.switch)
     stop.append(True)
     for each in running:
         each.result()
-    assert min(counts) > 20
 
 
 # Locks and scripts
