@@ -129,6 +129,7 @@ class Settling:
 
     def finish(self) -> None:
         """When nothing changes any more, everything arrives."""
+        self.dirty.hold(False)
         self.dirty.mark(self.feed, self.now)
         self.feed = []
         for _ in range(40):
@@ -165,6 +166,8 @@ def _walk(seed: int, steps: int) -> None:
         (3, lambda: model.end_big(rng.random() < 0.3)),
         (1, model.break_off),
         (1, model.flush),
+        (1, lambda: model.dirty.hold(rng.random() < 0.5)),
+        (2, lambda: model.dirty.hurry(rng.random() < 0.5)),
     ]
     weights = [weight for weight, _ in moves]
     for _, move in rng.choices(moves, weights, k=steps):
@@ -200,6 +203,48 @@ def test_a_key_that_changes_all_the_time_rests() -> None:
             settled += len(taken)
             dirty.arrived(taken, now)
     assert settled <= 1 + 1 / REST_S
+
+
+def test_while_writers_wait_no_key_rests_or_waits_for_company() -> None:
+    dirty = _dirty(b"hot")
+    dirty.hurry(True)
+    for step in range(10):
+        now = step / 1000
+        assert dirty.take(10, now) == [b"hot"]
+        dirty.mark([b"hot"], now)
+        assert dirty.take(10, now) == [], "it flies"
+        dirty.arrived([b"hot"], now)
+    dirty.hurry(False)
+    assert dirty.take(10, 0.1) == []
+
+
+def test_a_key_that_was_woken_is_not_given_out_twice() -> None:
+    """Its earlier rest ends while it flies again, and was named meanwhile."""
+    dirty = _dirty(b"hot")
+    dirty.hurry(True)
+    assert dirty.take(10, 0.0) == [b"hot"]
+    dirty.arrived([b"hot"], 0.0)
+    dirty.mark([b"hot"], 0.1)
+    assert dirty.take(10, 0.1) == [b"hot"]
+    dirty.mark([b"hot"], 0.15)
+    assert dirty.take(10, 2 * REST_S) == [], "it flies"
+    dirty.arrived([b"hot"], 2 * REST_S)
+    assert dirty.take(10, 2 * REST_S) == [b"hot"]
+    dirty.arrived([b"hot"], 2 * REST_S)
+    assert len(dirty) == 0
+
+
+def test_held_keys_stay_dirty() -> None:
+    dirty = _dirty(b"a")
+    dirty.bigs.add(b"big", 5_000_000, 0.0, 0.0)
+    dirty.hold(True)
+    assert dirty.take(10, 1.0) == []
+    assert not dirty.bigs.has(1.0)
+    assert dirty.bigs.take(1.0) is None
+    assert len(dirty) == 2
+    dirty.hold(False)
+    assert dirty.take(10, 1.0) == [b"a"]
+    assert dirty.bigs.take(1.0) == (b"big", False)
 
 
 def test_the_oldest_go_first_and_tell_the_lag() -> None:

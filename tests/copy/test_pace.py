@@ -172,3 +172,41 @@ def test_what_is_needed_is_never_held_back() -> None:
             guard.sample(50.0 + step)
         guard.tick(step * 0.1, keys)
     assert guard.rate < 30_000
+
+
+def test_nothing_is_allowed_in_a_pause_and_nothing_is_owed_after_it() -> None:
+    pace = Pace(1_000, 1_000_000, 0)
+    run(pace, 1)
+    pace.paused = True
+    assert run(pace, 1) == 0
+    assert not pace.allows_piece(run.now)  # type: ignore[attr-defined]
+    assert pace.state != "limited", "it is held by an operator, not by a limit"
+    pace.paused = False
+    assert run(pace, 1) == pytest.approx(1_000, rel=0.1)
+
+
+def test_while_writers_wait_no_limit_counts_and_none_is_charged() -> None:
+    pace = Pace(1_000, 100_000, 5)
+    run(pace, 1, added_ms=50)
+    pace.urgent = True
+    assert run(pace, 0.1) == pytest.approx(10_000)
+    assert pace.allows_piece(run.now)  # type: ignore[attr-defined]
+    pace.spend_piece(50_000_000)
+    pace.urgent = False
+    assert run(pace, 1) == pytest.approx(1_000, rel=0.3), "at once as before, with no debt"
+
+
+def test_limits_can_be_changed_and_taken_away() -> None:
+    pace = Pace(1_000, None, 5)
+    assert pace.limits == (1_000, 5)
+    run(pace, 2, added_ms=50)
+    assert pace.state == "slowed"
+    pace.set_limits(None, 0)
+    assert pace.limits == (1_000, 0)
+    assert state_of(pace) == "off"
+    assert run(pace, 1, added_ms=50) == pytest.approx(1_000, rel=0.1)
+    pace.set_limits(0, None)
+    assert run(pace, 1) == pytest.approx(100_000)
+    assert pace.limits == (0, 0)
+    pace.set_limits(2_000, None)
+    assert run(pace, 1) == pytest.approx(2_000, rel=0.1)
