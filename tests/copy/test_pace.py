@@ -200,7 +200,7 @@ def test_limits_can_be_changed_and_taken_away() -> None:
     pace = Pace(1_000, None, 5)
     assert pace.limits == (1_000, 5)
     run(pace, 2, added_ms=50)
-    assert pace.state == "slowed"
+    assert state_of(pace) == "slowed"
     pace.set_limits(None, 0)
     assert pace.limits == (1_000, 0)
     assert state_of(pace) == "off"
