@@ -31,8 +31,8 @@ def test_it_moves_a_service_there_and_back_and_there_and_cleans_up(tmp_path: Pat
     assert re.findall(r"^  (cutover|rollback|no switch) +[\d.]+ ms", table, re.MULTILINE)
     assert len(re.findall(r"^  (?:cutover|rollback) +[\d.]+ ms +[\d.]+ ms$", table, re.MULTILINE)) == 3
     counted = re.search(
-        r"([\d,]+) writes acknowledged, counted one by one on the target: 0 lost, 0 doubled; "
-        r"0 of ([\d,]+) reads stale; 0 errors\.",
+        r"([\d,]+) acknowledged writes, counted one by one: 0 lost, 0 doubled\.\n"
+        r"([\d,]+) reads: 0 stale\. 0 errors\.",
         table,
     )
     assert counted is not None

@@ -77,20 +77,21 @@ def result_lines(result: Result) -> Iterator[Text]:
             f"  {'no switch':<10}{'':>10}{f'{longest:.1f} ms':>26}   (999 of 1,000 below {usual:.1f} ms)",
             style="dim",
         )
-    yield _verdict(result)
+    style = "bold green" if result.well else "bold red"
+    for sentence in _verdict(result):
+        yield Text(sentence, style=style)
     for finding in (*result.counted.findings, *result.counted.errors):
         yield Text(f"  {finding}")
 
 
-def _verdict(result: Result) -> Text:
+def _verdict(result: Result) -> Iterator[str]:
     tally, found = result.tally, result.counted
-    errors = tally.failed + tally.unknown
-    text = (
-        f"{counted(tally.writes, 'write')} acknowledged, counted one by one on the target: {count(found.missing)} lost, "
-        f"{count(found.doubled)} doubled; {count(tally.stale)} of {counted(tally.reads, 'read')} stale; "
-        f"{counted(errors, 'error')}."
+    yield (
+        f"{counted(tally.writes, 'acknowledged write')}, counted one by one: "
+        f"{count(found.missing)} lost, {count(found.doubled)} doubled."
     )
-    return Text(text, style="bold green" if result.well else "bold red")
+    errors = counted(tally.failed + tally.unknown, "error")
+    yield f"{counted(tally.reads, 'read')}: {count(tally.stale)} stale. {errors}."
 
 
 def migration_line(report: MigrationReport) -> Text:

@@ -86,11 +86,8 @@ class Story(threading.Thread):
             ).run(RECORD_TIMEOUT_S)
         opened.enter_context(self._crowd)
         self._crowd.go()
-        threads = sum(kind == "threads" for kind in self._kinds)
-        text = (
-            f"{len(self._kinds)} processes, {threads} with threads and {len(self._kinds) - threads} with asyncio, "
-            "writing and reading all the time through keyferry.Redis"
-        )
+        tasks = sum(kind == "asyncio" for kind in self._kinds)
+        text = f"{len(self._kinds)} processes, {tasks} of them with asyncio, writing and reading all the time"
         self._stage.say(row("service", text))
 
     def __enter__(self) -> Story:

@@ -77,8 +77,11 @@ class LiveScreen(Generic[P]):
         self._console = console
         self._title = title
         self._view = view
-        self._live = Live(console=console, auto_refresh=False, transient=True)
+        self._live = self._new_live()
         self._drawn_at = -FRAME_S
+
+    def _new_live(self) -> Live:
+        return Live(console=self._console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> LiveScreen[P]:
         self._live.start()
@@ -107,13 +110,17 @@ class LiveScreen(Generic[P]):
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Nothing of ours stands on the terminal during the block."""
-        shown = self._live.is_started
-        self._live.stop()
+        before = self._live
+        shown = before.is_started
+        before.stop()
         try:
             yield
         finally:
+            # A new one: the old one would go up as many lines as it had drawn, and over what was printed meanwhile.
+            self._live = self._new_live()
             if shown:
-                self._live.start(refresh=True)
+                self._live.start()
+                self._live.update(before.renderable, refresh=True)
 
 
 class PlainScreen(Generic[P]):
