@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from keyferry.model.errors import ExitCode
 from keyferry.testing.compare import compare_databases
 from keyferry.testing.servers import Server
 from keyferry.testing.tool import Tool
@@ -29,27 +30,28 @@ class ByHand:
         return Tool([*command, *options], self.directory, begun=BEGUN)
 
     def phase(self, phase: str, *options: str) -> None:
+        """One step that is made."""
+        status, said = self.try_phase(phase, *options)
+        assert status == ExitCode.DONE, said
+
+    def try_phase(self, phase: str, *options: str) -> tuple[int, str]:
+        """One step: its exit status, and what it said."""
         command = [
-            sys.executable,
-            "-m",
-            "keyferry",
-            "phase",
-            "set",
-            self.name,
-            self.source.url,
-            self.target.url,
-            phase,
+            *(sys.executable, "-m", "keyferry", "phase", "set"),
+            *(self.name, self.source.url, self.target.url, phase),
         ]
         environment = {name: value for name, value in os.environ.items() if not name.startswith("KEYFERRY_")}
         ended = subprocess.run(
             [*command, *options], capture_output=True, text=True, timeout=60, env=environment, check=False
         )
-        assert ended.returncode == 0, ended.stderr
+        return ended.returncode, ended.stderr
 
     def cutover(self, sync: Tool) -> None:
-        """The sync ends before the commit: after it, it would carry the old side's data over the new."""
+        """The sync has to end before the commit: after it, it would carry the old side's data over the new."""
         self.phase("hold")
         self.wait_equal()
+        status, said = self.try_phase("target-dual", "--yes")
+        assert status == ExitCode.REFUSED and "still writes to the target" in said, said
         sync.ask_to_end(signal.SIGTERM)
         self.phase("target-dual", "--yes")
 
