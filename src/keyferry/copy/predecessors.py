@@ -14,10 +14,18 @@ from keyferry.wire.session import Session
 
 _NAMED = re.compile(rb"(?:^|\n)id=(\d+) [^\n]*? name=([^ \n]*)")
 
+_WRITER_NAME = re.compile(r"keyferry-[0-9a-f]{16}")
+"""``writer_name`` of a ``state_name`` (journal.state)."""
+
 
 def writer_name(owner: bytes) -> bytes:
     """The name of the connections that write to the target for one run. Args: owner: letters and digits."""
     return b"keyferry-" + owner
+
+
+def is_writer_name(name: str) -> bool:
+    """Whether a connection of this name writes for a copy, a sync or a migration."""
+    return _WRITER_NAME.fullmatch(name) is not None
 
 
 def end_writers(sides: Sides, owner: bytes) -> int:

@@ -32,6 +32,7 @@ from keyferry.follow.follower import Follower
 from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, ServerAway
 from keyferry.model.phases import Phase, Side
+from keyferry.model.record import Kind, RecordError
 from keyferry.telemetry.following import SyncProgress
 from keyferry.telemetry.migrating import (
     EventKind,
@@ -253,6 +254,12 @@ class Conductor:
         except KeyferryError as error:
             self._voice.warn(str(error))
         record = self._watch.records.get(self._authority)
+        if record is not None and record.kind is Kind.LOST:
+            # What we carry would go over what the application writes there now.
+            raise RecordError(
+                f"The {self._authority} has lost authority, and this process has not switched: another keyferry has.",
+                "Give the same command again: it goes on from there. Only one of them may lead a migration.",
+            )
         if record is not None and record.rules:
             self._journal_phase(record.phase, record.epoch)
 

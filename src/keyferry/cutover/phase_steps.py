@@ -342,6 +342,8 @@ class Performer:
     def _make(self, write: Write) -> None:
         if write.expected is None and write.becomes.kind is Kind.AUTHORITY:
             self._check_elsewhere()
+        if write.becomes.kind is Kind.PENDING:
+            self._check_alone(write.side)
         if not self._store.compare_and_set(write):
             now = self._store.look(write.side).record
             if now is not None and now.phase is self._plan.wanted and now.rules:
@@ -371,6 +373,15 @@ class Performer:
                     f"The {side} has a record of this name in database {_words([str(one) for one in found])}.",
                     "Name that database in the address; a migration has one record per side.",
                 )
+
+    def _check_alone(self, gaining: Side) -> None:
+        """After the commit its data is the truth: nobody may carry the old side's over it any more."""
+        if self._store.is_written_to(gaining):
+            raise RefusedError(
+                f"A keyferry sync, migrate or copy still writes to the {gaining}: after the switch it would carry the "
+                f"{gaining.other}'s data over what the application has written.",
+                "Writers hold; end it now, then give the command again. Or let keyferry migrate switch: keyferry cutover.",
+            )
 
     def _sever(self, move: Sever) -> ServerError | None:
         """What was in the way, if anything."""

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal
 
+from keyferry.copy.client_list import parse_client_list
 from keyferry.copy.deployment import Deployment, discover
 from keyferry.copy.info import info_number, keyspace, parse_info
+from keyferry.copy.predecessors import is_writer_name
 from keyferry.model.address import Endpoint, parse_place
 from keyferry.model.announced import DIRECT, AddressMap
 from keyferry.model.errors import ServerAway, ServerError
@@ -248,6 +250,12 @@ class RecordStore:
                     replies = session.pipeline([("SELECT", database), ("EXISTS", self._key)])
                     found += [database] if replies[-1] == 1 else []
             return found
+
+    def is_written_to(self, side: Side) -> bool:
+        """Whether a copy, a sync or a migration carries data there now; False also where we may not look."""
+        (reply,) = self._call(side, [("CLIENT", "LIST")], again=True)
+        lines = parse_client_list(reply) if isinstance(reply, bytes) else ()
+        return any(is_writer_name(line.name) for line in lines)
 
     # Sessions
 
