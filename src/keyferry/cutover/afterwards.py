@@ -62,15 +62,17 @@ class Afterwards:
             survey = self._bars[old].survey()
             if not survey.users or not survey.able:
                 why = survey.obstacles[0] if survey.obstacles else "Nobody else has the right to write there."
-                return f"The {old} is not barred: {why} What is still written there is watched and told."
+                return self._open_still(why)
             self._books.took(old, survey.taken, durable=True)
             self._bars[old].take(survey)
         except KeyferryError as error:
-            return (
-                f"The {old} is not barred: {error.message} What is still written there is watched and told."
-            )
+            return self._open_still(error.message)
         said = f"On the {old} {', '.join(survey.users)} cannot write any more."
         return f"{said} {survey.obstacles[0]}" if survey.obstacles else said
+
+    def _open_still(self, why: str) -> str:
+        watched = " What is still written there is watched and told." if self._wish.reverses else ""
+        return f"The {self._wish.losing} is not barred. {why}{watched}"
 
     def _run_hook(self, command: str) -> None:
         """In a thread, so that everything else goes on being heard."""

@@ -21,6 +21,7 @@ from keyferry.cutover.desk import QueueDesk, Ticket
 from keyferry.cutover.directions import Direction, said_by
 from keyferry.cutover.ending import Ending
 from keyferry.cutover.leading import Leading
+from keyferry.cutover.moved import MovedBooks
 from keyferry.cutover.plan import End, Gate
 from keyferry.cutover.requests import Request
 from keyferry.cutover.settings import MigrationSettings
@@ -48,6 +49,8 @@ from keyferry.telemetry.migrating import (
 
 PUBLISH_EVERY_S = 0.2
 VERIFY_AGAIN_S, VERIFY_AGAIN_S_MAX = 2.0, 60.0
+CUT_OVER_AGAIN_S = 10.0
+"""After a cutover that nobody asked for was put off or undone."""
 IDLE_S = 0.02
 WARNINGS_MAX = 100
 
@@ -106,6 +109,7 @@ class Conductor:
         self._watch = self._tools.watch
         self._sight = Sight(self._tools)
         self._voice = Voice(journal, tell)
+        self._moved = MovedBooks(journal)
         self._leading = Leading(
             self._tools,
             self._voice,
@@ -123,7 +127,8 @@ class Conductor:
         self._task: tuple[Request, Ticket] | None = None
         self._stages = StageTimes(journal.get(FactKey.STAGES))
         self._began_s = time.monotonic()
-        self._over = self._asked_once = False
+        self._unasked_s = 0.0
+        self._over = False
 
     def __enter__(self) -> Conductor:
         return self
@@ -172,18 +177,14 @@ class Conductor:
         )
 
     def _follow(self, direction: Direction) -> None:
+        report = None
         try:
             report = direction.run.run()
         except KeyferryError as error:
             raise said_by(direction.authority, error) from None
         finally:
             direction.close(finished=self._over or self._leading.next is not None)
-        if report is not None:
-            self._journal.event(
-                EventKind.MOVED,
-                direction=f"{direction.authority} to {direction.authority.other}",
-                **report.as_dict(),
-            )
+            self._moved.end(direction.authority, report or direction.run.follower.report())
 
     def _idle(self) -> None:
         """After a cutover that is not to be taken back: nothing is followed, operators are answered."""
@@ -206,7 +207,8 @@ class Conductor:
             return
         self._published_s = now
         if not self._leading.under_way:
-            self._journal.beat()
+            if self._journal.beat() and self._direction is not None:
+                self._moved.keep(self._authority, self._direction.run.follower.report())
             if not self._in_trouble:
                 self._look_around(now)
         self._show(now)
@@ -224,13 +226,22 @@ class Conductor:
         if self._proof_is_old(follower, now) and now >= self._verify_at_s and not follower.paused:
             self._verify(follower, None)
         elif self._wants_cutover():
-            self._asked_once = True
-            request = Request("cutover", {"yes": True})
-            return self._switch(request, None, follower)
+            return self._cut_over_unasked(follower)
         return False
 
+    def _cut_over_unasked(self, follower: Follower) -> bool:
+        """Whether it was made; one that is refused or undone is tried again after a while."""
+        self._unasked_s = time.monotonic() + CUT_OVER_AGAIN_S
+        try:
+            return self._switch(Request("cutover", {"yes": True}), None, follower)
+        except RefusedError as error:
+            self._voice.tell(error.message)
+            return False
+
     def _wants_cutover(self) -> bool:
-        if not self._settings.cutover_when_ready or self._asked_once or self._authority is not Side.SOURCE:
+        if not self._settings.cutover_when_ready or self._authority is not Side.SOURCE:
+            return False
+        if time.monotonic() < self._unasked_s:
             return False
         if any(one.outcome == "done" for one in self._leading.switches):
             return False

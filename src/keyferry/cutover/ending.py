@@ -158,8 +158,12 @@ class Ending:
             said = [f"The {old} {self._locations[old]} is not needed any more: it may be switched off."]
         else:
             said = [f"The {old} {self._locations[old]} holds what was carried until now; nothing follows it."]
-        if barred and command == "finish":
-            said.append(barred)
+        if command == "finish":
+            said.append(
+                f"Until then a process that still has its address is not noticed: {barred.partition(' What is')[0]}"
+                if "not barred" in barred
+                else barred
+            )
         if writers:
             said.append(
                 f"{writers} {'writer follows' if writers == 1 else 'writers follow'} the phase record on the "
