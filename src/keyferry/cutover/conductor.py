@@ -208,7 +208,7 @@ class Conductor:
         self._published_s = now
         if not self._leading.under_way:
             if self._journal.beat() and self._direction is not None:
-                self._moved.keep(self._authority, self._direction.run.follower.report())
+                self._moved.keep(self._direction.authority, self._direction.run.follower.report())
             if not self._in_trouble:
                 self._look_around(now)
         self._show(now)

@@ -158,7 +158,7 @@ class Ending:
             said = [f"The {old} {self._locations[old]} is not needed any more: it may be switched off."]
         else:
             said = [f"The {old} {self._locations[old]} holds what was carried until now; nothing follows it."]
-        if command == "finish":
+        if barred and command == "finish":
             said.append(
                 f"Until then a process that still has its address is not noticed: {barred.partition(' What is')[0]}"
                 if "not barred" in barred
