@@ -90,6 +90,7 @@ def test_stopped_and_started_again_it_goes_on(source: Server, target: Server, tm
     assert said["exit_code"] == 130
     assert said["ended"] == ""
     assert said["verifications"]
+    assert [run["copied"]["copied"] for run in said["moved"]] == [KEYS]
     with source.session() as session:
         session.call("SET", "meanwhile", "1")
     with running(tmp_path, arguments(source, target)) as again:
