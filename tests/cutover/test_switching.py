@@ -39,7 +39,7 @@ def counted(deployment: Deployment, keys: dict[str, int]) -> dict[str, int]:
 
 def keyferrys(deployment: Deployment) -> list[bytes]:
     nodes = deployment.nodes if isinstance(deployment, Cluster) else [deployment]
-    return [key for node in nodes for key in ask(node, "KEYS", "keyferry:*")]  # type: ignore[union-attr]
+    return [key for node in nodes for key in ask(node, "KEYS", "keyferry:*")]  # type: ignore[union-attr, misc]
 
 
 def test_there_and_back_and_there_again(server_pair: tuple[Server, Server], tmp_path: Path) -> None:
