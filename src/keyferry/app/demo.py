@@ -22,7 +22,7 @@ from keyferry.app.demo_result import migration_line, result_lines, row
 from keyferry.app.demo_screen import Stage
 from keyferry.app.demo_story import Story
 from keyferry.app.demo_users import KEYFERRY_USER, as_user, make_users
-from keyferry.app.display_migrate import MigrateView
+from keyferry.app.display_migrate import DEFAULT_STATE_DIR, MigrateView
 from keyferry.app.record import Recorder
 from keyferry.app.screen import open_screen
 from keyferry.app.signals import stopping
@@ -123,7 +123,9 @@ class _Play:
         desk = QueueDesk({"name": NAME, "pid": os.getpid(), "stage": "connecting"})
         view = MigrateView(NAME, copy.state_dir)
         title = f"keyferry migrate {copy.source} to {copy.target}, {NAME}"
-        shown = self._screen.watching(open_screen(title, view), view, title, _says_more)
+        # The picture is not of this machine's directories.
+        drawn = MigrateView(NAME, DEFAULT_STATE_DIR)
+        shown = self._screen.watching(open_screen(title, view), drawn, title, _says_more)
         with ExitStack() as opened:
             stage = Stage(self._screen, shown)
             story = Story(stage, self._source, self._target, self._directory, path, KINDS, HABITS, stop)
