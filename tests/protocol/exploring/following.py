@@ -131,7 +131,7 @@ def _delivered(
         return
     after = run._replace(channels=replaced(run.channels, node, channel[1:]))
     if first != PONG:
-        after = after._replace(dirty=run.dirty | setting.units_of[first])
+        after = after._replace(dirty=run.dirty | setting.units_of[first], mended=run.fence > 0)
     what = "PONG" if first == PONG else "names"
     yield f"C{who}'s run {authority} hears {what} of server {node}", with_run(state, who, authority, after)
 

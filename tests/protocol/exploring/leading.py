@@ -43,7 +43,7 @@ Does = Callable[[Setting, State, int, Wish], State | None]
 def moves(setting: Setting, state: State) -> Iterator[Move]:
     """What any coordinator may do next."""
     for who, lead in enumerate(state.leads):
-        if is_contested(state):
+        if is_contested(state) or lead.replaced:
             continue
         if not lead.lives:
             yield f"C{who} starts", started(setting, state, who)
@@ -110,6 +110,8 @@ PASSED_OVER: dict[str, tuple[Step, ...]] = {
 
 def _nothing_here(setting: Setting, wish: Wish) -> int:
     steps = bit(Step.NARROW) | bit(Step.FUNCTIONS) | bit(Step.HOOK)
+    if setting.gives_back_late:
+        steps |= bit(Step.GIVE_BACK)
     if not setting.compares:
         steps |= bit(Step.COMPARE)
     if not setting.prepares:
@@ -146,7 +148,7 @@ def _over(state: State, who: int, over: Over, lead: Lead, wish: Wish) -> State |
     losing = SIDES.index(wish.losing)
     run = lead.runs[losing]
     if run.state != OFF:
-        run = run._replace(state=SETTLES, fence=0)
+        run = run._replace(state=SETTLES, fence=0, mended=False)
     return with_lead(state, who, Lead(True, paired(lead.runs, losing, run), lead.switch))
 
 
@@ -266,7 +268,10 @@ def _barring(setting: Setting, state: State, side: int, barred: bool) -> State:
 
 
 def _settle(setting: Setting, state: State, who: int, wish: Wish) -> State | None:
-    """Fence, and nothing dirty and nothing of ours in flight after it; from then on none of our writes goes out."""
+    """Fences until one names nothing, so that all that was read is of one moment, and nothing of ours is in flight.
+
+    From then on none of our writes goes out.
+    """
     losing = _losing(wish)
     run = run_of(state, who, losing)
     if run.state != SETTLES:
@@ -278,7 +283,10 @@ def _settle(setting: Setting, state: State, who: int, wish: Wish) -> State | Non
     if run.fence in (0, 2):
         state = _begun(_all_entries(setting, state, who, losing), who, Step.SETTLE)
         run = run_of(state, who, losing)
-        return with_run(state, who, losing, run._replace(channels=pinged(setting, run), fence=run.fence + 1))
+        if run.fence == 0:
+            run = run._replace(mended=bool(run.dirty) or run.settling is not None)
+        run = run._replace(channels=pinged(setting, run), fence=run.fence + 1)
+        return with_run(state, who, losing, run)
     if run.fence in (1, 3):
         if any(channel and PONG in channel for channel in run.channels):
             return None
@@ -286,8 +294,10 @@ def _settle(setting: Setting, state: State, who: int, wish: Wish) -> State | Non
         return with_run(state, who, losing, run._replace(fence=4 if single else run.fence + 1))
     if run.dirty or run.settling is not None:
         return None
+    if run.mended and "fences once" not in setting.broken:
+        return with_run(state, who, losing, run._replace(fence=0, mended=False))
     frozen = SETTLES if "not frozen" in setting.broken else FROZEN
-    return _done(with_run(state, who, losing, run._replace(state=frozen)), who, Step.SETTLE)
+    return _done(with_run(state, who, losing, run._replace(state=frozen, mended=False)), who, Step.SETTLE)
 
 
 def _all_entries(setting: Setting, state: State, who: int, losing: int) -> State:
@@ -342,6 +352,8 @@ def _pending(setting: Setting, state: State, who: int, wish: Wish) -> State | No
     cas = tables.committing(losing, state.records, wish.phase)
     if cas is None:
         return _failed(state, who)
+    if "rights come back before the commit" in setting.broken:
+        state = _barring(setting, state, 1 - losing, False)
     if cas.side != losing:
         state = applied(setting, state, cas)
     return _done(state, who, Step.PENDING)
@@ -371,6 +383,8 @@ def _complete(setting: Setting, state: State, who: int, wish: Wish) -> State | N
 def _open(setting: Setting, state: State, who: int, wish: Wish) -> State | None:
     """The run of the old direction ends, the other one begins to settle."""
     losing = _losing(wish)
+    if setting.gives_back_late:
+        state = _barring(setting, state, 1 - losing, False)
     state = with_run(state, who, losing, Run(channels=(None,) * len(state.turn)))
     run = run_of(state, who, 1 - losing)
     if run.state == HEARS:
@@ -448,6 +462,8 @@ def started(setting: Setting, state: State, who: int) -> State:
         for other, lead in enumerate(state.leads):
             if other != who and lead.lives:
                 state = with_lead(state, other, cut_off(setting, lead))
+        if setting.cut_ends and setting.leads > 1:
+            state = _ended(setting, state, who)
     found = tables.found(state.records)
     assert found.side is not None
     authority = SIDES.index(found.side)
@@ -465,6 +481,16 @@ def started(setting: Setting, state: State, who: int) -> State:
     return with_lead(state, who, Lead(True, runs, switch, begun, 0, bool(begun)))
 
 
+def _ended(setting: Setting, state: State, who: int) -> State:
+    """Those that were cut off find another one's name where theirs was, and end."""
+    off = Run(channels=(None,) * len(state.turn))
+    leads = (
+        lead if other == who or not lead.lives else lead._replace(lives=False, runs=(off, off), replaced=True)
+        for other, lead in enumerate(state.leads)
+    )
+    return state._replace(leads=tuple(leads))
+
+
 def cut_off(setting: Setting, lead: Lead) -> Lead:
     """A coordinator whose connections were ended: its feeds have a gap, what it had sent is not known."""
     runs = lead.runs
@@ -472,7 +498,9 @@ def cut_off(setting: Setting, lead: Lead) -> Lead:
         run = runs[place]
         if run.state != OFF:
             channels = tuple(None if channel is None else () for channel in run.channels)
-            run = run._replace(channels=channels, dirty=setting.all_dirty, settling=None, fence=0)
+            run = run._replace(
+                channels=channels, dirty=setting.all_dirty, settling=None, fence=0, mended=False
+            )
             runs = paired(runs, place, run)
     return lead._replace(runs=runs)
 

@@ -38,7 +38,7 @@ def wrong(setting: Setting, state: State, quiet: bool) -> str:
 def _wrong_at_end(setting: Setting, state: State, ruling: list[int]) -> str:
     if any(writer.at is not Look.OVER for writer in state.writers):
         return "a writer waits for ever"
-    if any(lead.switch < setting.switches for lead in state.leads):
+    if any(lead.switch < setting.switches and not lead.replaced for lead in state.leads):
         return "a coordinator waits for ever"
     if len(ruling) != 1:
         return "no side has authority"

@@ -9,7 +9,6 @@ from typing import NamedTuple, TypeVar
 
 from exploring import tables
 from exploring.histories import Call, Op, Told, Value, Values
-from exploring.search import LARGE
 from exploring.tables import Cas, Pair
 from keyferry.cutover.plan import Gate, Wish
 from keyferry.model.phases import RULES, Phase, after_switch
@@ -58,9 +57,12 @@ class Setting:
         prepares: Writers are asked before anybody waits.
         reads_in_hold: Readers go on in the hold.
         skew: The two sides' clocks differ: what expires does so here and there at different times.
-        any_order: A settler's two reads happen in any order; otherwise the side with authority is read first.
+        any_order: Also orders that cannot matter: a settler reads the side with authority second, a coordinator that
+            could go on by itself waits.
         stays_equal: At an end both sides have to be equal, too.
         leads: Coordinators that may live at a time.
+        gives_back_late: Rights that an earlier switch has taken come back after the commit, not before it.
+        cut_ends: A coordinator whose connections were ended by another one ends; otherwise it connects again.
         faults: How often each may happen.
         broken: Rules that are taken out, by their names in the code.
     """
@@ -82,8 +84,10 @@ class Setting:
     reads_in_hold: bool = True
     skew: bool = False
     stays_equal: bool = True
-    any_order: bool = LARGE
+    any_order: bool = False
     leads: int = 1
+    cut_ends: bool = True
+    gives_back_late: bool = False
     faults: dict[Fault, int] = field(default_factory=dict)
     broken: frozenset[str] = frozenset()
 
@@ -212,6 +216,7 @@ class Run(NamedTuple):
         channels: By server.
         dirty: Units, as bits.
         fence: 0 none, 1 the first PINGs are on their way, 2 their PONGs are there, 3 the second, 4 they are, too.
+        mended: Something was dirty since this fence began, so what was read does not belong to one moment.
     """
 
     state: int = OFF
@@ -219,6 +224,7 @@ class Run(NamedTuple):
     dirty: int = 0
     settling: Settling | None = None
     fence: int = 0
+    mended: bool = False
 
 
 class Lead(NamedTuple):
@@ -229,6 +235,7 @@ class Lead(NamedTuple):
         switch: Which one it leads.
         begun, done: Its steps, as the planner takes them.
         failed: The switch cannot go on.
+        replaced: Another one has taken its place, and it has ended.
         runs: By the side that has authority.
     """
 
@@ -238,6 +245,7 @@ class Lead(NamedTuple):
     begun: int = 0
     done: int = 0
     failed: bool = False
+    replaced: bool = False
 
 
 class Leg(NamedTuple):
