@@ -36,6 +36,7 @@ Form = Literal["threads", "tasks", "plain"]
 LATE_S = 10.0
 """How long a call may take at most beyond what the gate allows; after that a process is killed by who waits."""
 PLAIN_LOOKS_S = 0.003
+SOCKET_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +100,11 @@ def flat(reply: Any) -> list[str]:
     return [str(reply)]
 
 
-def no_retries(kind: type[Any]) -> dict[str, Any]:
-    return {"retry": kind(NoBackoff(), 0), "socket_timeout": 5.0}
+def no_retries(kind: type[Any], url: str) -> dict[str, Any]:
+    """Of a client; that of a cluster, made of a URL, takes none: what it sends again after a lost reply may count twice."""
+    if url.startswith("redis+cluster"):
+        return {}
+    return {"retry": kind(NoBackoff(), 0), "socket_timeout": SOCKET_TIMEOUT_S}
 
 
 class Stop:
@@ -193,7 +197,9 @@ class PlainClient:
     """
 
     def __init__(self, urls: dict[str, str], place: Path) -> None:
-        self._clients = {side: redis.Redis.from_url(url, **no_retries(Retry)) for side, url in urls.items()}
+        self._clients = {
+            side: redis.Redis.from_url(url, **no_retries(Retry, url)) for side, url in urls.items()
+        }
         self._place = place
 
     def execute_command(self, *words: str) -> Any:
@@ -232,7 +238,7 @@ def _with_threads(plan: Plan, recorder: Recorder, stop: Stop) -> None:
             plan.urls["source"],
             plan.urls["target"],
             migration=plan.migration,
-            **no_retries(Retry),
+            **no_retries(Retry, plan.urls["source"]),
             **plan.settings,
         )
     threads = [Thread(plan, number, client, recorder, stop) for number in range(plan.threads)]
@@ -250,7 +256,7 @@ async def _with_tasks(plan: Plan, recorder: Recorder, stop: Stop) -> None:
         plan.urls["source"],
         plan.urls["target"],
         migration=plan.migration,
-        **no_retries(AsyncRetry),
+        **no_retries(AsyncRetry, plan.urls["source"]),
         **plan.settings,
     )
     await asyncio.gather(*(_task(plan, number, client, recorder, stop) for number in range(plan.threads)))

@@ -66,6 +66,12 @@ class Applications:
         """What is written down so far."""
         return History.read([Path(plan.path) for plan in self._plans if Path(plan.path).exists()])
 
+    def check_alive(self) -> None:
+        """Raises KeyferryError when one has ended by itself."""
+        for plan, process in zip(self._plans, self._processes, strict=True):
+            if process.poll() not in (None, -signal.SIGKILL):
+                raise KeyferryError(f"Application {plan.worker} has ended: {said(plan)}")
+
     def stop(self) -> History:
         """Ends them after the operations that are under way.
 

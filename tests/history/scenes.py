@@ -224,6 +224,7 @@ def _play(scene: Scene, faults: Mapping[str, Fault]) -> None:
         for phase in _way_to(plan.phase):
             scene.migration.phase_set(phase)
         time.sleep(plan.calm_s)
+        scene.applications.check_alive()
         for number, name in enumerate(plan.switches):
             if plan.fault:
                 with faults[plan.fault](scene):
@@ -244,6 +245,9 @@ def _start_servers(stack: contextlib.ExitStack, scene: Scene) -> None:
     for name in (scene.plan.source, scene.plan.target):
         program, _, shards = name.partition("x")
         config = DURABLE if scene.plan.durable else {}
+        if scene.plan.plain or scene.plan.own_user:
+            # In the file, so that a server that is started again knows it.
+            config = {**config, "user": f"{USER} on >{PASSWORD} ~* &* +@all -@admin"}
         binary = binaries[program]
         made.append(Cluster(binary, int(shards), config=config) if shards else Server(binary, config=config))
     with ThreadPoolExecutor(2) as threads:
@@ -252,11 +256,6 @@ def _start_servers(stack: contextlib.ExitStack, scene: Scene) -> None:
     with made[0].session() as session:
         fill(session, scene.plan.fill_keys, scene.plan.seed)
         session.call("XGROUP", "CREATE", "stream:0", GROUP, "0", "MKSTREAM")
-    if scene.plan.plain or scene.plan.own_user:
-        for deployment in made:
-            for node in deployment.nodes:
-                with node.session() as session:
-                    session.call("ACL", "SETUSER", USER, "on", f">{PASSWORD}", "~*", "&*", "+@all", "-@admin")
     for wanted, ways in (
         (scene.plan.proxied, scene.ways),
         (scene.plan.led_by_proxies, scene.coordinator_ways),
@@ -344,7 +343,9 @@ def switch(scene: Scene, name: str, stop_at: str = "", patience_s: float = 0.0) 
     gate_ms = float(made[-1].get("gate_ms") or 0.0) if made else 0.0
     scene.result.gates.append(gate_ms)
     scene.result.switches.append(f"{name}: made")
-    scene.say(f"{name}: made, gate {gate_ms:.1f} ms")
+    steps = sorted(made[-1].get("steps", ()), key=lambda step: -step[1])[:SHOWN] if made else ()
+    longest = ", ".join(f"{step} {1000 * seconds:.0f}" for step, seconds in steps)
+    scene.say(f"{name}: made, gate {gate_ms:.1f} ms; longest steps in ms: {longest}")
     return True
 
 
