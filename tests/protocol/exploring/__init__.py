@@ -12,5 +12,7 @@ coordinator, a fault. Time is only order: a lease, a pause and a wait may end at
     following.py  feeds, fences, the settler, the ledger
     leading.py    coordinators: the planner's steps, done and undone; start after a death
     faults.py     what may go wrong, as often as a setting allows
+    model.py      the parts together, and what must never be
+    programs.py   short words for tests
     histories.py  whether what the application was told can be true
 """

@@ -6,7 +6,6 @@ unknown has happened once or not at all, at any time after its call; one that wa
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -128,6 +127,3 @@ def _ordered(case: _Case, placed: int, values: Values) -> bool:
 
 def _expired(expires: tuple[int, ...], values: Values) -> list[Values]:
     return [put(values, key, ()) for key, value in enumerate(values) if value and value[0] in expires]
-
-
-Explain = Callable[[tuple[Op, ...], tuple[Call, ...], Values], bool]
