@@ -81,6 +81,9 @@ class Led:
 
     # As the run sees it
 
+    def opened(self) -> None:
+        pass
+
     def poll(self) -> None:
         self.polls += 1
         if self.next is not None:

@@ -45,7 +45,8 @@ class SwitchBooks:
 
     def begun(self, step: Step) -> None:
         """It is going to be done now."""
-        self._begun.append(str(step))
+        if self._begun[-1:] != [str(step)]:  # tried again and again it is one step all the same
+            self._begun.append(str(step))
         self._journal.set(SWITCH, {**self._wish, "begun": self._begun, "done": self._done})
 
     def ended(self, step: Step) -> None:

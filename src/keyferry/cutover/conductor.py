@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import os
 import time
+import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from keyferry.copy.replies import ServerBusy
 from keyferry.copy.stop import StopFlag
@@ -23,6 +23,7 @@ from keyferry.cutover.ending import Ending
 from keyferry.cutover.leading import Leading
 from keyferry.cutover.moved import MovedBooks
 from keyferry.cutover.plan import End, Gate
+from keyferry.cutover.proving import Proving
 from keyferry.cutover.requests import Request
 from keyferry.cutover.settings import MigrationSettings
 from keyferry.cutover.showing import status_of
@@ -31,24 +32,28 @@ from keyferry.cutover.tools import tools_for
 from keyferry.cutover.voice import Voice
 from keyferry.follow.follower import Follower
 from keyferry.journal.migration import MigrationJournal
-from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, ServerAway
+from keyferry.model.errors import (
+    ExitCode,
+    InterruptedRun,
+    KeyferryError,
+    RefusedError,
+    ServerAway,
+    ServerError,
+)
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import Kind, RecordError
 from keyferry.telemetry.following import SyncProgress
 from keyferry.telemetry.migrating import (
-    EventKind,
     FactKey,
     MigrationObserver,
     MigrationProgress,
     MigrationReport,
     MigrationStage,
     StageTimes,
-    Verified,
     report_of,
 )
 
 PUBLISH_EVERY_S = 0.2
-VERIFY_AGAIN_S, VERIFY_AGAIN_S_MAX = 2.0, 60.0
 CUT_OVER_AGAIN_S = 10.0
 """After a cutover that nobody asked for was put off or undone."""
 IDLE_S = 0.02
@@ -83,14 +88,6 @@ def run_migration(
         return conductor.run()
 
 
-@dataclass(slots=True)
-class _Proof:
-    """The last verification that found no difference. Attributes: at_s: When it began, monotonic."""
-
-    at_s: float
-    generation: int
-
-
 class Conductor:
     """Of one process. A context manager."""
 
@@ -119,15 +116,13 @@ class Conductor:
         self._authority = Side.SOURCE
         self._direction: Direction | None = None
         self._progress: SyncProgress | None = None
-        self._proof: _Proof | None = None
-        self._verified: Verified | None = None
-        self._verifying = False
-        self._verify_at_s, self._verify_pause_s = 0.0, VERIFY_AGAIN_S
+        self._proving = Proving(journal, self._voice)
         self._published_s = float("-inf")
         self._task: tuple[Request, Ticket] | None = None
         self._stages = StageTimes(journal.get(FactKey.STAGES))
         self._began_s = time.monotonic()
         self._unasked_s = 0.0
+        self._id = uuid.uuid4().hex
         self._over = False
 
     def __enter__(self) -> Conductor:
@@ -148,6 +143,7 @@ class Conductor:
         self._authority = begun.authority
         for sentence in begun.sentences:
             self._voice.tell(sentence)
+        self._take_lead()
         if begun.committed is not None:
             self._leading.go_on_after(begun.committed)
         if self._settings.rollback or self._authority is Side.SOURCE:
@@ -188,13 +184,16 @@ class Conductor:
 
     def _idle(self) -> None:
         """After a cutover that is not to be taken back: nothing is followed, operators are answered."""
-        if self._stop.requested:
-            raise InterruptedRun("Interrupted.", "Give the same command again to go on.")
+        self._check_stop()
         self.poll()
         task = self._take_task()
         if task is not None:
             self._do(task, None)
         time.sleep(IDLE_S)
+
+    def _check_stop(self) -> None:
+        if self._stop.requested:
+            raise InterruptedRun("Interrupted.", "Give the same command again to go on.")
 
     # What the loop calls
 
@@ -213,6 +212,24 @@ class Conductor:
                 self._look_around(now)
         self._show(now)
 
+    def opened(self) -> None:
+        """Another process may have taken over while this one stood still: what we carry would go over newer data."""
+        leader, by = self._tools.store.leader(self._authority)
+        if leader != self._id:
+            raise RecordError(
+                f"Another process leads this migration now: {by or 'nobody says who'}.",
+                "Only one may. Look with: keyferry status, where that one runs.",
+            )
+
+    def _take_lead(self) -> None:
+        """From now on this process leads; before any connection of a predecessor is ended."""
+        by = self._tools.stamp().by
+        self._tools.store.take_lead(self._authority, self._id, by)
+        try:
+            self._tools.store.take_lead(self._authority.other, self._id, by)
+        except ServerError as error:
+            self._voice.tell(f"{error.message} That side has no authority: going on without it.")
+
     def turn(self, follower: Follower) -> bool:
         """Does what was asked for, or what is due. True: this direction is not followed any longer."""
         if self._over or self._leading.next is not None or self._direction is None:
@@ -223,8 +240,8 @@ class Conductor:
         now = time.monotonic()
         if not follower.is_level(now):
             return False
-        if self._proof_is_old(follower, now) and now >= self._verify_at_s and not follower.paused:
-            self._verify(follower, None)
+        if not follower.paused and self._proving.is_due(follower, self._settings.verify_every_s):
+            self._proving.verify(self._direction, None)
         elif self._wants_cutover():
             return self._cut_over_unasked(follower)
         return False
@@ -257,11 +274,14 @@ class Conductor:
 
     def _look_around(self, now: float) -> None:
         try:
-            self._watch.look_in_passing()
+            if self._watch.look_in_passing():
+                self.opened()
             if self._sight.is_due(now) and self._stage() in ("following", "following back"):
                 self._sight.survey(self._authority)
         except ServerAway:
             return
+        except RecordError:
+            raise
         except KeyferryError as error:
             self._voice.warn(str(error))
         record = self._watch.records.get(self._authority)
@@ -294,7 +314,7 @@ class Conductor:
             ticket.end(
                 ExitCode.REFUSED, f"A switch is under way ({self._leading.step}): wait until it is over."
             )
-        elif self._task is not None or self._verifying:
+        elif self._task is not None or self._proving.running:
             ticket.end(
                 ExitCode.REFUSED, "Something that was asked for before is being done: try again after it."
             )
@@ -401,8 +421,8 @@ class Conductor:
         request, ticket = task
         self._voice.ticket = ticket
         try:
-            if request.command == "verify" and follower is not None:
-                self._verify(follower, ticket)
+            if request.command == "verify" and self._direction is not None:
+                self._proving.verify(self._direction, ticket)
                 return False
             if request.command in ("cutover", "rollback") and follower is not None:
                 return self._switch(request, ticket, follower)
@@ -430,61 +450,18 @@ class Conductor:
         self._over = True
         ticket.end(ExitCode.DONE, f"The migration is {_ENDED[request.command]}.", lines=advice)
 
-    # Verification
-
-    def _proof_is_old(self, follower: Follower, now: float) -> bool:
-        proof = self._proof
-        if proof is None or proof.generation != follower.watch.generation or follower.touched_overflowed:
-            return True
-        return now - proof.at_s > self._settings.verify_every_s
-
-    def _verify(self, follower: Follower, ticket: Ticket | None) -> None:
-        """Compares all keys while everything goes on. Raises as ``Verification.run``."""
-        direction = self._direction
-        assert direction is not None
-        began_s, generation = time.monotonic(), follower.watch.generation
-        follower.forget_touched()
-        follower.note_touched(True)
-        self._proof = None
-        verification = direction.run.verification
-        self._verifying = True
-        try:
-            left = verification.run()
-        finally:
-            self._verifying = False
-        self._verified = Verified(
-            round(time.time() * 1000),
-            verification.compared,
-            left,
-            time.monotonic() - began_s,
-            f"{self._authority} to {self._authority.other}",
-        )
-        self._journal.event(EventKind.VERIFICATION, **self._verified.as_dict())
-        if not left and follower.watch.generation == generation:
-            self._proof = _Proof(began_s, generation)
-            self._verify_pause_s = VERIFY_AGAIN_S
-        else:
-            self._verify_at_s = time.monotonic() + self._verify_pause_s
-            self._verify_pause_s = min(VERIFY_AGAIN_S_MAX, 2 * self._verify_pause_s)
-        said = f"Verified: {verification.compared:,} keys compared, {left:,} differ."
-        if ticket is not None:
-            # First: whoever asked hears it once.
-            ticket.end(ExitCode.KEYS_FAILED if left else ExitCode.DONE, said)
-        self._voice.tell(said)
-
     # A switch
 
     def _not_ready(self, request: Request | None = None) -> list[str]:
         direction, progress = self._direction, self._progress
         if direction is None or progress is None:
             return ["Nothing is followed yet."]
-        follower, proof = direction.run.follower, self._proof
-        proved = proof is not None and proof.generation == follower.watch.generation
+        follower = direction.run.follower
         return self._sight.not_ready(
             self._authority,
             follower,
             progress,
-            time.monotonic() - proof.at_s if proof and proved else None,
+            self._proving.age_s(follower),
             self._gate_of(request),
             self._timeout_of(request),
         )
@@ -519,13 +496,11 @@ class Conductor:
         return performed.end is End.DONE
 
     def _take_over(self, authority: Side) -> None:
-        self._authority, self._proof = authority, None
+        self._authority = authority
+        self._proving.forget()
         self._sight.forget()
         if self._leading.next is not None:
-            # Everything was proved equal under the gate; what changes from now on is touched.
-            follower = self._leading.next.run.follower
-            follower.note_touched(True)
-            self._proof = _Proof(time.monotonic(), follower.watch.generation)
+            self._proving.inherit(self._leading.next.run.follower)
         record = self._watch.records.get(authority)
         if record is not None:
             self._journal_phase(record.phase, record.epoch)
@@ -558,7 +533,7 @@ class Conductor:
             writers=len(self._watch.live(self._authority)),
             not_ready=tuple(ready),
             step=self._leading.step,
-            verified=self._verified,
+            verified=self._proving.last,
             last_switch=self._leading.switches[-1] if self._leading.switches else None,
             elapsed_s=time.monotonic() - self._began_s,
         )

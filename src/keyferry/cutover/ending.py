@@ -15,7 +15,7 @@ from keyferry.cutover.tools import Tools
 from keyferry.cutover.writers_watch import names_of
 from keyferry.model.errors import RefusedError, ServerError
 from keyferry.model.phases import Phase, Side
-from keyferry.model.record import record_key, writers_key
+from keyferry.model.record import leader_key, record_key, writers_key
 from keyferry.telemetry.migrating import FactKey
 from keyferry.wire.resp import Argument, ReplyError
 
@@ -31,7 +31,15 @@ WAY_OUT: Mapping[Side, tuple[Phase, ...]] = {
 def keys_of(name: str) -> list[bytes]:
     """All keys of a migration on one side, the record and its writers last."""
     ledger = ledger_keys(name)
-    return [ledger.dirty, ledger.open, ledger.full, ledger.modes, writers_key(name), record_key(name)]
+    return [
+        ledger.dirty,
+        ledger.open,
+        ledger.full,
+        ledger.modes,
+        leader_key(name),
+        writers_key(name),
+        record_key(name),
+    ]
 
 
 def remove_keys(reach: Reach, name: str, databases: Iterable[int], *, keeps_record: bool) -> int:

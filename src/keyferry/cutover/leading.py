@@ -26,6 +26,7 @@ class Leading:
     Args:
         new_direction: Makes the run that follows a side, for two sides that are equal.
         poll: Called now and then while something is waited for.
+        check_stop: Raises InterruptedRun when it is to be stopped.
 
     Attributes:
         next: The direction that is followed after a switch, as soon as it is attached.
@@ -38,9 +39,10 @@ class Leading:
         voice: Voice,
         new_direction: Callable[[Side], Direction],
         poll: Callable[[], None],
+        check_stop: Callable[[], None],
     ) -> None:
         self._tools, self._settings, self._voice = tools, tools.settings, voice
-        self._new_direction, self._poll = new_direction, poll
+        self._new_direction, self._poll, self._check_stop = new_direction, poll, check_stop
         self.next: Direction | None = None
         self._switch: Switch | None = None
         events = tools.journal.events([EventKind.SWITCH])
@@ -172,6 +174,7 @@ class Leading:
             after=after.do,
             tell=self._voice.tell,
             poll=self._poll,
+            check_stop=self._check_stop,
         )
 
     def _note(self, report: SwitchReport) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from keyferry.copy.patience import BACKOFF_S_MAX
-from keyferry.copy.replies import ServerBusy
+from keyferry.copy.replies import ServerBusy, ServerRefuses
 from keyferry.cutover.barring import BarSurvey
 from keyferry.cutover.failpoints import reached
 from keyferry.cutover.libraries import Libraries
@@ -30,7 +30,7 @@ from keyferry.cutover.plan import (
 from keyferry.cutover.tools import Tools
 from keyferry.cutover.writers_watch import names_of
 from keyferry.follow.run import FollowRun
-from keyferry.model.errors import InterruptedRun, KeyferryError, ServerAway
+from keyferry.model.errors import InterruptedRun, KeyferryError, ServerAway, ServerError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import (
     Kind,
@@ -75,6 +75,7 @@ class Means:
         gate_s: Longest wait of the application.
         after: The steps after the gate that are done elsewhere: BAR_AFTER and HOOK.
         poll: Called now and then while something is waited for.
+        check_stop: The same where nothing more can be done; ends the switch where it stands by raising.
     """
 
     run: FollowRun
@@ -84,6 +85,7 @@ class Means:
     after: Callable[[Step], None]
     tell: Callable[[str], None]
     poll: Callable[[], None]
+    check_stop: Callable[[], None]
 
 
 @dataclass(slots=True)
@@ -106,7 +108,7 @@ class Performed:
     failure: str = ""
     hint: str = ""
     compared: int = 0
-    trouble: InterruptedRun | ServerAway | ServerBusy | None = None
+    trouble: InterruptedRun | ServerError | ServerBusy | None = None
 
 
 class Switch:
@@ -128,7 +130,7 @@ class Switch:
         self._reverse: FollowRun | None = None
         self._compared = 0
         self._survey: BarSurvey | None = None
-        self._trouble: ServerAway | ServerBusy | None = None
+        self._trouble: ServerError | ServerBusy | None = None
         self._told_late = self._was_barred = self._took_rights = False
         self._libraries = Libraries(
             self._follower.sides, means.tell, wanted=tools.settings.sync.copy.functions
@@ -174,8 +176,23 @@ class Switch:
                 return self._performed(step.end)
             began_s = time.monotonic()
             self.step = step.value
-            self._perform(step)
+            try:
+                self._perform(step)
+            except BaseException:
+                if undoes(step) is None:
+                    self._undo_everything()
+                raise
             self._steps.append((step.value, time.monotonic() - began_s))
+
+    def _undo_everything(self) -> None:
+        """Something came that no step expects; nobody is to wait because of it."""
+        self._failure = self._failure or "It was ended."
+        self._look_again()
+        while (
+            not isinstance(step := next_step(self._wish, self._situation()), Over)
+            and undoes(step) is not None
+        ):
+            self._perform(step)
 
     def _situation(self) -> Situation:
         # A record changes by our own hand, or under it when a writer gives up: only then a look is worth its time.
@@ -189,6 +206,7 @@ class Switch:
             try:
                 self._watch.look(self._wish.losing)
             except ServerAway:
+                self._means.check_stop()
                 self._means.poll()
                 time.sleep(BACKOFF_S_MAX / 2)
             else:
@@ -249,7 +267,7 @@ class Switch:
     def _fail(self, step: Step, error: KeyferryError | ServerBusy) -> None:
         if isinstance(error, InterruptedRun):
             self._interrupted = error
-        elif isinstance(error, (ServerAway, ServerBusy)):
+        elif isinstance(error, (ServerAway, ServerBusy, ServerRefuses)):
             self._trouble = error
         message = error.sentence if isinstance(error, ServerBusy) else error.message
         if is_committed(self._wish, self._watch.records):
@@ -267,8 +285,9 @@ class Switch:
             if not self._told_late:
                 self._told_late = True
                 self._means.tell(f"The switch is made, its mark is not complete yet: {message}")
-            time.sleep(RETRY_S)
+            self._means.check_stop()
             self._means.poll()
+            time.sleep(RETRY_S)
             self._look_again()
             return
         self._means.tell(f"The switch is made; {step.value} failed: {message}")
@@ -296,6 +315,7 @@ class Switch:
                 if time.monotonic() > until_s:
                     raise
                 self._means.tell(f"{error.message} Trying again: {step.value}.")
+                self._means.check_stop()
                 time.sleep(BACKOFF_S_MAX / 2)
             except KeyferryError as error:
                 self._means.tell(f"{step.value} failed: {error}")

@@ -29,6 +29,7 @@ from keyferry.model.record import (
     check_write,
     decode,
     encode,
+    leader_key,
     record_key,
     telling,
     writers_key,
@@ -43,7 +44,7 @@ REPLY_TIMEOUT_S = 5.0
 REDIRECTIONS_MAX = 3
 REPLICA_TIMEOUT_MS = 1000
 RIGHTS = (
-    "~keyferry:* &keyferry:* +ping +info +hgetall +hset +hdel +watch +unwatch +multi +exec +publish +exists +wait "
+    "~keyferry:* &keyferry:* +ping +info +hgetall +hmget +hset +hdel +watch +unwatch +multi +exec +publish +exists +wait "
     "+client|kill +client|setname, and in a cluster +cluster|nodes +cluster|slots +cluster|myid"
 )
 
@@ -97,7 +98,7 @@ class RecordStore:
         self.name = name
         self._endpoints, self._maps = endpoints, maps
         self._clock, self._on_wait = clock, on_wait
-        self._key, self._writers = record_key(name), writers_key(name)
+        self._key, self._writers, self._leader = record_key(name), writers_key(name), leader_key(name)
         self._deployments: dict[Side, Deployment] = {}
         self._sessions: dict[Side, Session] = {}
 
@@ -250,6 +251,25 @@ class RecordStore:
                     replies = session.pipeline([("SELECT", database), ("EXISTS", self._key)])
                     found += [database] if replies[-1] == 1 else []
             return found
+
+    def take_lead(self, side: Side, leader: str, by: str) -> None:
+        """From now on this process leads; whoever led before finds another id here. Raises as ``look``.
+
+        A process that stands still knows nothing of its successor. So it looks here after it has dialled and before
+        it writes, and its successor ends all its connections after it has written this (PROTOCOL.md, rule 16).
+        """
+        for reply in self._call(side, [("HSET", self._leader, "id", leader, "by", by)], again=True):
+            self._check(side, reply)
+
+    def leader(self, side: Side) -> tuple[str, str]:
+        """The id of the process that leads, and who it is; empty where nobody does. Raises as ``look``."""
+        (reply,) = self._call(side, [("HMGET", self._leader, "id", "by")], again=True)
+        self._check(side, reply)
+        found = reply if isinstance(reply, list) else []
+        texts = [
+            part.decode("utf-8", "backslashreplace") if isinstance(part, bytes) else "" for part in found
+        ]
+        return (texts[0], texts[1]) if len(texts) == 2 else ("", "")
 
     def is_written_to(self, side: Side) -> bool:
         """Whether a copy, a sync or a migration carries data there now; False also where we may not look."""

@@ -57,15 +57,24 @@ class WritersWatch:
         self._due_s[side] = look.heard_s + LOOK_EVERY_S
         return look
 
-    def look_in_passing(self) -> None:
-        """Asks a side whose turn it is; one that is away is left alone for a while. Raises ServerError but ServerAway."""
-        now = time.monotonic()
+    def look_in_passing(self) -> bool:
+        """Asks a side whose turn it is; one that is away is left alone for a while.
+
+        Returns:
+            Whether one was asked.
+
+        Raises:
+            ServerError: One refuses us.
+        """
+        now, asked = time.monotonic(), False
         for side in Side:
             if now >= self._due_s[side]:
                 try:
                     self.look(side)
                 except ServerAway:
                     continue
+                asked = True
+        return asked
 
     def writers(self, side: Side) -> Mapping[str, WriterEntry]:
         """Registered there at the last look."""

@@ -92,6 +92,9 @@ class Lead(Protocol):
     def poll(self) -> None:
         """Called in every turn and in every wait, also while a server is away; quick. Ends the run by raising."""
 
+    def opened(self) -> None:
+        """Called when connections were made, before anything is written on them. Ends the run by raising."""
+
     def turn(self, follower: Follower) -> bool:
         """Called after every turn while neither a server is waited for nor ``verification`` runs; True ends the run."""
 
@@ -192,6 +195,8 @@ class FollowRun:
             while True:
                 try:
                     follower.open()
+                    if self._lead is not None:
+                        self._lead.opened()
                     if self._follow():
                         return self._report()
                 except (ServerAway, ServerBusy) as trouble:

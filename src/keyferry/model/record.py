@@ -156,6 +156,11 @@ def record_key(name: str) -> bytes:
     return b"%b{%b}:phase" % (RESERVED_PREFIX, name.encode("ascii"))
 
 
+def leader_key(name: str) -> bytes:
+    """The hash that says which process leads the migration: its id, and who that is for people."""
+    return b"%b{%b}:leader" % (RESERVED_PREFIX, name.encode("ascii"))
+
+
 def writers_key(name: str) -> bytes:
     """The hash of the live writers: id -> entry (model.writers)."""
     return b"%b{%b}:writers" % (RESERVED_PREFIX, name.encode("ascii"))
