@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,7 +14,7 @@ from membering import LEASE_MS, NAME, entries, member, put, set_phase, until, ur
 import keyferry
 import keyferry.asyncio
 from keyferry.capture.clients._async.naming import OUR_NAME
-from keyferry.model.phases import Phase, Side
+from keyferry.model.phases import Phase, Side, after_switch
 from keyferry.model.record import Kind, PhaseRecord
 from keyferry.payload.names import slot
 from keyferry.testing.cluster import Cluster
@@ -166,6 +167,45 @@ def test_a_connection_that_the_server_closed_meanwhile_delays_nobody(
         until(lambda: joined.standing.phase is Phase.TARGET)
         assert not caplog.records  # no look has failed
         assert joined.id in entries(other)
+
+
+def _made(server: Server) -> int:
+    with server.session() as session:
+        said = session.call("INFO", "stats")
+    assert isinstance(said, bytes)
+    (line,) = (line for line in said.splitlines() if line.startswith(b"total_connections_received:"))
+    return int(line.partition(b":")[2])
+
+
+@pytest.mark.parametrize("phase", [Phase.SOURCE, Phase.DUAL])
+def test_connections_are_ready_before_a_switch(
+    phase: Phase, at: Session, source: Server, target: Server
+) -> None:
+    record = PhaseRecord(Kind.AUTHORITY, 2, phase)
+    put(at, record)
+    gained = after_switch(phase)
+    with (
+        keyferry.Redis.from_urls(source.url, target.url, migration=NAME) as client,
+        target.session() as other,
+    ):
+        assert client.set("a", 1)
+        put(at, dataclasses.replace(record, epoch=3, asked="q1"))
+        (writer,) = entries(at)
+        until(lambda: entries(at)[writer].answered == "q1", "the answer")
+        assert set(entries(at)[writer].connections) == ({*Side} if phase is Phase.DUAL else set())
+        put(at, PhaseRecord(Kind.HOLD, 4, Phase.HOLD, back=phase))
+        until(lambda: entries(at)[writer].epoch == 4, "the hold")
+        made = _made(source) + _made(target)
+        put(other, PhaseRecord(Kind.AUTHORITY, 5, gained))
+        put(at, PhaseRecord(Kind.LOST, 5, gained))
+        assert client.set("b", 2)
+        assert client.migration and client.migration.phase is gained
+        # The two that ask here; and the ledger's own, which nobody waits for.
+        assert _made(source) + _made(target) <= made + 2 + (phase is Phase.DUAL)
+        assert other.call("GET", "b") == b"2"
+        assert at.call("GET", "b") == (b"2" if phase is Phase.DUAL else None)
+        assert _writers(target) == {OUR_NAME}
+        assert _writers(source) == {OUR_NAME}
 
 
 def _writers(server: Server) -> set[str]:

@@ -124,10 +124,11 @@ class Redis(Attempts, BaseRedis):
         for end in ends.values():
             if end.pool is not None:
                 setattr(end.pool, _TAG, (options, ends))
+        # Before the crossing is made: its own connections are made like the application's.
+        names = [name_connections(end) for end in ends.values() if options.migration is not None]
         self._crossing = crossing_of(options, ends)
+        self._crossing.add_names(names)
         state = self._crossing.state
-        if state.dynamic:
-            self._crossing.add_names(name_connections(end) for end in ends.values())
         if single and state.dynamic:
             # Its connection stays where it was made; the other side gets one of its own.
             self._home = next((side for side, end in ends.items() if end.pool is self._own_pool), Side.SOURCE)

@@ -28,10 +28,13 @@ _KEEPS = ("_available_connections", "_in_use_connections", "_connections")
 async def prepare(crossing: Crossing, side: Side) -> None:
     """Dials as many connections to a side as its operations use on the other one now.
 
-    What cannot be done is left to be done when it is needed.
+    What cannot be done is left to be done when it is needed. Where second legs go to that side now, they go to the
+    other one then: connections for them are dialled and registered as well, and used by nobody before.
     """
     gaining, home = crossing.ends[side], crossing.ends[side.other]
     try:
+        if crossing.state.mirror is side:
+            await crossing.mirrors[side.other].dial()
         if gaining.pool is None:
             if hasattr(gaining.cluster, "initialize"):
                 await gaining.cluster.initialize()

@@ -38,7 +38,7 @@ from keyferry.capture.clients._sync.background import Background
 from keyferry.capture.clients._sync.ends import End, close_pool, encoder_of, mirror_pool
 from keyferry.capture.clients._sync.heard import Operation
 from keyferry.capture.clients._sync.membership import Membership
-from keyferry.capture.clients._sync.mirror import Batch, Mirror
+from keyferry.capture.clients._sync.mirror import DIALS_AHEAD, Batch, Mirror
 from keyferry.capture.clients._sync.platform import (
     IS_ASYNC,
     BaseRedis,
@@ -127,8 +127,7 @@ class Crossing:
         self._mutex = threading.RLock()
         self._subscriptions: weakref.WeakSet[Any] = weakref.WeakSet()
         self._clients: weakref.WeakSet[Any] = weakref.WeakSet()
-        self.names: tuple[str, ...] = ()
-        """Under which our clients' connections go; told with each renewal."""
+        self.names: tuple[str, ...] = ()  # under which our clients' connections go; told with each renewal
         self.cursors = Cursors()
         self.blocked: dict[int, Operation] = {}
         self.unblocking = Lock()
@@ -524,7 +523,7 @@ class Crossing:
             connection.send_command("CLIENT", "ID")
             client_id = int(connection.read_response())
             standing = self.membership.register_connection(side, client_id, node)
-            if standing.mirror is not side:
+            if standing.mirror is not side and not (DIALS_AHEAD.get() and standing.authority is side):
                 raise RedisConnectionError("the phase has changed: no second legs to this side any more")
 
         return registered

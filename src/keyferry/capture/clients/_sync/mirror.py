@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -32,6 +33,8 @@ log = logging.getLogger("keyferry.clients")
 
 # A server seldom closes a connection that was used so short a while ago; should it, the leg is reported as unknown.
 _FRESH_SECONDS = 1.0
+DIALS_AHEAD: ContextVar[bool] = ContextVar("keyferry_dials_ahead", default=False)
+"""The connection that this thread or task makes is for second legs to the side that still has authority."""
 
 
 class Batch:
@@ -236,6 +239,20 @@ class Mirror:
                 return connection
             pool.release(connection)
         return get_connection(pool)
+
+    def dial(self) -> None:
+        """Has a connection ready, while second legs go to the other side; a cluster's are made when they are needed.
+
+        Raises:
+            RedisError: It cannot be had.
+        """
+        if self._pool is None:
+            return
+        before = DIALS_AHEAD.set(True)
+        try:
+            self._pool.release(get_connection(self._pool))
+        finally:
+            DIALS_AHEAD.reset(before)
 
     def close(self) -> None:
         """Closes its connections."""
