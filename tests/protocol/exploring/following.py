@@ -70,7 +70,9 @@ def urgent(setting: Setting, state: State) -> Move | None:
     A PONG, and names for a run that does not settle now. What is lost with it are names that come later than they
     need to, of which every run that settles has its share.
     """
-    if any(state.turn) or state.left[Fault.GAP] or "PONGs have no nonce" in setting.broken:
+    if setting.any_order or any(state.turn) or state.left[Fault.GAP]:
+        return None
+    if "PONGs have no nonce" in setting.broken:
         return None
     for who, lead in enumerate(state.leads):
         for authority, run in enumerate(lead.runs):

@@ -212,7 +212,7 @@ def _first_leg(setting: Setting, state: State, who: int, writer: Writer, op: Op)
         entry = REPORTED if "reported with the write" in setting.broken else OPEN
         after = after._replace(ledger=replaced(state.ledger, number, (entry, side)))
     after = write(changed(setting, after, side, keys), who, writer._replace(at=Look.REPLY))
-    if setting.turns or state.left[Fault.LAPSE]:
+    if setting.any_order or setting.turns or state.left[Fault.LAPSE]:
         return after
     # Nothing that happens before the judgement could change it.
     return _replied(setting, after, who, after.writers[who], op)
