@@ -112,6 +112,7 @@ class Conductor:
             self._voice,
             lambda side: self._new_direction(side, equal=True, fresh=True),
             self.poll,
+            self._check_stop,
         )
         self._authority = Side.SOURCE
         self._direction: Direction | None = None
@@ -205,6 +206,8 @@ class Conductor:
         if now - self._published_s < PUBLISH_EVERY_S:
             return
         self._published_s = now
+        if self._leading.next is not None:
+            self._leading.next.run.hear()
         if not self._leading.under_way:
             if self._journal.beat() and self._direction is not None:
                 self._moved.keep(self._direction.authority, self._direction.run.follower.report())
