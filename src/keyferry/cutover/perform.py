@@ -467,6 +467,9 @@ class Switch:
             raise NotYet(
                 f"{left:,} keys differ although everything was settled.", "Run: keyferry verify --name."
             )
+        if self._reverse is not None:
+            # What it has heard until here is proved equal: it begins with nothing to do.
+            self._reverse.drop_marks(self._until_s)
 
     def _bar(self) -> None:
         assert self._survey is not None
