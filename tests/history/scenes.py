@@ -343,8 +343,8 @@ def switch(scene: Scene, name: str, stop_at: str = "", patience_s: float = 0.0) 
     gate_ms = float(made[-1].get("gate_ms") or 0.0) if made else 0.0
     scene.result.gates.append(gate_ms)
     scene.result.switches.append(f"{name}: made")
-    steps = sorted(made[-1].get("steps", ()), key=lambda step: -step[1])[:SHOWN] if made else ()
-    longest = ", ".join(f"{step} {1000 * seconds:.0f}" for step, seconds in steps)
+    steps = sorted(made[-1].get("steps", ()), key=lambda one: -float(one["seconds"]))[:SHOWN] if made else ()
+    longest = ", ".join(f"{one['step']} {1000 * one['seconds']:.0f}" for one in steps)
     scene.say(f"{name}: made, gate {gate_ms:.1f} ms; longest steps in ms: {longest}")
     return True
 
