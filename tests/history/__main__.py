@@ -67,7 +67,7 @@ def drawn(seed: int, given: argparse.Namespace) -> Plan:
     )
     names = ("source", "target", "phase", "gate", "fault", "fault_at", "stop_at", "own_user")
     said = {name: getattr(given, name) for name in names if getattr(given, name) is not None}
-    for name in ("forms", "switches"):
+    for name in ("forms", "switches", "without"):
         if getattr(given, name):
             said[name] = tuple(getattr(given, name).split(","))
     plan = replace(plan, **said)
@@ -89,6 +89,7 @@ def main() -> int:
     parser.add_argument("--gate", choices=("writers", "pause", "both"))
     parser.add_argument("--forms", help="application processes, such as threads,tasks,plain")
     parser.add_argument("--switches", help="what is done, such as cutover,rollback")
+    parser.add_argument("--without", help="kinds of operations that are left out, such as counter,bank")
     parser.add_argument("--own-user", action="store_true", default=None, help="of the applications")
     parser.add_argument("--fault", choices=("", *{**FAULTS, **AT_PLACE}))
     parser.add_argument(
