@@ -43,6 +43,8 @@ from .processes import Applications
 
 USER, PASSWORD = "app", "app-password"
 DURABLE = {"appendonly": "yes", "appendfsync": "always"}
+NOT_ON_CLUSTERS = ("cas",)
+"""A client of a cluster has no connection to watch keys on."""
 EQUAL_WITHIN_S = 20.0
 AGAIN_S = 40.0
 """For a switch, when nothing is wrong any more."""
@@ -99,6 +101,10 @@ class Plan:
     @property
     def plain(self) -> bool:
         return "plain" in self.forms
+
+    @property
+    def clustered(self) -> bool:
+        return "x" in self.source + self.target
 
     @property
     def harmless(self) -> bool:
@@ -295,7 +301,7 @@ def _applications(scene: Scene, place: Path) -> Iterator[application.Plan]:
             rate=plan.rate,
             seed=plan.seed,
             place=str(place),
-            without=plan.without,
+            without=(*plan.without, *(NOT_ON_CLUSTERS if plan.clustered else ())),
             clock_rate=plan.clock_rates[number] if plan.clock_rates else 1.0,
             clock_ahead_s=1_000.0 * number if plan.clock_rates else 0.0,
             settings=dict(plan.settings),
