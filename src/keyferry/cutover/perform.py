@@ -41,6 +41,7 @@ from keyferry.model.record import (
     next_of_commit,
     stepped,
 )
+from keyferry.model.record_trail import check_single
 from keyferry.model.writers import WriterEntry
 
 NARROW_KEYS = 500
@@ -467,6 +468,8 @@ class Switch:
             raise NotYet(
                 f"{left:,} keys differ although everything was settled.", "Run: keyferry verify --name."
             )
+        # A comparison lets everything go on, and keys expire: nothing of ours may be on its way at the commit.
+        self._settle()
         if self._reverse is not None:
             # What it has heard until here is proved equal: it begins with nothing to do.
             self._reverse.drop_marks(self._until_s)
@@ -532,6 +535,9 @@ class Switch:
     def _undo_hold(self) -> None:
         losing = self._wish.losing
         record = self._watch.look(losing).record
+        check_single(
+            self._watch.records
+        )  # a failover may have forgotten the commit: two write sides are worse
         if record is not None and record.kind is Kind.HOLD and record.back is not None:
             self._store.compare_and_set(stepped(losing, record, record.back, self._tools.stamp()))
             self._watch.look(losing)

@@ -1,7 +1,12 @@
 """The last settling, while writers wait: everything that was named is settled at once, and it is known when that is done.
 
     fence, ask watchers and ledgers -> settle what they name -> nothing dirty, nothing on its way
-    -> where the target is followed: fence there once more, for the names of our own writes; look at those
+    -> fence once more, until a fence names nothing; where the target is followed there, too
+
+One fence is not enough, because a write whose writer has given it up may still arrive, and may be about two keys:
+
+    1. RENAME a b is on its way; 2. a is named, for an older write; 3. the fence; 4. RENAME arrives; 5. a is read: gone, so
+    it is deleted; 6. b is named, after the fence: what a was is nowhere
 
 Whoever waits pays for each millisecond, so limits do not count, no key rests, and what is done a few times a second is left
 for later. What writers report is read only when it is asked for:
@@ -73,7 +78,7 @@ class Gate:
             As ``Follower.turn``.
         """
         self._begin()
-        engine, settled = self._engine, self._watch.settled
+        engine, settled = self._engine, self._seen()
         fences, asked = engine.fence(), self._asks.ask()
         self._asks.sweep()
 
@@ -92,10 +97,19 @@ class Gate:
                     engine.wake()
                 before = now
                 continue
-            if not self._target.mirrored or settled == self._watch.settled:
+            if settled == self._seen():
                 return True
-            settled, heard = self._watch.settled, engine.fence_target()
+            settled, heard = self._seen(), self._fence_again()
         return False
+
+    def _seen(self) -> tuple[int, int]:
+        """Changes with whatever is named or settled."""
+        return self._watch.changes, self._watch.settled
+
+    def _fence_again(self) -> Callable[[], bool]:
+        fences = self._engine.fence()
+        named = self._engine.fence_target() if self._target.mirrored else lambda: True
+        return lambda: self._engine.fenced(fences) and named()
 
     def end(self) -> None:
         """Writers write again, or the run is over. Harmless when there was no gate."""
