@@ -12,6 +12,7 @@ from keyferry.cutover.reach import Reach
 from keyferry.model.address import Endpoint
 from keyferry.model.phases import Side
 from keyferry.testing.deployment import Deployment
+from keyferry.testing.servers import Server
 from keyferry.wire.resp import Argument, Reply, ReplyError
 from keyferry.wire.session import ConnectionLost, Session
 
@@ -105,20 +106,20 @@ SENDERS: dict[str, Send] = {
 
 
 class Writer(threading.Thread):
-    """Counts up its own key, one write at a time.
+    """Counts up its own key, one write at a time, with ``every_s`` between them.
 
     Attributes:
         acknowledged: The highest number that the server has answered.
         refusals: How often it was refused.
     """
 
-    def __init__(self, endpoint: Endpoint, key: str, send: Send) -> None:
+    def __init__(self, endpoint: Endpoint, key: str, send: Send, every_s: float) -> None:
         super().__init__(daemon=True)
         self.key = key
         self.acknowledged = self.refusals = 0
         self.surprise: object = None
         self.stopping = threading.Event()
-        self._endpoint, self._send = endpoint, send
+        self._endpoint, self._send, self._every_s = endpoint, send, every_s
 
     def run(self) -> None:
         with Session(self._endpoint, "source") as session:
@@ -127,6 +128,7 @@ class Writer(threading.Thread):
                 reply = self._send(session, self.key)
                 if isinstance(reply, int):
                     self.acknowledged = reply
+                    time.sleep(self._every_s)
                 elif isinstance(reply, ReplyError) and any(word in reply.message for word in REFUSALS):
                     self.refusals += 1
                     time.sleep(0.001)
@@ -136,9 +138,9 @@ class Writer(threading.Thread):
 
 
 @contextlib.contextmanager
-def writing(endpoint: Endpoint, prefix: str = "plain") -> Iterator[list[Writer]]:
+def writing(endpoint: Endpoint, prefix: str = "plain", every_s: float = 0.0) -> Iterator[list[Writer]]:
     """One writer of each kind; all have written when the block begins."""
-    writers = [Writer(endpoint, f"{prefix}:{name}", send) for name, send in SENDERS.items()]
+    writers = [Writer(endpoint, f"{prefix}:{name}", send, every_s) for name, send in SENDERS.items()]
     for writer in writers:
         writer.start()
     try:
@@ -176,6 +178,15 @@ def all_refused(writers: list[Writer]) -> None:
         lambda: all(writer.refusals >= one + 2 for writer, one in zip(writers, before, strict=True)),
         "a writer is not refused",
     )
+
+
+def acknowledged(writers: list[Writer]) -> dict[str, int]:
+    return {writer.key: writer.acknowledged for writer in writers}
+
+
+def counted(server: Server, writers: list[Writer]) -> dict[str, int]:
+    with server.session() as session:
+        return counts(session, writers)
 
 
 class Blocked(threading.Thread):

@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 from conducting import Counting, Migration, migrating
-from plain_application import APP, PASSWORD, Writer, all_refused, all_write, apart, counts, users_of, writing
+from plain_application import (
+    APP,
+    PASSWORD,
+    Writer,
+    acknowledged,
+    all_refused,
+    all_write,
+    apart,
+    counted,
+    users_of,
+    writing,
+)
 
 from copying import fill_strings, wait_until
 from keyferry.testing.servers import Server
@@ -25,15 +36,6 @@ def own_pair(request: pytest.FixtureRequest, start_server: StartServer) -> tuple
     """Of the test alone: the bar takes the rights of every user but ours."""
     source, target = request.param
     return start_server(source), start_server(target)
-
-
-def acknowledged(writers: list[Writer]) -> dict[str, int]:
-    return {writer.key: writer.acknowledged for writer in writers}
-
-
-def counted(server: Server, writers: list[Writer]) -> dict[str, int]:
-    with server.session() as session:
-        return counts(session, writers)
 
 
 def test_plain_clients_there_and_back(own_pair: tuple[Server, Server], tmp_path: Path) -> None:
