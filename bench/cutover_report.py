@@ -20,7 +20,8 @@ def cutover_section(result: CutoverResult) -> Section:
     parts = [
         f"{size.processes} processes write {size.writes_per_s:,} times a second in all, and read; each keeps account of "
         f"its own writes and judges its reads. {size.pairs} cutovers, each taken back by a rollback, with Keyferry and "
-        "with a script around native replication. Every process, both servers and the tool share the cores.",
+        "with a script around native replication. Every process, both servers and the tool share the cores; Keyferry's guard "
+        "against latency is off (`--max-latency 0`), for here every reply waits for the other processes.",
         _gates(result),
         _service(result),
         _steps(result),
