@@ -54,6 +54,8 @@ PREPARE_POLL_S = 0.01
 RETRY_S = 0.2
 UNDO_S_MAX = 600.0
 """A hold that cannot be taken back is tried so long; its writers give it up by themselves."""
+BEFORE_PAUSE_S = 0.25
+"""Plain clients still write then: it need not come to an end."""
 PAUSE_MARGIN_S = 2.0
 """A pause lasts longer than the gate may, so that it does not end by itself before it is looked at."""
 
@@ -444,6 +446,9 @@ class Switch:
             self._store.forget(losing, gone)
 
     def _pause(self) -> None:
+        # What writers have reported is taken off the ledger, which is a write: a pause would hold it up for as long as
+        # it lasts. They hold, so all of it is there by now.
+        self._follower.settle_all(min(self._until_s, time.monotonic() + BEFORE_PAUSE_S))
         self._tools.pauses[self._wish.losing].begin(round((self._means.gate_s + PAUSE_MARGIN_S) * 1000))
 
     def _settle(self) -> None:
