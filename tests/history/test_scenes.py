@@ -22,6 +22,8 @@ PLANS: dict[str, dict[str, Any]] = {
         "settings": {"lease_ms": 1_500},
         "switches": ("cutover",),
     },
+    # What is refused on the barred side is reported to a ledger, whose reading a pause would hold up.
+    "both-kinds": {"forms": ("threads", "plain"), "gate": "both", "switches": ("cutover", "rollback")},
     "plain-clients": {"forms": ("plain", "plain"), "phase": "source", "switches": ("cutover", "rollback")},
 }
 
@@ -36,6 +38,9 @@ def test_a_scene(name: str, binaries: dict[str, ServerBinary]) -> None:
     result = run(plan, FAULTS)
     assert result.passed, f"{result.problems}; more in {result.directory}"
     assert result.acknowledged > 100
+    assert plan.fault or plan.stop_at or not any("undone" in text for text in result.switches), (
+        result.switches
+    )
     assert sum(text.endswith("made") or "made, killed" in text for text in result.switches) == len(
         plan.switches
     )
