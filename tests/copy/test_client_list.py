@@ -42,6 +42,13 @@ def test_who_may_write(cmd: str, writes: bool) -> None:
     assert ClientLine(1, "a:1", cmd=cmd).may_write is writes
 
 
+@pytest.mark.parametrize(
+    ("cmd", "reads"), [("GET", True), ("XREAD", True), ("PING", False), ("INFO", False), ("SET", False)]
+)
+def test_who_has_read(cmd: str, reads: bool) -> None:
+    assert ClientLine(1, "a:1", cmd=cmd).reads_keys is reads
+
+
 def test_an_open_transaction_may_write() -> None:
     assert ClientLine(1, "a:1", cmd="GET", queued=0).may_write
 

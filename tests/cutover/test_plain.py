@@ -23,8 +23,8 @@ COUNTS: list[tuple[Argument, ...]] = [
     ("XGROUP", "CREATE", "st", "g", "$", "MKSTREAM"),
     ("SORT", "a"),
 ]
+READS: list[tuple[Argument, ...]] = [("GET", "a")]
 DOES_NOT: list[tuple[Argument, ...]] = [
-    ("GET", "a"),
     ("PING",),
     ("CLUSTER", "INFO"),
     ("XINFO", "HELP"),
@@ -44,13 +44,15 @@ def named(found: list[PlainClient]) -> set[str]:
 
 def test_by_the_last_command(server: Server) -> None:
     sessions = []
-    for number, command in enumerate([*COUNTS, *DOES_NOT]):
+    for number, command in enumerate([*COUNTS, *READS, *DOES_NOT]):
         session = server.session()
         sessions.append(session)
         session.pipeline([("CLIENT", "SETNAME", f"shop-{number}"), command])
     with reaching(server.endpoint) as reach:
         found = plain_clients(reach, {})
-    assert named(found) == {f"shop-{number}" for number in range(len(COUNTS))}
+    reading = [one for one in found if one.only_read]
+    assert named(reading) == {f"shop-{len(COUNTS)}"}
+    assert named(found) - named(reading) == {f"shop-{number}" for number in range(len(COUNTS))}
     assert {one.user for one in found} == {"default"} and all(one.place and one.addr for one in found)
     assert f"{found[0]}".startswith("127.0.0.1:")
     for session in sessions:

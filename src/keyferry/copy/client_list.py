@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from keyferry.model.commands import all_commands, look_up
+from keyferry.model.key_positions import NOWHERE
 
 NO_COMMAND = "NULL"
 BLOCKING = frozenset(info.name for info in all_commands() if info.blocking and info.writes)
@@ -59,6 +60,12 @@ class ClientLine:
         if info is None:
             return self.cmd in _WRITING_FAMILIES or self.cmd not in _FAMILIES
         return info.writes or info.scripted
+
+    @property
+    def reads_keys(self) -> bool:
+        """Its last command was about keys, and no write: the next one may be."""
+        info = look_up((self.cmd,))
+        return info is not None and not info.writes and info.keys != NOWHERE
 
     @property
     def waits_to_write(self) -> bool:

@@ -460,6 +460,11 @@ def _shown(name: bytes) -> str:
     return name.decode("utf-8", "backslashreplace")
 
 
+def typed(taken: Taken) -> tuple[str, ...]:
+    """The commands that give back what was taken, as an operator types them; each once."""
+    return tuple(dict.fromkeys(_typed(user) for users in taken.users.values() for user in users))
+
+
 def _typed(user: UserRules) -> str:
     """The command that gives a user its rights back, as an operator types it."""
     return " ".join(

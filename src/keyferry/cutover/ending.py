@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 
 from keyferry.capture.ledger_format import ledger_keys
+from keyferry.cutover.barring import typed
 from keyferry.cutover.phase_steps import Performer, Plan
 from keyferry.cutover.reach import Commands, Reach
 from keyferry.cutover.tools import Tools
@@ -74,7 +75,7 @@ class Ending:
     def __init__(self, tools: Tools, tell: Callable[[str], None]) -> None:
         self._settings, self._store, self._watch = tools.settings, tools.store, tools.watch
         self._reaches, self._journal, self._stamp = tools.reaches, tools.journal, tools.stamp()
-        self._tell = tell
+        self._tools, self._tell = tools, tell
         self._locations = {side: endpoint.location for side, endpoint in tools.endpoints.items()}
 
     def outlook(self, command: str, authority: Side) -> list[str]:
@@ -130,6 +131,8 @@ class Ending:
                 self._tell(
                     f"{error.message} Keyferry's keys on the {side} are left: keyferry:{{{self._settings.name}}}:*."
                 )
+        if command == "abort":
+            self._give_back()
         barred = self._journal.get(FactKey.BARRED) or ""
         said = self._advice(command, authority, barred, len(live))
         how = "finished" if command == "finish" else "aborted"
@@ -137,6 +140,19 @@ class Ending:
             FactKey.ENDED, {"how": how, "at_ms": round(time.time() * 1000), "advice": said}, durable=True
         )
         return said
+
+    def _give_back(self) -> None:
+        """Rights that a cutover, taken back since, has left taken away: all is to be as it was."""
+        for side in Side:
+            taken = self._tools.books.taken(side)
+            if taken is None:
+                continue
+            try:
+                for sentence in self._tools.bars[side].give_back(taken):
+                    self._tell(sentence)
+                self._tools.books.took(side, None)
+            except ServerError as error:
+                self._tell(f"{error.message} To give write rights back there: {'; '.join(typed(taken))}.")
 
     def _lead_out(self, authority: Side) -> None:
         """Writers that repeat their writes on the other side stop to do so."""
@@ -172,6 +188,9 @@ class Ending:
                 if "not barred" in barred
                 else barred
             )
+        taken = self._tools.books.taken(old)
+        if command == "finish" and taken is not None:
+            said.append(f"To let them write there again: {'; '.join(typed(taken))}.")
         if writers:
             said.append(
                 f"{writers} {'writer follows' if writers == 1 else 'writers follow'} the phase record on the "

@@ -29,6 +29,7 @@ class PlainClient:
         cmd: What it asked for last, ``NULL`` for nothing.
         age_s: Since it was made.
         place: Of the server that it is connected to.
+        only_read: Its last command was a read: whether it writes, too, is not known.
     """
 
     addr: str
@@ -37,6 +38,7 @@ class PlainClient:
     cmd: str
     age_s: int
     place: str
+    only_read: bool = False
 
     def __str__(self) -> str:
         name = f" {self.name}" if self.name else ""
@@ -46,7 +48,7 @@ class PlainClient:
 def plain_clients(reach: Reach, writers: Mapping[str, WriterEntry], ours: str = OURS) -> list[PlainClient]:
     """Connections on any primary of the side that may write and belong to no registered writer.
 
-    A connection counts when its last command was a write or a script, when it is in a transaction, or when it has
+    A connection counts when its last command was about keys, or a script, when it is in a transaction, or when it has
     not asked for anything yet. Links to replicas and to a primary do not.
 
     Args:
@@ -64,7 +66,9 @@ def plain_clients(reach: Reach, writers: Mapping[str, WriterEntry], ours: str = 
             raise reach.refusal(primary, "CLIENT LIST", reply, HINT)
         lines = parse_client_list(reply) if isinstance(reply, bytes) else ()
         found += [
-            PlainClient(line.addr, line.name, line.user, line.cmd, line.age_s, primary.place)
+            PlainClient(
+                line.addr, line.name, line.user, line.cmd, line.age_s, primary.place, not line.may_write
+            )
             for line in lines
             if _counts(line, ours) and line.name not in names
         ]
@@ -72,4 +76,5 @@ def plain_clients(reach: Reach, writers: Mapping[str, WriterEntry], ours: str = 
 
 
 def _counts(line: ClientLine, ours: str) -> bool:
-    return line.may_write and not line.replicates and not line.name.startswith(ours)
+    uses_keys = line.may_write or line.reads_keys
+    return uses_keys and not line.replicates and not line.name.startswith(ours)

@@ -21,7 +21,10 @@ AGAIN_S, AGAIN_S_MAX = 2.0, 60.0
 
 @dataclass(frozen=True, slots=True)
 class _Proof:
-    """A verification without differences. Attributes: at_s: When it began, monotonic. generation: Of the run's feed."""
+    """A verification without differences. Attributes: at_s: When it ended, monotonic. generation: Of the run's feed.
+
+    What has changed since it began is touched, so it does not matter how long it took.
+    """
 
     at_s: float
     generation: int
@@ -85,7 +88,7 @@ class Proving:
         self.last = Verified(round(time.time() * 1000), verification.compared, left, seconds, way)
         self._journal.event(EventKind.VERIFICATION, **self.last.as_dict())
         if not left and follower.watch.generation == generation:
-            self._proof = _Proof(began_s, generation)
+            self._proof = _Proof(time.monotonic(), generation)
             self._pause_s = AGAIN_S
         else:
             self._again_s = time.monotonic() + self._pause_s

@@ -85,13 +85,15 @@ class Around:
 
     Attributes:
         writers: Live ones that follow the record.
-        plain: Sentences on connections that write and do not follow it; None: the server does not tell.
+        plain: On connections that write and do not follow it.
+        readers: On connections that do not follow it and have read last: whether they write, too, is not known.
         pause_problem: Why CLIENT PAUSE cannot be used; empty when it can.
         bar_problem: Why plain clients cannot be kept from writing after the pause; empty when they can.
     """
 
     writers: int
-    plain: tuple[str, ...] | None
+    plain: tuple[str, ...]
+    readers: tuple[str, ...]
     pause_problem: str
     bar_problem: str
 
@@ -120,6 +122,10 @@ def choose_gate(asked: Gate | None, around: Around) -> tuple[Gate, str]:
 
 
 def _needed(around: Around) -> Gate:
-    if around.writers and around.plain is not None and not around.plain:
-        return Gate.WRITERS
-    return Gate.BOTH if around.writers else Gate.PAUSE
+    if not around.writers:
+        return Gate.PAUSE
+    if around.plain:
+        return Gate.BOTH
+    # Whoever has only read may write next: where that can be made to wait it is, where it cannot it is told.
+    pausable = not around.pause_problem and not around.bar_problem
+    return Gate.BOTH if around.readers and pausable else Gate.WRITERS

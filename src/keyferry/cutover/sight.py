@@ -45,7 +45,8 @@ class Sight:
             plain = plain_clients(reach, self._watch.writers(losing))
             self._around = Around(
                 len(self._watch.live(losing)),
-                tuple(map(str, plain)),
+                tuple(str(one) for one in plain if not one.only_read),
+                tuple(str(one) for one in plain if one.only_read),
                 self._pauses[losing].possible(),
                 ""
                 if survey.complete
@@ -116,16 +117,22 @@ class Sight:
         ]
         if chosen is not None:
             lines.append(f"gate: {chosen}; after at most {gate_s:g} s everything is undone.")
-        if self._around is not None and self._around.plain:
-            shown = "; ".join(self._around.plain[:PLAIN_SHOWN])
-            more = len(self._around.plain) - PLAIN_SHOWN
-            lines.append(f"do not follow the phase: {shown}{f' and {more} more' if more > 0 else ''}.")
+        if self._around is not None:
+            lines += _shown("write, and do not follow the phase", self._around.plain)
+            lines += _shown("read, and do not follow the phase", self._around.readers)
         expected = "not measured yet" if progress.cutover_s is None else f"{progress.cutover_s * 1000:.0f} ms"
         lines.append(f"dirty keys: {progress.dirty_keys:,}; expected wait for them: {expected}.")
         lines.append(
             f"changed since the last verification: {follower.touched:,} keys; they are compared before."
         )
         return lines
+
+
+def _shown(what: str, clients: tuple[str, ...]) -> list[str]:
+    if not clients:
+        return []
+    more = len(clients) - PLAIN_SHOWN
+    return [f"{what}: {'; '.join(clients[:PLAIN_SHOWN])}{f' and {more} more' if more > 0 else ''}."]
 
 
 def _memory_share(follower: Follower) -> float | None:
