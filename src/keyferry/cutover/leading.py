@@ -104,7 +104,7 @@ class Leading:
             performed = switch.run()
         finally:
             self._switch = None
-        if performed.end is not End.UNKNOWN:
+        if performed.end is not End.UNKNOWN and not performed.left:
             self._tools.books.close()
         report.settled, report.compared = watch.settled - settled, performed.compared
         report.gate_ms = None if performed.gate_s is None else performed.gate_s * 1000
@@ -127,8 +127,11 @@ class Leading:
             if report.hook_failed:
                 code, hint = ExitCode.KEYS_FAILED, report.hook
         elif performed.end is End.UNDONE:
-            said = f"The {report.direction} was {report.outcome}: {performed.failure} Everything is as it was.{gate}"
-            code, hint = ExitCode.REFUSED, performed.hint
+            now, code, hint = "Everything is as it was.", ExitCode.REFUSED, performed.hint
+            if performed.left:
+                now, code = f"But not everything is as it was: {performed.left}", ExitCode.SERVER
+                hint = "End keyferry migrate and start it again: it undoes what is left."
+            said = f"The {report.direction} was {report.outcome}: {performed.failure} {now}{gate}"
         else:
             said = f"Whether the {report.direction} was made is not known: the {losing} does not answer."
             code, hint = ExitCode.SERVER, "Start keyferry migrate again when it answers: it finds out."

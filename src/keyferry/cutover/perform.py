@@ -6,6 +6,7 @@ failure like any other, and undone.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -28,9 +29,9 @@ from keyferry.cutover.plan import (
     undoes,
 )
 from keyferry.cutover.tools import Tools
-from keyferry.cutover.writers_watch import names_of
+from keyferry.cutover.writers_watch import can_go, names_of
 from keyferry.follow.run import FollowRun
-from keyferry.model.errors import InterruptedRun, KeyferryError, ServerAway, ServerError
+from keyferry.model.errors import InterruptedRun, KeyferryError, ServerAway, ServerError, UsageError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import (
     Kind,
@@ -42,7 +43,6 @@ from keyferry.model.record import (
     stepped,
 )
 from keyferry.model.record_trail import check_single
-from keyferry.model.writers import WriterEntry
 
 NARROW_KEYS = 500
 """So many keys may be left to be compared while writers wait."""
@@ -58,10 +58,6 @@ BEFORE_PAUSE_S = 0.25
 """Plain clients still write then: it need not come to an end."""
 PAUSE_MARGIN_S = 2.0
 """A pause lasts longer than the gate may, so that it does not end by itself before it is looked at."""
-
-
-NO_RIGHTS = "no permissions"
-"""In what every server answers to a user that may not run a command (addReplyErrorFormat in acl.c)."""
 
 
 class NotYet(KeyferryError):
@@ -101,6 +97,7 @@ class Performed:
         gate_s: From the first held write to the mark of the new authority; None when nobody waited.
         failure: Why it was undone, or not begun.
         compared: Keys that were compared under the gate.
+        left: What could not be undone, as a sentence; the next start tries it again.
         trouble: What the run that follows has to hear of: it is to be stopped, or to meet its servers anew.
     """
 
@@ -111,6 +108,7 @@ class Performed:
     failure: str = ""
     hint: str = ""
     compared: int = 0
+    left: str = ""
     trouble: InterruptedRun | ServerError | ServerBusy | None = None
 
 
@@ -124,7 +122,7 @@ class Switch:
         self._prepare_s = tools.settings.prepare_timeout_s
         self._begun: set[Step] = set()
         self._done: set[Step] = set()
-        self._failure = self._hint = ""
+        self._failure = self._hint = self._left = ""
         self._interrupted: InterruptedRun | None = None
         self._steps: list[tuple[str, float]] = []
         self._held: PhaseRecord | None = None
@@ -199,7 +197,11 @@ class Switch:
 
     def _situation(self) -> Situation:
         # A record changes by our own hand, or under it when a writer gives up: only then a look is worth its time.
-        records = self._watch.records
+        records, losing = self._watch.records, self._wish.losing
+        forgot = Step.COMMIT in self._done and losing in records and not is_committed(self._wish, records)
+        if forgot and not self._failure:
+            # Remembered while it is undone: without a failure what was undone would be done again.
+            self._failure = f"The {losing} has forgotten the commit: was there a failover?"
         return Situation(records, frozenset(self._begun), frozenset(self._done), self._failure)
 
     def _ask_again(self) -> bool:
@@ -228,14 +230,18 @@ class Switch:
             self._failure,
             self._hint,
             self._compared,
+            self._left,
             self._interrupted or self._trouble,
         )
 
     def _perform(self, step: Step) -> None:
         """Does one step; a failure before the commit is remembered for the planner."""
-        self._books.begun(step)
+        taken_back = undoes(step)
+        # What is undone is undone even where nothing can be noted any more, as on a full disk.
+        with contextlib.nullcontext() if taken_back is None else contextlib.suppress(UsageError):
+            self._books.begun(step)
         reached(step.value)
-        if (taken_back := undoes(step)) is not None:
+        if taken_back is not None:
             self._undo(step)
             self._begun.discard(taken_back)
             self._done.discard(taken_back)
@@ -317,12 +323,18 @@ class Switch:
             except ServerAway as error:
                 if time.monotonic() > until_s:
                     raise
-                self._means.tell(f"{error.message} Trying again: {step.value}.")
+                self._say(f"{error.message} Trying again: {step.value}.")
                 self._means.check_stop()
                 time.sleep(BACKOFF_S_MAX / 2)
             except KeyferryError as error:
-                self._means.tell(f"{step.value} failed: {error}")
+                self._left = f"{step.value} failed: {error.message}"
+                self._say(f"{step.value} failed: {error}")
                 return
+
+    def _say(self, sentence: str) -> None:
+        """While something is undone: nobody is to wait because it cannot be noted."""
+        with contextlib.suppress(UsageError):
+            self._means.tell(sentence)
 
     # Before anybody waits
 
@@ -343,7 +355,7 @@ class Switch:
             silent = {
                 name: entry
                 for name, entry in self._watch.live(losing).items()
-                if entry.epoch < becomes.epoch or not _can_go(entry, asked, barred)
+                if entry.epoch < becomes.epoch or not can_go(entry, asked, barred)
             }
             if not silent:
                 return
@@ -552,7 +564,8 @@ class Switch:
         losing = self._wish.losing
         taken = self._books.taken(losing)
         if taken is not None:
-            self._tools.bars[losing].give_back(taken)
+            for sentence in self._tools.bars[losing].give_back(taken):
+                self._say(sentence)
             self._books.took(losing, None)
 
     def _undo_give_back(self) -> None:
@@ -579,9 +592,3 @@ class Switch:
     def _hear_reverse(self) -> None:
         if self._reverse is not None:
             self._reverse.hear()
-
-
-def _can_go(entry: WriterEntry, asked: str, barred: bool) -> bool:
-    """Whether a writer can go to the gaining side. Where an earlier switch has taken its write rights away, it reaches
-    that side and is refused there: it gets them back before the commit."""
-    return entry.answered == asked or (barred and NO_RIGHTS in entry.note)

@@ -17,6 +17,8 @@ from keyferry.model.record import PhaseRecord
 from keyferry.model.writers import WriterEntry
 
 LOOK_EVERY_S = 0.5
+NO_RIGHTS = "no permissions"
+"""In what every server answers to a user that may not run a command (addReplyErrorFormat in acl.c)."""
 AWAY_S = 5.0
 """After which a side that could not be asked is asked again in passing."""
 
@@ -94,6 +96,12 @@ class WritersWatch:
     def behind(self, side: Side, epoch: int) -> dict[str, WriterEntry]:
         """Live ones that have not taken the epoch."""
         return {name: entry for name, entry in self.live(side).items() if entry.epoch < epoch}
+
+
+def can_go(entry: WriterEntry, asked: str, barred: bool) -> bool:
+    """Whether a writer can go to the gaining side. Where an earlier switch has taken its write rights away, it reaches
+    that side and is refused there: it gets them back before the commit."""
+    return entry.answered == asked or (barred and NO_RIGHTS in entry.note)
 
 
 def names_of(writers: Mapping[str, WriterEntry]) -> str:

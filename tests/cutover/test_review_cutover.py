@@ -1,0 +1,100 @@
+"""Ends of a switch that nobody hopes for: a journal that cannot be written, an undoing that fails, a forgotten commit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conducting import NAME, Counting, migrating
+
+from copying import ask, fill_strings, wait_until
+from keyferry.cutover import perform
+from keyferry.cutover.books import SwitchBooks
+from keyferry.cutover.plan import Gate, Step
+from keyferry.model.errors import ServerError, UsageError
+from keyferry.model.record import record_key
+from keyferry.testing.servers import Server
+
+
+def kind_of(server: Server) -> object:
+    return ask(server, "HGET", record_key(NAME), "kind")
+
+
+def test_a_full_disk_in_the_gate_opens_it_again(
+    flushed: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    fill_strings(source, 200)
+    begun, full = SwitchBooks.begun, []
+
+    def fails(self: SwitchBooks, step: Step) -> None:
+        if step is Step.SETTLE:
+            full.append(step)
+        if full:
+            raise UsageError("The journal cannot be written: database or disk is full.")
+        begun(self, step)
+
+    monkeypatch.setattr(SwitchBooks, "begun", fails)
+    with migrating(source, target, tmp_path) as migration, Counting(source, target, 2) as writers:
+        migration.is_ready(writers=1)
+        assert migration.ask("cutover", yes=True).exit_code != 0
+        wait_until(lambda: migration.error, "it ends", 20.0)
+        assert isinstance(migration.error, UsageError)
+        assert full
+        assert kind_of(source) == b"authority", "the hold was left behind"
+        writers.goes_on()
+        assert writers.longest_s < 2.0
+
+
+def test_an_undoing_that_fails_is_said_and_left_to_the_next_start(
+    flushed: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    fill_strings(source, 200)
+
+    def refuses(self: perform.Switch) -> None:
+        raise ServerError("source", "The source refuses: OOM.")
+
+    with migrating(source, target, tmp_path, gate=Gate.NONE) as migration:
+        migration.is_ready()
+        with monkeypatch.context() as patch:
+            patch.setattr(perform.Switch, "_settle", refuses)
+            patch.setattr(perform.Switch, "_undo_hold", refuses)
+            end = migration.ask("cutover", yes=True, gate="none")
+        assert end.exit_code != 0
+        assert "Everything is as it was" not in end.sentence
+        assert "undo-hold failed" in end.sentence
+        assert kind_of(source) == b"hold"
+    with migrating(source, target, tmp_path, gate=Gate.NONE) as migration:
+        migration.is_ready()
+        assert kind_of(source) == b"authority"
+        migration.switch("cutover", gate="none")
+
+
+def test_a_commit_that_its_server_has_forgotten_is_undone(
+    flushed: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    fill_strings(source, 200)
+    commit = perform.Switch._commit
+
+    def forgotten(self: perform.Switch) -> None:
+        """As after a failover to a replica that had the hold, and not what came after it."""
+        self._replicated = True  # nobody but a replica forgets
+        before = ask(source, "DUMP", record_key(NAME))
+        commit(self)
+        if kind_of(source) == b"lost":
+            ask(source, "RESTORE", record_key(NAME), "0", before, "REPLACE")  # type: ignore[arg-type]
+            self._watch.look(self._wish.losing)
+
+    with migrating(source, target, tmp_path, gate=Gate.NONE) as migration:
+        migration.is_ready()
+        with monkeypatch.context() as patch:
+            patch.setattr(perform.Switch, "_commit", forgotten)
+            end = migration.ask("cutover", yes=True, gate="none")
+        assert end.exit_code != 0
+        assert "forgotten" in end.sentence, str(end.facts["steps"][-9:])
+        assert kind_of(source) == b"authority"
+        assert kind_of(target) == b"pending"
+        migration.switch("cutover", gate="none")
