@@ -317,6 +317,8 @@ class Conductor:
             ticket.end(
                 ExitCode.REFUSED, f"A switch is under way ({self._leading.step}): wait until it is over."
             )
+        elif self._proving.running and self._voice.ticket is None:
+            ticket.end(ExitCode.REFUSED, "All keys are being compared: try again when that is done.")
         elif self._task is not None or self._proving.running:
             ticket.end(
                 ExitCode.REFUSED, "Something that was asked for before is being done: try again after it."

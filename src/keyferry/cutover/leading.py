@@ -8,7 +8,8 @@ from collections.abc import Callable
 from keyferry.cutover.afterwards import Afterwards
 from keyferry.cutover.desk import Ticket
 from keyferry.cutover.directions import Direction
-from keyferry.cutover.perform import Means, Performed, Switch
+from keyferry.cutover.means import Means, Performed
+from keyferry.cutover.perform import Switch
 from keyferry.cutover.plan import End, Gate, Step, Wish
 from keyferry.cutover.requests import Request
 from keyferry.cutover.tools import Tools

@@ -10,13 +10,14 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from keyferry.copy.patience import BACKOFF_S_MAX
 from keyferry.copy.replies import ServerBusy, ServerRefuses
 from keyferry.cutover.barring import BarSurvey
 from keyferry.cutover.failpoints import reached
 from keyferry.cutover.libraries import Libraries
+from keyferry.cutover.means import Means, NotYet, Performed
 from keyferry.cutover.plan import (
     GATED,
     End,
@@ -46,6 +47,9 @@ from keyferry.model.record_trail import check_single
 
 NARROW_KEYS = 500
 """So many keys may be left to be compared while writers wait."""
+NARROW_KEYS_MAX = 20_000
+"""The same, when it does not become fewer."""
+NARROW_SHRINKS, NARROW_ROUNDS_MIN = 0.7, 2
 NARROW_S_MAX = 60.0
 NARROW_ROUNDS = 20
 REVERSE_S_MAX = 30.0
@@ -58,58 +62,6 @@ BEFORE_PAUSE_S = 0.25
 """Plain clients still write then: it need not come to an end."""
 PAUSE_MARGIN_S = 2.0
 """A pause lasts longer than the gate may, so that it does not end by itself before it is looked at."""
-
-
-class NotYet(KeyferryError):
-    """A step could not be done: what the switch is put off or undone for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What a switch works with besides its tools.
-
-    Attributes:
-        run: Follows the losing side.
-        make_reverse: Makes the run of the opposite direction, not attached yet; ``drop_reverse`` ends it.
-        gate_s: Longest wait of the application.
-        after: The steps after the gate that are done elsewhere: BAR_AFTER and HOOK.
-        poll: Called now and then while something is waited for.
-        check_stop: The same where nothing more can be done; ends the switch where it stands by raising.
-    """
-
-    run: FollowRun
-    make_reverse: Callable[[], FollowRun]
-    drop_reverse: Callable[[], None]
-    gate_s: float
-    after: Callable[[Step], None]
-    tell: Callable[[str], None]
-    poll: Callable[[], None]
-    check_stop: Callable[[], None]
-
-
-@dataclass(slots=True)
-class Performed:
-    """How a switch went.
-
-    Attributes:
-        reverse: The run of the opposite direction, attached; after DONE only.
-        steps: With seconds.
-        gate_s: From the first held write to the mark of the new authority; None when nobody waited.
-        failure: Why it was undone, or not begun.
-        compared: Keys that were compared under the gate.
-        left: What could not be undone, as a sentence; the next start tries it again.
-        trouble: What the run that follows has to hear of: it is to be stopped, or to meet its servers anew.
-    """
-
-    end: End
-    reverse: FollowRun | None
-    steps: list[tuple[str, float]]
-    gate_s: float | None
-    failure: str = ""
-    hint: str = ""
-    compared: int = 0
-    left: str = ""
-    trouble: InterruptedRun | ServerError | ServerBusy | None = None
 
 
 class Switch:
@@ -132,7 +84,7 @@ class Switch:
         self._compared = 0
         self._survey: BarSurvey | None = None
         self._trouble: ServerError | ServerBusy | None = None
-        self._told_late = self._was_barred = self._took_rights = False
+        self._told_late = self._was_barred = self._took_rights = self._replicated = False
         self._libraries = Libraries(
             self._follower.sides, means.tell, wanted=tools.settings.sync.copy.functions
         )
@@ -382,7 +334,8 @@ class Switch:
         until_s = time.monotonic() + NARROW_S_MAX
         self._libraries.carry()
         self._prepare_gate()
-        for _ in range(NARROW_ROUNDS):
+        for number in range(NARROW_ROUNDS):
+            before = follower.touched
             left = follower.compare_touched(until_s)
             self._hear_reverse()
             if left is None:
@@ -392,7 +345,10 @@ class Switch:
                 )
             if left:
                 raise NotYet(f"{left:,} keys differ.", "They are settled; verify, then try again.")
-            if follower.touched <= NARROW_KEYS:
+            touched = follower.touched
+            # A set that does not shrink any more is what changes all the time.
+            stays = number >= NARROW_ROUNDS_MIN and touched > NARROW_SHRINKS * before
+            if touched <= NARROW_KEYS or (stays and touched <= NARROW_KEYS_MAX):
                 return
         # As near as it comes; the gate's own bound decides.
 
@@ -417,14 +373,15 @@ class Switch:
         record = self._watch.look(losing).record
         if record is None or record.kind is not Kind.AUTHORITY:
             raise NotYet(f"The {losing} says {record or 'nothing'}.", "Look with: keyferry status.")
-        self._set(stepped(losing, record, Phase.HOLD, self._tools.stamp()))
-        self._held = self._watch.look(losing).record
-        if self._held is None or self._held.kind is not Kind.HOLD:
-            raise NotYet("Somebody else took the hold back in the same moment.")
+        hold = stepped(losing, record, Phase.HOLD, self._tools.stamp())
+        self._set(hold)
+        self._held = hold.becomes
 
     def _acknowledged(self) -> None:
         held, losing = self._held, self._wish.losing
         assert held is not None
+        # A look after the hold: a writer may have come in just before it.
+        self._check_held(self._watch.look(losing).record)
         while behind := self._watch.behind(losing, held.epoch):
             if time.monotonic() > self._until_s:
                 raise NotYet(f"{names_of(behind)} did not stop writing in time.", "Look at that process.")
@@ -433,7 +390,7 @@ class Switch:
             else:
                 time.sleep(POLL_S)
             self._check_held(self._watch.look(losing).record)
-        self._store.confirm(losing)
+        self._replicated = self._store.confirm(losing).connected > 0
 
     def _check_held(self, record: PhaseRecord | None) -> None:
         if self._held is None or not self._held.same_as(record):
@@ -516,16 +473,31 @@ class Switch:
         """Rule 14: pending there, then lost here, by compare-and-set."""
         losing, held = self._wish.losing, self._held
         assert held is not None
-        other = self._watch.look(self._wish.gaining).record
-        write = next_of_commit(losing, held, other, self._wish.phase, self._tools.stamp())
-        self._set(write)
-        if write.side is losing:
-            self._watch.look(losing)
+        stamp = self._tools.stamp()
+        other = self._watch.records.get(self._wish.gaining)
+        write = next_of_commit(losing, held, other, self._wish.phase, stamp)
+        mark = completing(losing, write.becomes, other, stamp) if write.side is losing else None
+        if mark is None or self._replicated:
+            # A replica that may be promoted hears of the commit before anybody relies on it.
+            self._set(write)
+            if mark is not None:
+                self._store.confirm(losing)
+            return
+        made, marked = self._store.commit(write, mark)
+        if not made:
+            raise self._outrun(write)
+        self._watch.made(write)
+        if marked:
+            self._opened_s = time.monotonic()
+            self._watch.made(mark)
 
     # After the commit
 
     def _complete(self) -> None:
         losing, gaining = self._wish.losing, self._wish.gaining
+        mark = self._watch.records.get(gaining)
+        if mark is not None and mark.rules:
+            return  # made together with the commit
         lost = self._watch.look(losing).record
         other = self._watch.look(gaining).record
         if lost is not None and (write := completing(losing, lost, other, self._tools.stamp())) is not None:
@@ -535,7 +507,7 @@ class Switch:
             raise NotYet(f"The {gaining} says {mark or 'nothing'}.")
 
     def _open(self) -> None:
-        self._opened_s = time.monotonic()
+        self._opened_s = self._opened_s or time.monotonic()
         replicas = self._store.confirm(self._wish.losing)
         if not replicas.connected:
             self._means.tell(
@@ -580,10 +552,15 @@ class Switch:
 
     def _set(self, write: Write) -> None:
         if not self._store.compare_and_set(write):
-            raise NotYet(
-                f"Somebody else changed the phase record of the {write.side} in the same moment.",
-                "Look with: keyferry status; then try again.",
-            )
+            raise self._outrun(write)
+        self._watch.made(write)
+
+    @staticmethod
+    def _outrun(write: Write) -> NotYet:
+        return NotYet(
+            f"Somebody else changed the phase record of the {write.side} in the same moment.",
+            "Look with: keyferry status; then try again.",
+        )
 
     def _turn_for(self, seconds: float) -> None:
         self._follower.turn_for(seconds)

@@ -143,13 +143,7 @@ class RecordStore:
             ServerAway, ServerError, RecordUnreadable: As ``look``; after ServerAway it may have been made.
         """
         check_write(write)
-        fields = [part for pair in encode(write.becomes).items() for part in pair]
-        steps: list[tuple[Argument, ...]] = [
-            ("MULTI",),
-            ("HSET", self._key, *fields),
-            ("PUBLISH", channel(self.name), telling(write.becomes)),
-            ("EXEC",),
-        ]
+        steps = self._steps(write)
         for _ in range(REDIRECTIONS_MAX):
             if not self._watches(write):
                 return False
@@ -166,6 +160,43 @@ class RecordStore:
                 return True
             self._lose_way(write.side)
         raise self._sent_around(write.side)
+
+    def commit(self, lost: Write, mark: Write) -> tuple[bool, bool]:
+        """Makes the commit, and its mark right behind it: writers wake up by the first and look for the second.
+
+        What the mark expects is watched before, so that only its transaction is left when the commit is made.
+
+        Returns:
+            Whether the commit was made, and whether the mark was; that one may still be missing for any reason, or
+            have been made by a writer, and is looked at then.
+
+        Raises:
+            As ``compare_and_set``, of the commit.
+        """
+        check_write(mark)
+        steps = self._steps(mark)
+        watched = self._watches(mark)
+        if not self.compare_and_set(lost):
+            return False, False
+        if not watched:
+            return True, False
+        try:
+            replies = self._sessions[mark.side].pipeline(steps)
+        except ServerError:
+            self._drop(mark.side)
+            return True, False
+        return True, isinstance(replies[-1], list) and not any(
+            isinstance(one, ReplyError) for one in replies[-1]
+        )
+
+    def _steps(self, write: Write) -> list[tuple[Argument, ...]]:
+        fields = [part for pair in encode(write.becomes).items() for part in pair]
+        return [
+            ("MULTI",),
+            ("HSET", self._key, *fields),
+            ("PUBLISH", channel(self.name), telling(write.becomes)),
+            ("EXEC",),
+        ]
 
     def _watches(self, write: Write) -> bool:
         """Whether the record is as expected, and watched."""

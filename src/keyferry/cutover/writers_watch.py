@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from keyferry.capture.clients.lease import LeaseWatch
 from keyferry.cutover.record_store import RecordStore, SideLook
 from keyferry.model.errors import ServerAway
 from keyferry.model.phases import Side
-from keyferry.model.record import PhaseRecord
+from keyferry.model.record import PhaseRecord, Write
 from keyferry.model.writers import WriterEntry
 
 LOOK_EVERY_S = 0.5
@@ -58,6 +59,12 @@ class WritersWatch:
         )
         self._due_s[side] = look.heard_s + LOOK_EVERY_S
         return look
+
+    def made(self, write: Write) -> None:
+        """We have made this write: the record is known without a look, the writers are not."""
+        look = self._looks.get(write.side)
+        if look is not None:
+            self._looks[write.side] = replace(look, record=write.becomes)
 
     def look_in_passing(self) -> bool:
         """Asks a side whose turn it is; one that is away is left alone for a while.
