@@ -207,7 +207,7 @@ class TouchedCheck:
             by_shard = self._marking.by_shard(keys)
             for shard, its in by_shard.items():
                 passes.put(shard, database, its)
-            if len(by_shard) != 1:  # some may be at a server that is not followed yet
+            if sum(map(len, by_shard.values())) != len(keys):  # some are at a server that is not followed yet
                 known = {key for its in by_shard.values() for key in its}
                 passes.doubts.update((database, key) for key in keys if key not in known)
         if not self._turns_until(lambda: passes.idle, until_s):
