@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 from conducting import NAME, Counting, migrating
+from plain_application import acknowledged, all_refused, all_write, apart, writing
 
 from copying import ask, fill_strings, wait_until
 from keyferry.cutover import perform
 from keyferry.cutover.books import SwitchBooks
 from keyferry.cutover.plan import Gate, Step
-from keyferry.model.errors import ServerError, UsageError
+from keyferry.cutover.record_store import RecordStore, SideLook
+from keyferry.model.errors import ServerAway, ServerError, UsageError
+from keyferry.model.phases import Side
 from keyferry.model.record import record_key
 from keyferry.testing.servers import Server
 
@@ -98,3 +101,63 @@ def test_a_commit_that_its_server_has_forgotten_is_undone(
         assert kind_of(source) == b"authority"
         assert kind_of(target) == b"pending"
         migration.switch("cutover", gate="none")
+
+
+def test_rights_that_could_not_be_given_back_are_at_the_next_start(
+    start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = start_server("redis-7.0"), start_server("redis-7.0")
+    fill_strings(source, 100)
+
+    def refuses(self: perform.Switch) -> None:
+        raise ServerError("source", "The source refuses.")
+
+    with apart(source) as (from_ours, from_app), apart(target) as (to_ours, _), writing(from_app) as writers:
+        with migrating(from_ours, to_ours, tmp_path, gate=Gate.PAUSE) as migration:  # type: ignore[arg-type]
+            migration.is_ready()
+            with monkeypatch.context() as patch:
+                patch.setattr(perform.Switch, "_check_pause", refuses)
+                patch.setattr(perform.Switch, "_undo_bar", refuses)
+                end = migration.try_switch("cutover")
+            assert "undo-bar failed" in end.sentence, end
+            all_refused(writers)
+        with migrating(from_ours, to_ours, tmp_path, gate=Gate.PAUSE) as migration:  # type: ignore[arg-type]
+            migration.is_ready()
+            all_write(writers, acknowledged(writers))
+
+
+def test_a_start_says_that_the_side_with_authority_is_away(
+    start_server: Callable[..., Server], tmp_path: Path
+) -> None:
+    source, target = start_server("redis-7.0"), start_server("redis-7.0")
+    fill_strings(source, 100)
+    with migrating(source, target, tmp_path, gate=Gate.NONE) as migration:
+        migration.switch("cutover")
+    target.kill()
+    with migrating(source, target, tmp_path, gate=Gate.NONE) as migration:
+        wait_until(lambda: migration.error, "it ends", 20.0)
+    assert isinstance(migration.error, ServerAway), migration.error
+
+
+def test_a_look_that_is_refused_in_the_gate_opens_it_again(
+    flushed: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    fill_strings(source, 100)
+    look, refused = RecordStore.look, []
+
+    def refuses(self: RecordStore, side: Side) -> SideLook:
+        if refused and side is Side.TARGET:
+            raise ServerError("target", "The target refuses.")
+        return look(self, side)
+
+    def fails(self: perform.Switch) -> None:
+        refused.append(self)
+        raise ServerError("target", "The target refuses.")
+
+    with migrating(source, target, tmp_path, gate=Gate.NONE) as migration:
+        migration.is_ready()
+        monkeypatch.setattr(RecordStore, "look", refuses)
+        monkeypatch.setattr(perform.Switch, "_settle", fails)
+        assert migration.ask("cutover", yes=True, gate="none").exit_code != 0
+        assert kind_of(source) == b"authority"

@@ -60,6 +60,7 @@ class Beginning:
             for step in leftovers(wish, steps, records):
                 self._undo(step, wish)
         authority = self._settle_records()
+        self._give_back(authority)  # of a switch that could not undo it
         if left is not None:
             self._books.close()
         return Begun(authority, committed, self._said)
@@ -86,7 +87,9 @@ class Beginning:
                 away = error
         records = self._watch.records
         check_single(records)
-        if away is not None and found_at_start(records).side is None:
+        found = found_at_start(records)
+        if away is not None and (found.side is None or found.complete):
+            # The other side has lost authority: only the one that is away knows whether the mark is complete.
             raise away
         return records
 
@@ -130,17 +133,29 @@ class Beginning:
 
     def _undo(self, step: Step, wish: Wish) -> None:
         """One leftover of a switch that was not made. The hold is undone with the records."""
-        pause, bar = self._tools.pauses[wish.losing], self._tools.bars[wish.losing]
         try:
             if step is Step.UNDO_PAUSE:
-                pause.end()
-            elif step is Step.UNDO_BAR and (taken := self._books.taken(wish.losing)) is not None:
-                self._said += bar.give_back(taken)
-                self._books.took(wish.losing, None)
-                self._said.append(f"Write rights on the {wish.losing} had been taken away: given back.")
+                self._tools.pauses[wish.losing].end()
+            elif step is Step.UNDO_BAR:
+                self._give_back(wish.losing)
             elif step is Step.UNDO_HOLD:
                 self._settle_records()
         except ServerAway:
             raise
         except ServerError as error:
             self._said.append(f"{step} failed: {error}")
+
+    def _give_back(self, side: Side) -> None:
+        """Raises ServerAway; where it is refused the note remains for the next start."""
+        taken = self._books.taken(side)
+        if taken is None:
+            return
+        try:
+            self._said += self._tools.bars[side].give_back(taken)
+        except ServerAway:
+            raise
+        except ServerError as error:
+            self._said.append(f"Write rights on the {side} are still taken away: {error}")
+            return
+        self._books.took(side, None)
+        self._said.append(f"Write rights on the {side} had been taken away: given back.")

@@ -18,6 +18,7 @@ from keyferry.cutover.barring import BarSurvey
 from keyferry.cutover.failpoints import reached
 from keyferry.cutover.libraries import Libraries
 from keyferry.cutover.means import Means, NotYet, Performed
+from keyferry.cutover.pausing import LENGTH_MS_MAX
 from keyferry.cutover.plan import (
     GATED,
     End,
@@ -37,7 +38,6 @@ from keyferry.model.phases import Phase, Side
 from keyferry.model.record import (
     Kind,
     PhaseRecord,
-    RecordError,
     Write,
     completing,
     next_of_commit,
@@ -258,7 +258,7 @@ class Switch:
         for side in Side:
             try:
                 self._watch.look(side)
-            except (ServerAway, RecordError):
+            except KeyferryError:  # it counts as one that cannot be asked
                 continue
 
     def _undo(self, step: Step) -> None:
@@ -418,7 +418,9 @@ class Switch:
         # What writers have reported is taken off the ledger, which is a write: a pause would hold it up for as long as
         # it lasts. They hold, so all of it is there by now.
         self._follower.settle_all(min(self._until_s, time.monotonic() + BEFORE_PAUSE_S))
-        self._tools.pauses[self._wish.losing].begin(round((self._means.gate_s + PAUSE_MARGIN_S) * 1000))
+        self._tools.pauses[self._wish.losing].begin(
+            min(LENGTH_MS_MAX, round((self._means.gate_s + PAUSE_MARGIN_S) * 1000))
+        )
 
     def _settle(self) -> None:
         if not self._follower.settle_all(self._until_s):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from keyferry.capture.clients.lease import LeaseWatch
 from keyferry.cutover.record_store import RecordStore, SideLook
-from keyferry.model.errors import ServerAway
+from keyferry.model.errors import KeyferryError, ServerAway
 from keyferry.model.phases import Side
 from keyferry.model.record import PhaseRecord, Write
 from keyferry.model.writers import WriterEntry
@@ -42,12 +42,11 @@ class WritersWatch:
         """Asks now.
 
         Raises:
-            ServerAway: It cannot be asked; the last look does not count any more.
-            ServerError, RecordUnreadable: As ``RecordStore.look``.
+            ServerAway, ServerError, RecordUnreadable: As ``RecordStore.look``; the last look does not count any more.
         """
         try:
             look = self._store.look(side)
-        except ServerAway:
+        except KeyferryError:
             self._looks.pop(side, None)
             self._due_s[side] = time.monotonic() + AWAY_S
             raise
