@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conducting import NAME, Counting, migrating
-from plain_application import acknowledged, all_refused, all_write, apart, writing
+from plain_application import APP, acknowledged, all_refused, all_write, apart, writing
 
 from copying import ask, fill_strings, wait_until
 from keyferry.cutover import perform
@@ -161,3 +161,31 @@ def test_a_look_that_is_refused_in_the_gate_opens_it_again(
         monkeypatch.setattr(perform.Switch, "_settle", fails)
         assert migration.ask("cutover", yes=True, gate="none").exit_code != 0
         assert kind_of(source) == b"authority"
+
+
+def test_rights_that_came_back_before_the_commit_undo_it(
+    start_server: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = start_server("redis-7.0"), start_server("redis-7.0")
+    fill_strings(source, 100)
+    give_back = perform.Switch._give_back
+
+    def with_rules_of_its_file(self: perform.Switch) -> None:
+        """As after a new start of the server between the end of the pause and the commit."""
+        give_back(self)
+        ask(source, "ACL", "SETUSER", APP, "+@all")
+        all_write(writers, acknowledged(writers))
+
+    with (
+        apart(source) as (from_ours, from_app),
+        apart(target) as (to_ours, _),
+        writing(from_app) as writers,
+        migrating(from_ours, to_ours, tmp_path, gate=Gate.PAUSE) as migration,  # type: ignore[arg-type]
+    ):
+        migration.is_ready()
+        monkeypatch.setattr(perform.Switch, "_give_back", with_rules_of_its_file)
+        end = migration.try_switch("cutover")
+        assert end.exit_code != 0, end
+        assert kind_of(source) == b"authority"
+        assert "may write again" in end.sentence
+        all_write(writers, acknowledged(writers))

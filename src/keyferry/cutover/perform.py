@@ -356,6 +356,7 @@ class Switch:
         """What costs round trips and can be known before."""
         losing = self._wish.losing
         self._watch.look(self._wish.gaining)
+        self._tools.reaches[self._wish.gaining].renew()
         if self._wish.gate.pauses:
             survey = self._survey = self._tools.bars[losing].survey()
             if not survey.complete:
@@ -479,6 +480,10 @@ class Switch:
         other = self._watch.records.get(self._wish.gaining)
         write = next_of_commit(losing, held, other, self._wish.phase, stamp)
         mark = completing(losing, write.becomes, other, stamp) if write.side is losing else None
+        if mark is not None and self._survey is not None:
+            # A server that was started anew since the pause has the rules of its own file again.
+            for lapsed in self._tools.bars[losing].lapses(self._survey.taken):
+                raise NotYet(lapsed)
         if mark is None or self._replicated:
             # A replica that may be promoted hears of the commit before anybody relies on it.
             self._set(write)

@@ -123,6 +123,11 @@ class Reach:
             self._drop(primary)
         self._deployment = None
 
+    def renew(self) -> None:
+        """Before a look that counts: a cluster's primaries are found anew, which may have failed over or grown."""
+        if self._deployment is not None and self._deployment.cluster:
+            self.forget()
+
     def ask(self, primary: Primary, commands: Commands, *, again: bool = True) -> list[Reply]:
         """Replies of one primary, in order.
 

@@ -338,7 +338,11 @@ class RecordStore:
                         _wire(side), f"No node of the {side} serves the slot of the phase record."
                     )
                 endpoint, database = deployment.reach(shard.host, shard.port), 0
-            session = self._sessions[side] = self._session_at(side, endpoint, database)
+            try:
+                session = self._sessions[side] = self._session_at(side, endpoint, database)
+            except ServerAway:
+                self._lose_way(side)  # another node may have taken its slots over
+                raise
         return session
 
     def _session_at(self, side: Side, endpoint: Endpoint, database: int) -> Session:

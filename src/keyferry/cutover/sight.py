@@ -40,6 +40,7 @@ class Sight:
         """Asks who else writes there, and what it allows. A few round trips; what fails is a reason of ``not_ready``."""
         self._surveyed_s = time.monotonic()
         reach = self._reaches[losing]
+        reach.renew()
         try:
             survey = self._bars[losing].survey()
             plain = plain_clients(reach, self._watch.writers(losing))
