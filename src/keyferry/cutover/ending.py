@@ -116,8 +116,8 @@ class Ending:
         """
         self.outlook(command, authority)
         self._lead_out(authority)
+        self._watch.look(authority)  # a writer may have come a moment ago
         live = self._watch.live(authority)
-        self._watch.look(authority)
         for side in (authority.other, authority):
             keeps = side is authority and bool(live)
             try:

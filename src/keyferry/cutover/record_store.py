@@ -176,7 +176,13 @@ class RecordStore:
         check_write(mark)
         steps = self._steps(mark)
         watched = self._watches(mark)
-        if not self.compare_and_set(lost):
+        made = False
+        try:
+            made = self.compare_and_set(lost)
+        finally:
+            if not made:
+                self._drop(mark.side)  # it watches still: the next look on it could come to nothing
+        if not made:
             return False, False
         if not watched:
             return True, False
