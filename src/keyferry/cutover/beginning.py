@@ -59,7 +59,7 @@ class Beginning:
             committed = wish if is_committed(wish, records) else None
             for step in leftovers(wish, steps, records):
                 self._undo(step, wish)
-        authority = self._settle_records()
+        authority = self.settle()
         self._give_back(authority)  # of a switch that could not undo it
         if left is not None:
             self._books.close()
@@ -93,7 +93,7 @@ class Beginning:
             raise away
         return records
 
-    def _settle_records(self) -> Side:
+    def settle(self) -> Side:
         """Authority, with no hold left on it. Every write is a compare-and-set: somebody may be faster."""
         for _ in range(TRIES):
             records = self._records()
@@ -139,7 +139,7 @@ class Beginning:
             elif step is Step.UNDO_BAR:
                 self._give_back(wish.losing)
             elif step is Step.UNDO_HOLD:
-                self._settle_records()
+                self.settle()
         except ServerAway:
             raise
         except ServerError as error:

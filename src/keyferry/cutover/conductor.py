@@ -113,6 +113,7 @@ class Conductor:
             lambda side: self._new_direction(side, equal=True, fresh=True),
             self.poll,
             self._check_stop,
+            self.opened,
         )
         self._authority = Side.SOURCE
         self._direction: Direction | None = None
@@ -140,14 +141,18 @@ class Conductor:
 
     def run(self) -> MigrationReport:
         """Until it is over. Raises as ``run_migration``."""
-        begun = Beginning(self._tools).run()
+        beginning = Beginning(self._tools)
+        begun = beginning.run()
         self._authority = begun.authority
+        self._take_lead()
+        # Again: what another process has held in between, not knowing of us yet, is given up; what it holds from now on
+        # it gives up itself.
+        self._authority = beginning.settle()
         for sentence in begun.sentences:
             self._voice.tell(sentence)
-        self._take_lead()
         if begun.committed is not None:
             self._leading.go_on_after(begun.committed)
-        if self._settings.rollback or self._authority is Side.SOURCE:
+        if self._leading.has_way_back or self._authority is Side.SOURCE:
             # On sides that were equal once nothing is a stranger's; everything is compared all the same.
             equal = self._authority is Side.TARGET or any(
                 one.outcome == "done" for one in self._leading.switches

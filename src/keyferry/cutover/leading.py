@@ -21,6 +21,10 @@ from keyferry.telemetry.migrating import Direction as SwitchDirection
 from keyferry.telemetry.migrating import EventKind, FactKey, SwitchReport
 
 
+WAY_BACK = "way-back"
+"""Whether the last switch can be taken back."""
+
+
 class Leading:
     """Of one process.
 
@@ -28,6 +32,7 @@ class Leading:
         new_direction: Makes the run that follows a side, for two sides that are equal.
         poll: Called now and then while something is waited for.
         check_stop: Raises InterruptedRun when it is to be stopped.
+        check_lead: Raises when another process leads this migration now.
 
     Attributes:
         next: The direction that is followed after a switch, as soon as it is attached.
@@ -41,9 +46,11 @@ class Leading:
         new_direction: Callable[[Side], Direction],
         poll: Callable[[], None],
         check_stop: Callable[[], None],
+        check_lead: Callable[[], None],
     ) -> None:
         self._tools, self._settings, self._voice = tools, tools.settings, voice
-        self._new_direction, self._poll, self._check_stop = new_direction, poll, check_stop
+        self._new_direction, self._poll = new_direction, poll
+        self._check_stop, self._check_lead = check_stop, check_lead
         self.next: Direction | None = None
         self._switch: Switch | None = None
         events = tools.journal.events([EventKind.SWITCH])
@@ -53,6 +60,12 @@ class Leading:
     def step(self) -> str:
         """Of the switch that is under way; empty without one."""
         return (self._switch.step or "begin") if self._switch else ""
+
+    @property
+    def has_way_back(self) -> bool:
+        """Whether the last switch, of whatever process, can be taken back."""
+        kept = self._tools.journal.get(WAY_BACK)
+        return self._settings.rollback if kept is None else bool(kept)
 
     @property
     def under_way(self) -> bool:
@@ -69,7 +82,7 @@ class Leading:
         after = Afterwards(self._tools, wish, report, self._hook_of(wish, None), self._poll)
         for step in (Step.BAR_AFTER, Step.HOOK):
             after.do(step)
-        self._note(report)
+        self._note(report, reverses=wish.reverses)
 
     def lead(
         self, losing: Side, gate: Gate, gate_s: float, request: Request, direction: Direction
@@ -114,7 +127,7 @@ class Leading:
             report.outcome = "done"
         elif performed.end is End.UNDONE:
             report.outcome = "put off" if performed.gate_s is None else "undone"
-        self._note(report)
+        self._note(report, reverses=wish.reverses)
         return performed
 
     def say_end(self, performed: Performed, ticket: Ticket | None) -> None:
@@ -177,16 +190,18 @@ class Leading:
             gate_s=gate_s,
             after=after.do,
             tell=self._voice.tell,
+            check_lead=self._check_lead,
             poll=self._poll,
             check_stop=self._check_stop,
         )
 
-    def _note(self, report: SwitchReport) -> None:
+    def _note(self, report: SwitchReport, *, reverses: bool) -> None:
         journal = self._tools.journal
         record = next((its for its in self._tools.watch.records.values() if its and its.rules), None)
         if record is not None:
             report.phase, report.epoch = str(record.phase), record.epoch
         if report.outcome == "done":
+            journal.set(WAY_BACK, reverses)
             journal.set(FactKey.BARRED, report.barred)
         self.switches.append(report)
         journal.event(EventKind.SWITCH, **report.as_dict())

@@ -24,6 +24,7 @@ class Means:
         make_reverse: Makes the run of the opposite direction, not attached yet; ``drop_reverse`` ends it.
         gate_s: Longest wait of the application.
         after: The steps after the gate that are done elsewhere: BAR_AFTER and HOOK.
+        check_lead: Raises when another process leads this migration now.
         poll: Called now and then while something is waited for.
         check_stop: The same where nothing more can be done; ends the switch where it stands by raising.
     """
@@ -34,6 +35,7 @@ class Means:
     gate_s: float
     after: Callable[[Step], None]
     tell: Callable[[str], None]
+    check_lead: Callable[[], None]
     poll: Callable[[], None]
     check_stop: Callable[[], None]
 

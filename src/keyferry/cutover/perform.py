@@ -391,6 +391,8 @@ class Switch:
             else:
                 time.sleep(POLL_S)
             self._check_held(self._watch.look(losing).record)
+        # Whoever takes the lead after this finds the hold and gives it up: then our commit cannot be made.
+        self._means.check_lead()
         self._replicated = self._store.confirm(losing).connected > 0
 
     def _check_held(self, record: PhaseRecord | None) -> None:
