@@ -20,7 +20,6 @@ from keyferry.model.phases import RULES, Phase, Side, after_switch
 from keyferry.telemetry.migrating import Direction as SwitchDirection
 from keyferry.telemetry.migrating import EventKind, FactKey, SwitchReport
 
-
 WAY_BACK = "way-back"
 """Whether the last switch can be taken back."""
 
