@@ -144,7 +144,8 @@ def test_a_look_that_is_refused_in_the_gate_opens_it_again(
 ) -> None:
     source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
     fill_strings(source, 100)
-    look, refused = RecordStore.look, []
+    look = RecordStore.look
+    refused: list[perform.Switch] = []
 
     def refuses(self: RecordStore, side: Side) -> SideLook:
         if refused and side is Side.TARGET:

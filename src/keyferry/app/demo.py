@@ -52,7 +52,7 @@ def demo_command(keys: int, source: Path | None, target: Path | None, record: Pa
         KeyferryError: A server cannot be started, or the migration did not come to its end.
     """
     if importlib.util.find_spec("redis") is None:
-        raise UsageError("The demo needs redis-py, for the service.", "pip install 'keyferry[clients,demo]'")
+        raise UsageError("The demo needs redis-py, for the service.", "pip install 'keyferry[demo]'")
     source_binary, target_binary = _binaries(source, target)
     screen = Recorder("make demo" if keys == KEYS else f"keyferry demo --keys {keys}")
     with ExitStack() as stack:

@@ -49,6 +49,7 @@ NARROW_KEYS = 500
 """So many keys may be left to be compared while writers wait."""
 NARROW_KEYS_MAX = 20_000
 """The same, when it does not become fewer."""
+GLANCES, GLANCE_KEYS = 6, 50
 NARROW_SHRINKS, NARROW_ROUNDS_MIN = 0.7, 2
 NARROW_S_MAX = 60.0
 NARROW_ROUNDS = 20
@@ -349,8 +350,19 @@ class Switch:
             # A set that does not shrink any more is what changes all the time.
             stays = number >= NARROW_ROUNDS_MIN and touched > NARROW_SHRINKS * before
             if touched <= NARROW_KEYS or (stays and touched <= NARROW_KEYS_MAX):
+                self._glance(until_s)
                 return
         # As near as it comes; the gate's own bound decides.
+
+    def _glance(self, until_s: float) -> None:
+        """The last looks before the gate wait for nothing, so that they leave least."""
+        follower = self._follower
+        for _ in range(GLANCES):
+            before = follower.touched
+            if before <= GLANCE_KEYS or follower.compare_touched(until_s, once=True) is None:
+                return
+            if follower.touched > NARROW_SHRINKS * before:
+                return
 
     def _prepare_gate(self) -> None:
         """What costs round trips and can be known before."""
@@ -448,7 +460,10 @@ class Switch:
                 f"{left:,} keys differ although everything was settled.", "Run: keyferry verify --name."
             )
         # A comparison lets everything go on, and keys expire: nothing of ours may be on its way at the commit.
-        self._settle()
+        if not self._follower.settle_all(self._until_s, again=True):
+            raise NotYet(
+                "Keys went on changing while writers waited.", "Who writes without following the phase?"
+            )
         if self._reverse is not None:
             # What it has heard until here is proved equal: it begins with nothing to do.
             self._reverse.drop_marks(self._until_s)

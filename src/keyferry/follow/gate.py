@@ -62,13 +62,15 @@ class Gate:
         self._target, self._watch, self._asks = target, watch, asks
         self.on = False
 
-    def settle_all(self, until_s: float) -> bool:
+    def settle_all(self, until_s: float, *, again: bool = False) -> bool:
         """Settles everything that was changed before this was called. Nobody may write on the source any more.
 
         From then on limits do not count and what writers report is not read, until the run goes on as usual.
 
         Args:
             until_s: By the monotonic clock: nothing is waited for beyond it.
+            again: It was done before, under the same gate: what no feed names has been asked for, and cannot have changed
+                since. Only expiry can have.
 
         Returns:
             True: the target holds what the source holds, as far as feeds, watchers and ledgers name what changed, and
@@ -79,8 +81,10 @@ class Gate:
         """
         self._begin()
         engine, settled = self._engine, self._seen()
-        fences, asked = engine.fence(), self._asks.ask()
-        self._asks.sweep()
+        fences = engine.fence()
+        asked = _nothing_asked if again else self._asks.ask()
+        if not again:
+            self._asks.sweep()
 
         def heard() -> bool:
             return engine.fenced(fences) and asked()
@@ -130,3 +134,7 @@ class Gate:
         """Nothing is dirty, and nothing is on its way."""
         quiet = all(pipeline.is_quiet for pipeline in self._engine.pipelines.values())
         return quiet and not self._watch.dirty_keys and self._asks.is_whole()
+
+
+def _nothing_asked() -> bool:
+    return True

@@ -147,11 +147,13 @@ class TouchedCheck:
         self._touched, self._passes, self._engine = touched, passes, engine
         self._sources, self._marking, self._around = sources, marking, around
 
-    def run(self, until_s: float) -> int | None:
+    def run(self, until_s: float, *, once: bool = False) -> int | None:
         """Compares what was touched until now, and mends it; everything else goes on meanwhile.
 
         Args:
             until_s: By the monotonic clock: nothing is waited for beyond it.
+            once: Each key is looked at once, and stays touched unless it is found equal: nothing is waited for, so that
+                as few as possible are touched meanwhile. The answer is 0 then.
 
         Returns:
             How many keys differ for good; they stay touched, and so does what changed meanwhile. 0: all others are
@@ -167,7 +169,7 @@ class TouchedCheck:
         eager, self._engine.eager = self._engine.eager, True
         try:
             while part := _part_of(left):
-                found = self._prove(part, until_s)
+                found = self._glance(part, until_s) if once else self._prove(part, until_s)
                 if found is None:
                     return None
                 differing += found
@@ -176,6 +178,17 @@ class TouchedCheck:
             for database, keys in left.items():
                 self._touched.add(database, keys)
             self._engine.eager = eager
+
+    def _glance(self, places: set[Place], until_s: float) -> int | None:
+        left = places
+        try:
+            doubted = self._look(places, until_s)
+            if doubted is None:
+                return None
+            left = doubted
+            return 0
+        finally:
+            self._touched.add_places(left)
 
     def _prove(self, places: set[Place], until_s: float) -> int | None:
         """The same of some keys."""
