@@ -266,7 +266,7 @@ class Switch:
         """Tries until it is done: what stays half undone would hold the application up.
 
         Raises:
-            ServerAway: The server has not come back; the next start goes on with it.
+            ServerError: The server has not come back, or refuses; the next start goes on with it.
         """
         until_s = time.monotonic() + UNDO_S_MAX
         while True:
@@ -280,6 +280,8 @@ class Switch:
                 self._means.check_stop()
                 time.sleep(BACKOFF_S_MAX / 2)
             except KeyferryError as error:
+                if step is Step.UNDO_HOLD and Step.COMMIT in self._begun:
+                    raise  # nobody gets rights back while the commit may still be made; the next start goes on
                 self._left = f"{step.value} failed: {error.message}"
                 self._say(f"{step.value} failed: {error}")
                 return
