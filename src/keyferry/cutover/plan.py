@@ -164,15 +164,17 @@ def next_step(wish: Wish, situation: Situation) -> Step | Over:
 
     1. The losing side has lost authority: forward, whatever failed.
     2. COMMIT was begun and the losing side cannot be asked: unknown, neither forward nor back.
-    3. Something failed, or the commit was forgotten (by a failover): the last step that was begun and can be undone.
+    3. Something failed: the last step that was begun and can be undone.
     4. Otherwise the first step that is not done.
     """
     if is_committed(wish, situation.records):
         return _first(AFTER_COMMIT, wish, situation.done) or Over(End.DONE)
     if wish.losing not in situation.records and Step.COMMIT in situation.begun:
         return Over(End.UNKNOWN)
-    step = None if situation.failure else _first(ORDER, wish, situation.done)
-    return step or _undo(situation.begun) or Over(End.UNDONE)
+    if situation.failure:
+        return _undo(situation.begun) or Over(End.UNDONE)
+    # All is done, and the losing side does not say so: has a failover forgotten the commit? To be looked at again.
+    return _first(ORDER, wish, situation.done) or Over(End.UNKNOWN)
 
 
 def is_committed(wish: Wish, records: Mapping[Side, PhaseRecord | None]) -> bool:
