@@ -93,4 +93,4 @@ def test_they_are_enough_without_a_way_back(
     assert lacks(out + err) == []
     assert "The source is read-only, with its data." in out
     with source.session() as session:
-        assert session.call("DBSIZE") == 301  # It takes no deletion any more either.
+        assert session.call("DBSIZE") == 302  # It takes no deletion any more either.

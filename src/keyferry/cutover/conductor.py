@@ -284,7 +284,7 @@ class Conductor:
         try:
             if self._watch.look_in_passing():
                 self.opened()
-            if self._sight.is_due(now) and self._stage() in ("following", "following back"):
+            if self._sight.is_due(now, self._authority) and self._stage() in ("following", "following back"):
                 self._sight.survey(self._authority)
         except ServerAway:
             return

@@ -14,7 +14,7 @@ from keyferry.model.errors import KeyferryError
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
 
-SURVEY_EVERY_S = 10.0
+SURVEY_EVERY_S, SURVEY_SOON_S = 10.0, 1.0
 PLAIN_SHOWN = 3
 
 
@@ -33,8 +33,10 @@ class Sight:
         """Another side has authority."""
         self._around, self._problem, self._surveyed_s = None, "", float("-inf")
 
-    def is_due(self, now_s: float) -> bool:
-        return now_s - self._surveyed_s >= SURVEY_EVERY_S
+    def is_due(self, now_s: float, losing: Side) -> bool:
+        """Whether it is time to ask again; soon when writers have come or gone."""
+        known = self._around is not None and self._around.writers == len(self._watch.live(losing))
+        return now_s - self._surveyed_s >= (SURVEY_EVERY_S if known else SURVEY_SOON_S)
 
     def survey(self, losing: Side) -> None:
         """Asks who else writes there, and what it allows. A few round trips; what fails is a reason of ``not_ready``."""
