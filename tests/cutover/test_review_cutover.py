@@ -190,3 +190,15 @@ def test_rights_that_came_back_before_the_commit_undo_it(
         assert kind_of(source) == b"authority"
         assert "may write again" in end.sentence
         all_write(writers, acknowledged(writers))
+
+
+def test_of_two_coordinators_the_older_one_ends(flushed: Callable[..., Server], tmp_path: Path) -> None:
+    source, target = flushed("redis-7.0"), flushed("redis-7.0", 1)
+    fill_strings(source, 100)
+    with migrating(source, target, tmp_path / "one", gate=Gate.NONE) as first:
+        first.is_ready()
+        with migrating(source, target, tmp_path / "two", gate=Gate.NONE, on_conflict="replace") as second:
+            wait_until(lambda: first.error, "the first one ends", 30.0)
+            assert "Another process leads this migration now" in str(first.error)
+            second.is_ready()
+            second.switch("cutover")
