@@ -183,11 +183,10 @@ class Ending:
         else:
             said = [f"The {old} {self._locations[old]} holds what was carried until now; nothing follows it."]
         if barred and command == "finish":
-            said.append(
-                f"Until then a process that still has its address is not noticed: {barred.partition(' What is')[0]}"
-                if "not barred" in barred
-                else barred
+            unbarred = (
+                "It is not barred: until then a process that still has its address writes there unnoticed."
             )
+            said.append(unbarred if "not barred" in barred else barred)
         taken = self._tools.books.taken(old)
         if command == "finish" and taken is not None:
             said.append(f"To let them write there again: {'; '.join(typed(taken))}.")
