@@ -40,6 +40,8 @@ class EventKind(StrEnum):
 
     STARTED = "started"
     """A process has begun to lead: ``pid``, ``version``."""
+    STAGE = "stage"
+    """``stage``: it has entered another one."""
     TOLD = "told"
     """``text``: a sentence for people."""
     WARNING = "warning"
@@ -63,6 +65,8 @@ class FactKey(StrEnum):
     """``phase``, ``epoch``, ``authority`` as last seen in the records."""
     MOVING = "moving"
     """As the facts of ``EventKind.MOVED``, of the run that is not over."""
+    SAMPLES = "samples"
+    """As ``Samples.as_dict``."""
     WRITERS = "writers"
     """The largest number of live writers seen."""
     BARRED = "barred"
