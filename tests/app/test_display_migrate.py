@@ -11,12 +11,18 @@ import pytest
 from rich.console import Console, RenderableType
 
 from keyferry.app import display_migrate
-from keyferry.app.display_migrate import STATIONS, WAITING_S, MigrateView
+from keyferry.app.display_migrate import WAITING_S, MigrateView
 from keyferry.app.pictures import LINE_S, WIDE
 from keyferry.app.summary_migrate import SWITCHES_SHOWN, of_migration
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import HotKey, SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, MigrationReport, SwitchReport, Verified
+from keyferry.telemetry.migrating import (
+    STATIONS,
+    MigrationProgress,
+    MigrationReport,
+    SwitchReport,
+    Verified,
+)
 
 TITLE = "keyferry migrate redis://" + "h" * 70 + " to redis://t, shop"
 SYNC = SyncProgress(

@@ -14,11 +14,10 @@ from keyferry.app.pictures import LINE_S, WARNING, Row, columns, heading, joined
 from keyferry.app.words import count, counted, latency
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified
+from keyferry.telemetry.migrating import STATIONS, MigrationProgress, SwitchReport, Verified, station
 
 WAITING_S = 60.0
 """Between two plain lines while it waits to be told: it may do so for weeks."""
-STATIONS = ("copy", "follow", "verify", "ready", "cut over", "follow back")
 DEFAULT_STATE_DIR = Path(".keyferry")
 
 
@@ -49,26 +48,6 @@ def address(name: str, state_dir: Path) -> str:
     if state_dir != DEFAULT_STATE_DIR:
         found += f" --state-dir {shlex.quote(str(state_dir))}"
     return found
-
-
-def station(progress: MigrationProgress, before: int) -> int:
-    """Where it is on its way, as an index into STATIONS; one past the last when it is finished.
-
-    Args:
-        before: Where it was at the last look: a server that is away does not change that.
-    """
-    if progress.stage == "finished":
-        return len(STATIONS)
-    if progress.stage == "waiting for a server":
-        return before
-    if progress.stage in ("switching", "switched"):
-        return STATIONS.index("cut over")
-    if progress.authority is Side.TARGET:
-        return STATIONS.index("follow back")
-    if progress.ready:
-        return STATIONS.index("ready")
-    known = {"following": "follow", "verifying": "verify"}
-    return STATIONS.index(known.get(progress.stage, "copy"))
 
 
 def frame(title: str, progress: MigrationProgress, at: int, address: str) -> RenderableType:

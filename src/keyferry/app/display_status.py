@@ -19,7 +19,7 @@ from keyferry.app.pictures import WARNING
 from keyferry.app.words import count, counted, duration, latency
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified
+from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified, station
 
 Status = Mapping[str, Any]
 Row = tuple[str, str | Text]
@@ -55,7 +55,7 @@ def frame(status: Status, where: str, now_ms: float) -> RenderableType:
     """
     progress = progress_of(status)
     title = f"{status.get('name', '')}: {status.get('source', '')} to {status.get('target', '')}"
-    at = display_migrate.station(progress, 0)
+    at = station(progress, 0)
     return Group(
         display_migrate.frame(title, progress, at, where),
         _Rows(tuple(_details(status, progress, now_ms))),

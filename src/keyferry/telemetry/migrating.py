@@ -6,13 +6,14 @@ and facts under these keys; ``report_of`` puts them together.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
+from keyferry.telemetry.timeline import Span, timeline_of
 
 MigrationStage = Literal[
     "connecting",
@@ -30,6 +31,8 @@ Direction = Literal["cutover", "rollback"]
 SwitchOutcome = Literal["done", "undone", "put off", "unknown"]
 Ended = Literal["", "finished", "aborted"]
 
+STATIONS = ("copy", "follow", "verify", "ready", "cut over", "follow back")
+"""The way of a migration, as people are shown it."""
 EVENTS_SHOWN = 20
 WARNINGS_MAX = 100
 """In a report."""
@@ -41,7 +44,7 @@ class EventKind(StrEnum):
     STARTED = "started"
     """A process has begun to lead: ``pid``, ``version``."""
     STAGE = "stage"
-    """``stage``: it has entered another one."""
+    """``stage``: it has entered another one, at ``at_ms`` (in a switch it is noted afterwards)."""
     TOLD = "told"
     """``text``: a sentence for people."""
     WARNING = "warning"
@@ -73,6 +76,10 @@ class FactKey(StrEnum):
     """How far the old side is barred, as a sentence."""
     SWITCH = "switch"
     """The switch under way, and its steps: only while there is one."""
+    STOPPED = "stopped"
+    """``error``, ``hint``, ``exit_code``, ``at_ms``: how the process that led it last ended before its time."""
+    SEEN = "seen_ms"
+    """When its process was alive; noted every few seconds."""
     ENDED = "ended"
     """``how``: finished or aborted; ``at_ms``; ``advice``: sentences on what may be switched off."""
 
@@ -213,6 +220,26 @@ class MigrationProgress:
         return not self.not_ready and self.stage in ("following", "following back", "verifying")
 
 
+def station(progress: MigrationProgress, before: int) -> int:
+    """Where it is on its way, as an index into STATIONS; one past the last when it is finished.
+
+    Args:
+        before: Where it was at the last look: a server that is away does not change that.
+    """
+    if progress.stage == "finished":
+        return len(STATIONS)
+    if progress.stage == "waiting for a server":
+        return before
+    if progress.stage in ("switching", "switched"):
+        return STATIONS.index("cut over")
+    if progress.authority is Side.TARGET:
+        return STATIONS.index("follow back")
+    if progress.ready:
+        return STATIONS.index("ready")
+    known = {"following": "follow", "verifying": "verify"}
+    return STATIONS.index(known.get(progress.stage, "copy"))
+
+
 @dataclass(slots=True)
 class MigrationReport:
     """What a migration has done until now, or all of it when it is over.
@@ -221,6 +248,10 @@ class MigrationReport:
         source, target: Locations, never with a user or a password.
         ended: Empty while it can go on.
         stages: Seconds by stage.
+        began_ms, seen_ms: When its first process began, and when something was heard of it for the last time; 0 when
+            nobody knows.
+        timeline: When it was in which stage.
+        stopped: As ``FactKey.STOPPED``; empty when nothing was heard of an error since the last start.
         moved: What ``SyncReport.as_dict`` said, and ``direction``, of each run of a feed that came to an end.
         writers: The largest number of live ones seen.
         starts: How many processes have led it.
@@ -233,7 +264,11 @@ class MigrationReport:
     ended: Ended = ""
     phase: str = ""
     authority: str = ""
+    began_ms: int = 0
+    seen_ms: int = 0
     stages: dict[str, float] = field(default_factory=dict)
+    timeline: list[Span] = field(default_factory=list)
+    stopped: dict[str, Any] = field(default_factory=dict)
     moved: list[dict[str, Any]] = field(default_factory=list)
     switches: list[SwitchReport] = field(default_factory=list)
     verifications: list[Verified] = field(default_factory=list)
@@ -263,7 +298,11 @@ class MigrationReport:
             "phase": self.phase,
             "authority": self.authority,
             "seconds": round(sum(self.stages.values()), 3),
+            "began_ms": self.began_ms,
+            "seen_ms": self.seen_ms,
             "stages": self.stages,
+            "timeline": [span.as_dict() for span in self.timeline],
+            "stopped": self.stopped,
             "moved": self.moved,
             "switches": [switch.as_dict() for switch in self.switches],
             "verifications": [one.as_dict() for one in self.verifications],
@@ -275,9 +314,10 @@ class MigrationReport:
         }
 
 
-def report_of(
-    name: str, facts: Mapping[str, Any], events: Iterable[tuple[int, str, Mapping[str, Any]]]
-) -> MigrationReport:
+_Noted = tuple[int, str, Mapping[str, Any]]
+
+
+def report_of(name: str, facts: Mapping[str, Any], events: Iterable[_Noted]) -> MigrationReport:
     """The report of a journal.
 
     Args:
@@ -300,11 +340,13 @@ def report_of(
         barred=facts.get(FactKey.BARRED, ""),
         advice=list(ended.get("advice", ())),
     )
+    noted = list(events)
     warnings: dict[str, None] = {}
-    for _, kind, its in events:
+    for at_ms, kind, its in noted:
         match kind:
             case EventKind.STARTED:
                 report.starts += 1
+                report.began_ms = report.began_ms or at_ms
             case EventKind.WARNING:
                 warnings[its["text"]] = None
             case EventKind.VERIFICATION:
@@ -317,7 +359,26 @@ def report_of(
     if FactKey.MOVING in facts:
         report.moved.append(dict(facts[FactKey.MOVING]))
     report.warnings = list(warnings)[-WARNINGS_MAX:]
+    _add_times(report, facts, noted)
     return report
+
+
+def _add_times(report: MigrationReport, facts: Mapping[str, Any], events: Sequence[_Noted]) -> None:
+    starts = [at_ms for at_ms, kind, _ in events if kind == EventKind.STARTED]
+    entered = [
+        (its.get("at_ms", at_ms), its["stage"]) for at_ms, kind, its in events if kind == EventKind.STAGE
+    ]
+    heard = [at_ms for at_ms, _, _ in events]
+    heard += [row[0] for row in facts.get(FactKey.SAMPLES, {}).get("rows", ())]
+    stopped = facts.get(FactKey.STOPPED, {})
+    if stopped and stopped["at_ms"] >= max(starts, default=0):
+        report.stopped = dict(stopped)
+    over_ms = facts.get(FactKey.ENDED, {}).get("at_ms") or report.stopped.get("at_ms")
+    report.seen_ms = over_ms or max([facts.get(FactKey.SEEN, 0), *heard])
+    # What it has ended in is no stage that lasts.
+    report.timeline = timeline_of(
+        [one for one in entered if one[1] != "finished"], starts, heard, report.seen_ms
+    )
 
 
 MigrationObserver = Callable[[MigrationProgress], None]
