@@ -24,7 +24,8 @@ from keyferry.cutover.control_client import ControlClient, ask
 from keyferry.cutover.control_place import connected, control_path, live_paths, name_of
 from keyferry.cutover.desk import WAITING_MAX, QueueDesk, Ticket
 from keyferry.cutover.requests import REQUEST_BYTES_MAX, End, Event, Request, Said
-from keyferry.model.errors import KeyferryError, RefusedError, UsageError
+from keyferry.model.errors import ExitCode, KeyferryError, RefusedError, UsageError
+from keyferry.telemetry.samples import Samples
 
 Act = Callable[[Request, Ticket], None]
 
@@ -110,6 +111,32 @@ def test_status_needs_nobody_to_work(path: Path, desk: QueueDesk, listens: Contr
         first, later = (client.ask(Request("status"), nothing).facts for _ in range(2))
         assert {**first, "age_seconds": 0} == {"stage": "following", "dirty": 3, "age_seconds": 0}
         assert 0 <= first["age_seconds"] <= later["age_seconds"] < 5
+
+
+def test_the_history_is_told_from_where_one_knows_it(
+    path: Path, desk: QueueDesk, listens: ControlServer
+) -> None:
+    samples = Samples()
+    with ControlClient(path) as client:
+        assert client.ask(Request("history"), nothing).facts["rows"] == []
+        for second in range(1, 6):
+            samples.add(second * 1000, "copying", None)
+        desk.publish_history(samples.as_dict())
+        whole = client.ask(Request("history"), nothing).facts
+        assert whole == json.loads(json.dumps(samples.as_dict()))
+        newer = client.ask(Request("history", {"after_ms": 3000}), nothing).facts
+        assert newer == {**whole, "rows": whole["rows"][3:]}
+        end = client.ask(Request("report"), nothing)
+        assert end.exit_code == ExitCode.REFUSED and end.sentence
+
+
+def test_a_report_is_made_for_whoever_asks(path: Path) -> None:
+    def report() -> dict[str, object]:
+        assert threading.current_thread().name == "keyferry-control-client"
+        return {"name": "orders"}
+
+    with ControlServer(path, QueueDesk(report=report)), ControlClient(path) as client:
+        assert client.ask(Request("report"), nothing) == End(0, "", "", {"name": "orders"})
 
 
 def test_only_the_owner_gets_at_it(path: Path, listens: ControlServer) -> None:

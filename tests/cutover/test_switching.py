@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,9 +14,11 @@ from conducting import NAME, Counting, migrating
 from copying import ask, compared, fill_strings, keys_of, wait_until
 from keyferry.cutover import perform
 from keyferry.cutover.plan import ORDER, PAUSING, Gate, Step
+from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import RefusedError, ServerAway
 from keyferry.model.phases import Side
 from keyferry.model.record import record_key
+from keyferry.telemetry.migrating import EventKind, FactKey
 from keyferry.testing.cluster import Cluster
 from keyferry.testing.deployment import Deployment
 from keyferry.testing.servers import Server
@@ -77,6 +80,10 @@ def test_there_and_back_and_there_again(
         end = migration.ask("finish", yes=True)
         assert end.exit_code == 0, end
         migration.end()
+    with MigrationJournal(migration.settings.sync.copy.state_dir, migration.settings.name) as journal:
+        entered = [event.facts["stage"] for event in journal.events([EventKind.STAGE])]
+        assert entered[0] == "connecting" and "following back" in entered
+        assert journal.get(FactKey.SAMPLES) == json.loads(json.dumps(migration.desk.history()))
     assert migration.report is not None
     assert migration.report.ended == "finished"
     assert [switch.outcome for switch in migration.report.switches] == ["done"] * 3

@@ -9,7 +9,6 @@ whenever it follows normally. Only ``turn`` does what takes long.
 
 from __future__ import annotations
 
-import os
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from collections.abc import Callable, Mapping
 from keyferry.copy.replies import ServerBusy
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.beginning import Beginning
+from keyferry.cutover.board import Board, limits_of
 from keyferry.cutover.desk import QueueDesk, Ticket
 from keyferry.cutover.directions import Direction, said_by
 from keyferry.cutover.ending import Ending
@@ -26,7 +26,6 @@ from keyferry.cutover.plan import End, Gate
 from keyferry.cutover.proving import Proving
 from keyferry.cutover.requests import Request
 from keyferry.cutover.settings import MigrationSettings
-from keyferry.cutover.showing import status_of
 from keyferry.cutover.sight import Sight
 from keyferry.cutover.tools import tools_for
 from keyferry.cutover.voice import Voice
@@ -49,7 +48,6 @@ from keyferry.telemetry.migrating import (
     MigrationProgress,
     MigrationReport,
     MigrationStage,
-    StageTimes,
     report_of,
 )
 
@@ -121,7 +119,7 @@ class Conductor:
         self._proving = Proving(journal, self._voice)
         self._published_s = float("-inf")
         self._task: tuple[Request, Ticket] | None = None
-        self._stages = StageTimes(journal.get(FactKey.STAGES))
+        self._board = Board(settings, journal, desk, self._tools, self._voice)
         self._began_s = time.monotonic()
         self._unasked_s = 0.0
         self._id = uuid.uuid4().hex
@@ -135,7 +133,7 @@ class Conductor:
             self._direction.close()
         self._leading.close()
         self._tools.close()
-        self._keep_stages()
+        self._board.keep(time.monotonic())
 
     # The lifetime
 
@@ -348,7 +346,7 @@ class Conductor:
             ticket.end(ExitCode.DONE, "Going on.")
         else:
             follower.set_limits(request.options.get("max_rate"), request.options.get("max_latency_ms"))
-            said = f"Limits are now: {_words_of(_limits(follower))}."
+            said = f"Limits are now: {_words_of(limits_of(follower))}."
             self._voice.tell(said)
             ticket.end(ExitCode.DONE, said)
 
@@ -550,40 +548,18 @@ class Conductor:
 
     def _show(self, now: float) -> None:
         look = self._look()
-        if self._stages.enter(look.stage, now) and not self._leading.under_way:
-            self._keep_stages()
         if self._direction is None:
             self._observe(look)
-        follower = self._direction.run.follower if self._direction else None
-        self._desk.publish(
-            status_of(
-                look,
-                name=self._settings.name,
-                source=self._tools.endpoints[Side.SOURCE].location,
-                target=self._tools.endpoints[Side.TARGET].location,
-                pid=os.getpid(),
-                limits=_limits(follower),
-                touched=follower.touched if follower else 0,
-                writers=self._watch.writers(self._authority),
-                switches=self._leading.switches,
-                barred=self._journal.get(FactKey.BARRED) or "" if not self._leading.under_way else "",
-                warnings=self._voice.warnings,
-                events=self._voice.events,
-            )
+        self._board.show(
+            look,
+            now,
+            follower=self._direction.run.follower if self._direction else None,
+            switches=self._leading.switches,
+            switching=self._leading.under_way,
         )
-
-    def _keep_stages(self) -> None:
-        self._journal.set(FactKey.STAGES, self._stages.as_dict(time.monotonic()))
 
 
 _ENDED = {"finish": "finished", "abort": "aborted"}
-
-
-def _limits(follower: Follower | None) -> dict[str, float | None]:
-    if follower is None:
-        return {}
-    rate, latency = follower.limits
-    return {"max_rate": rate or None, "max_latency_ms": latency or None}
 
 
 def _words_of(limits: Mapping[str, float | None]) -> str:

@@ -16,8 +16,8 @@ from types import TracebackType
 
 from keyferry.cutover.control_place import identity, is_ours, listening
 from keyferry.cutover.desk import Desk, Ticket
-from keyferry.cutover.requests import ALIVE, REQUEST_BYTES_MAX, End, Request, Said, request_of
-from keyferry.model.errors import ExitCode, UsageError
+from keyferry.cutover.requests import ALIVE, LOOKS, REQUEST_BYTES_MAX, End, Request, Said, request_of
+from keyferry.model.errors import ExitCode, KeyferryError, UsageError
 
 CLIENTS_MAX = 16
 IDLE_S = 30.0
@@ -134,10 +134,16 @@ class ControlServer:
         except UsageError as error:
             connection.sendall(End(error.exit_code, error.message, error.hint).line())
             return
-        if request.command == "status":
-            connection.sendall(End(ExitCode.DONE, "", "", self._desk.status()).line())
+        if request.command in LOOKS:
+            connection.sendall(self._look(request).line())
             return
         self._relay(connection, request)
+
+    def _look(self, request: Request) -> End:
+        try:
+            return End(ExitCode.DONE, "", "", self._desk.look(request))
+        except KeyferryError as error:
+            return End(error.exit_code, error.message, error.hint)
 
     def _relay(self, connection: socket.socket, request: Request) -> None:
         ticket = self._desk.ask(request)

@@ -6,14 +6,16 @@ Nobody ever waits for whoever asked: a reader that is slow, or gone, costs sente
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from keyferry.cutover.requests import End, Event, Request, Said
-from keyferry.model.errors import ExitCode, KeyferryError
+from keyferry.model.errors import ExitCode, KeyferryError, RefusedError
+from keyferry.telemetry.samples import Samples
 
 WAITING_MAX = 16
 SENTENCES_MAX = 256
@@ -102,9 +104,9 @@ class Ticket:
 
 
 class Desk(Protocol):
-    """What the control socket needs of a migration. From any thread, and never waits."""
+    """What the control socket needs of a migration. From any thread, and never waits for the migration."""
 
-    def status(self) -> Mapping[str, Any]: ...
+    def look(self, request: Request) -> Mapping[str, Any]: ...
 
     def ask(self, request: Request) -> Ticket: ...
 
@@ -114,10 +116,18 @@ class QueueDesk:
 
     Args:
         first: What ``status`` says until something is published.
+        report: Makes the report so far, in the thread of whoever asks; None where there is none.
     """
 
-    def __init__(self, first: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        first: Mapping[str, Any] | None = None,
+        *,
+        report: Callable[[], Mapping[str, Any]] | None = None,
+    ) -> None:
         self._lock = threading.Lock()
+        self._report = report
+        self._history: Mapping[str, Any] = Samples().as_dict()
         self._published = (time.monotonic(), first or {"stage": "connecting"})
         self._waiting: deque[tuple[Request, Ticket]] = deque()
         self._open: list[Ticket] = []
@@ -126,6 +136,33 @@ class QueueDesk:
     def publish(self, status: Mapping[str, Any]) -> None:
         """What ``status`` says from now on: plain values for JSON, not changed any more by the caller."""
         self._published = (time.monotonic(), status)
+
+    def publish_history(self, history: Mapping[str, Any]) -> None:
+        """What ``history`` says from now on: as ``Samples.as_dict``, not changed any more by the caller."""
+        self._history = history
+
+    def look(self, request: Request) -> Mapping[str, Any]:
+        """The answer to a request that only looks (``LOOKS``).
+
+        Raises:
+            KeyferryError: There is none.
+        """
+        match request.command:
+            case "status":
+                return self.status()
+            case "history":
+                return self.history(request.options["after_ms"])
+            case _ if self._report is not None:
+                return self._report()
+        raise RefusedError("There is no report of this run.", "keyferry migrate makes one.")
+
+    def history(self, after_ms: float = 0) -> Mapping[str, Any]:
+        """How it has gone over time (telemetry/samples.py); only rows after that time, in ms since 1970."""
+        history = self._history
+        rows = history["rows"]
+        # From the end: who asks again knows all but the newest.
+        newest = list(itertools.takewhile(lambda row: row[0] > after_ms, reversed(rows)))
+        return {**history, "rows": newest[::-1]}
 
     def status(self) -> Mapping[str, Any]:
         """What was published last, and how old that is: ``age_seconds``."""

@@ -67,6 +67,8 @@ _SWITCH: Mapping[str, Option] = {"yes": _YES, "gate": _word(*Gate), "timeout_s":
 
 COMMANDS: Mapping[str, Mapping[str, Option]] = {
     "status": {},
+    "history": {"after_ms": Option(0, "milliseconds since 1970", lambda value: _is_number(value, 0.0))},
+    "report": {},
     "pause": {},
     "unpause": {},
     "throttle": {"max_rate": _LIMIT, "max_latency_ms": _LIMIT},
@@ -81,8 +83,9 @@ COMMANDS: Mapping[str, Mapping[str, Option]] = {
     "finish": {"yes": _YES},
     "abort": {"yes": _YES},
 }
-"""Commands and their options. ``yes``: act; without it the answer is what would happen. ``rollback``: False leaves
+"""Commands and their options. The first three only look (LOOKS): the desk answers them at once. ``yes``: act; without it the answer is what would happen. ``rollback``: False leaves
 the way back out of this cutover; True leaves it to what ``keyferry migrate`` was told."""
+LOOKS = frozenset({"status", "history", "report"})
 
 
 @dataclass(frozen=True, slots=True)
