@@ -32,6 +32,51 @@ class HotKey:
 
 
 @dataclass(frozen=True, slots=True)
+class BigKey:
+    """A key that is too big for one DUMP, so it is carried in pieces.
+
+    Attributes:
+        size_bytes: As MEMORY USAGE or STRLEN said; 0 where it is not known.
+        members: Members, fields or entries; None where they were not counted.
+        type: As TYPE says; empty where it was not asked.
+    """
+
+    key: bytes
+    database: int
+    size_bytes: int
+    members: int | None = None
+    type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FailedKey:
+    """A key that could not be carried, and why, as a sentence."""
+
+    key: bytes
+    database: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ShardLook:
+    """One server of the side that is followed.
+
+    Attributes:
+        shard: Its address.
+        feed: Which feed names what changes there; empty while none is attached.
+        keys_total: Of the pass that scans it (the first copy), as in ``Progress``; None while there is none.
+        latency_ms: Of a small request of ours; None while it is not known.
+    """
+
+    shard: str
+    dirty_keys: int
+    feed: str
+    keys_total: int | None = None
+    keys_done: int | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SyncProgress:
     """One look at a running sync.
 
@@ -47,6 +92,10 @@ class SyncProgress:
         hottest: At most 3, the hottest first.
         foreign_keys: Keys that somebody else has written on the target.
         failed: Keys that could not be carried, and still differ.
+        biggest: At most 5 of those that were met, the biggest first.
+        shard_looks: At most 64, where the source has several.
+        failures: At most 20 of those that failed, the newest last.
+        away: The side of this run that is waited for; empty without one.
     """
 
     stage: Stage
@@ -70,6 +119,10 @@ class SyncProgress:
     target_latency_ms: float | None
     throttle: ThrottleState
     shards: int = 1
+    biggest: tuple[BigKey, ...] = ()
+    shard_looks: tuple[ShardLook, ...] = ()
+    failures: tuple[FailedKey, ...] = ()
+    away: Literal["", "source", "target"] = ""
 
 
 @dataclass(slots=True)
