@@ -56,7 +56,8 @@ def told_by(authority: Side, tell: Callable[[str], None]) -> Callable[[str], Non
     """Takes what the run of a direction says."""
     if authority is Side.SOURCE:
         return tell
-    return lambda sentence: tell(swap_sides(sentence))
+    # An alert stays one.
+    return lambda sentence: tell(type(sentence)(swap_sides(sentence)))
 
 
 def said_by(authority: Side, error: KeyferryError) -> KeyferryError:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from keyferry.cutover.desk import Ticket
 from keyferry.journal.migration import MigrationJournal
 from keyferry.telemetry.migrating import EVENTS_SHOWN, WARNINGS_MAX, EventKind
+from keyferry.telemetry.progress import Alert
 
 
 class Voice:
@@ -42,4 +43,4 @@ class Voice:
         if sentence not in self.warnings and len(self.warnings) < WARNINGS_MAX:
             self.warnings[sentence] = None
             self._journal.event(EventKind.WARNING, text=sentence)
-            self.tell(sentence)
+            self.tell(Alert(sentence))

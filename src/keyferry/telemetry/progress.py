@@ -59,3 +59,9 @@ Observer = Callable[[Progress], None]
 
 Teller = Callable[[str], None]
 """Takes one sentence about something that happened (retry, other process found, function copied)."""
+
+
+class Alert(str):
+    """A sentence that somebody should look at; told as any other, and the log gives it the level of a warning."""
+
+    __slots__ = ()
