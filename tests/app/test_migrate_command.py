@@ -38,8 +38,10 @@ def arguments(source: Server, target: Server, *more: str) -> list[str]:
 
 
 def left_in(directory: Path) -> list[str]:
+    """But for the kept journals of migrations that have ended."""
     state = directory / STATE
-    return sorted(file.name for file in state.iterdir()) if state.exists() else []
+    names = [file.name for file in state.iterdir()] if state.exists() else []
+    return sorted(name for name in names if ".ended-" not in name)
 
 
 def test_from_the_first_look_to_the_report(source: Server, target: Server, tmp_path: Path) -> None:

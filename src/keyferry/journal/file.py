@@ -109,16 +109,27 @@ class JournalFile:
         """Lets go of it; ``finished`` removes its files. Harmless when called again.
 
         A run that was refused before it kept anything leaves no files either: there is nothing to go on from.
+
+        Raises:
+            UsageError: What is kept of a finished one cannot be written; its files are still there then.
         """
         if self._lock < 0:
             return
-        nothing_saved = not finished and self._is_empty()
-        self._database.close()
-        if finished or nothing_saved:
-            self._remove()
-            self._lock_path.unlink(missing_ok=True)
-        os.close(self._lock)
-        self._lock = -1
+        try:
+            if finished:
+                self._retire()
+            no_use = finished or self._is_empty()
+            self._database.close()
+            if no_use:
+                self._remove()
+                self._lock_path.unlink(missing_ok=True)
+        finally:
+            self._database.close()
+            os.close(self._lock)
+            self._lock = -1
+
+    def _retire(self) -> None:
+        """Keeps what is worth it of a finished one, before its files are removed."""
 
     def _is_empty(self) -> bool:
         try:

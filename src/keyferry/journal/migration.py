@@ -6,6 +6,8 @@ on the servers say it (cutover/plan.py).
 
 A step of a switch is noted while writes wait, so a note costs no disk sync. Where a power cut must not forget one (rights
 that were taken away), it is made ``durable``, before the gate.
+
+The journal of a migration that has ended is kept under another name (journal/ended.py).
 """
 
 from __future__ import annotations
@@ -17,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
+from keyferry.journal.ended import file_stem, keep_ended
 from keyferry.journal.file import JournalFile, is_place
 from keyferry.model.errors import UsageError
 
@@ -38,11 +40,6 @@ class Event(NamedTuple):
     at_ms: int
     kind: str
     facts: dict[str, Any]
-
-
-def file_stem(name: str) -> str:
-    """A migration's name as a part of file names, still readable."""
-    return quote(name, safe="")
 
 
 class MigrationJournal(JournalFile):
@@ -198,6 +195,10 @@ class MigrationJournal(JournalFile):
         with self._transaction():
             self._database.execute("DELETE FROM facts")
             self._database.execute("DELETE FROM events")
+
+    def _retire(self) -> None:
+        with self._usable():
+            keep_ended(self._database, self.path.parent, self.name, self._clock_ms())
 
     def beat(self) -> bool:
         """Notes now and then that we are alive, and tidies up. To be called often, but not while writes wait.

@@ -1,0 +1,62 @@
+"""A migration's journal as it is now, for whoever only reads: beside the process that writes it, after its end, or
+after a kill. Takes no lock and changes nothing in it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from keyferry.journal.ended import file_stem
+from keyferry.journal.migration import FORMAT, Event
+from keyferry.model.errors import UsageError
+
+READ_S = 5.0
+"""So long it waits for a writer that is in the way."""
+
+
+class JournalLook(NamedTuple):
+    """All that a journal holds, at one moment: newest values of facts, and events, the oldest first."""
+
+    facts: dict[str, Any]
+    events: list[Event]
+
+
+def living_journal(directory: Path, name: str) -> Path:
+    """Where the journal of a migration is that has not ended. There may be none."""
+    return directory / f"migrate-{file_stem(name)}.sqlite"
+
+
+def read_journal(path: Path) -> JournalLook:
+    """Reads it.
+
+    Raises:
+        UsageError: There is none, it cannot be read, or another version of Keyferry wrote it.
+    """
+    uri = f"file:{quote(str(path.absolute()))}?mode=ro"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_S)) as database:
+            database.execute("BEGIN")
+            version = database.execute("PRAGMA user_version").fetchone()[0]
+            if version == FORMAT:
+                return _read(database)
+    except sqlite3.DatabaseError as error:
+        raise UsageError(f"The journal {path} cannot be read: {error}.") from None
+    except ValueError as error:
+        raise UsageError(f"The journal {path} is damaged: {error}.") from None
+    raise UsageError(
+        f"The journal {path} was written by another version of Keyferry.", "Read it with that version."
+    )
+
+
+def _read(database: sqlite3.Connection) -> JournalLook:
+    facts = database.execute("SELECT key, value FROM facts").fetchall()
+    events = database.execute("SELECT at_ms, kind, facts FROM events ORDER BY id").fetchall()
+    return JournalLook(
+        {key: json.loads(text) for key, text in facts},
+        [Event(at_ms, kind, json.loads(text)) for at_ms, kind, text in events],
+    )
