@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from keyferry import __version__
-from keyferry.app import commands_control, options, options_control, options_migrate
+from keyferry.app import commands_control, options, options_control, options_http, options_migrate
 from keyferry.model.phases import Phase
 
 EXIT_CODES = (
@@ -89,6 +89,7 @@ def copy(source: str, target: str, **given: Any) -> int:
 @options.selection
 @options.treatment
 @options.results
+@options_http.watching
 @options.pace
 @options.access
 def sync(source: str, target: str, **given: Any) -> int:
@@ -112,6 +113,7 @@ def sync(source: str, target: str, **given: Any) -> int:
 @options.selection
 @options.treatment
 @options.results
+@options_http.watching
 @options.pace
 @options.access
 def migrate(source: str, target: str, **given: Any) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from keyferry.app.checking import precheck
 from keyferry.app.copying import show_plan
+from keyferry.app.dashboard_launch import Watched, board_for
 from keyferry.app.delivery import deliver, errors_delivered
 from keyferry.app.display_migrate import MigrateView, address
 from keyferry.app.output import check_writable, emit
@@ -51,16 +52,35 @@ def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int
                 return show_plan(settings.sync.copy, options)
             journal = opened.enter_context(_open_journal(settings))
             with _reported(journal, found):
-                report = _lead(settings, journal)
+                screen = _screen(settings)
+                board = opened.enter_context(board_for(options, _watched(settings), screen.tell))
+                report = _lead(settings, journal, screen)
         if not options["as_json"]:
             emit(of_migration(report))
         deliver(report.as_dict(), options)
         # Only now: a report that could not be delivered is delivered when the command is given again.
         journal.close(finished=bool(report.ended))
-    return ExitCode.DONE if report.clean else ExitCode.KEYS_FAILED
+        status = ExitCode.DONE if report.clean else ExitCode.KEYS_FAILED
+        said = f"The migration {report.name} is {report.ended}."
+        board.ended(status, said, " ".join(report.advice), str(options["report"] or ""))
+    return status
 
 
-def _lead(settings: MigrationSettings, journal: MigrationJournal) -> MigrationReport:
+def _screen(settings: MigrationSettings) -> Screen[MigrationProgress]:
+    copy = settings.sync.copy
+    title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
+    return open_screen(title, MigrateView(settings.name, copy.state_dir))
+
+
+def _watched(settings: MigrationSettings) -> Watched:
+    from keyferry.cutover.control_place import control_path
+
+    return Watched("migrate", settings.name, control_path(settings.sync.copy.state_dir, settings.name))
+
+
+def _lead(
+    settings: MigrationSettings, journal: MigrationJournal, screen: Screen[MigrationProgress]
+) -> MigrationReport:
     """From the journal to the end."""
     so_far = _report(journal)
     if so_far.ended:
@@ -70,9 +90,7 @@ def _lead(settings: MigrationSettings, journal: MigrationJournal) -> MigrationRe
     if so_far.authority != Side.TARGET and SwitchBooks(journal).left_behind() is None:
         # Judged like a dry run at first: what is refused must not have begun a phase record.
         precheck(settings.sync.copy, resuming=so_far.starts > 0 or has_checkpoint(settings.sync))
-    copy = settings.sync.copy
-    title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
-    return _run(settings, journal, open_screen(title, MigrateView(settings.name, copy.state_dir)))
+    return _run(settings, journal, screen)
 
 
 def _run(
