@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/keyferry --version
-	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)
+	$(BIN)/python -m dev.run_tests -n $(TEST_WORKERS) --dist worksteal $(TEST_ARGS)
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check --no-cache .
