@@ -1,4 +1,5 @@
-"""Writes options, exit codes and what becomes of the servers' commands into the pages of docs/, between two markers.
+"""Writes options, exit codes, metrics and what becomes of the servers' commands into the pages of docs/, between two
+markers.
 
 ``python -m keyferry.app.helpdoc`` from the project's root brings the pages up to date; a test compares them.
 """
@@ -14,14 +15,16 @@ import click
 from keyferry.app import commands_control
 from keyferry.app.commanddoc import commands_section
 from keyferry.app.commands import EXIT_CODES, cli
+from keyferry.app.dashboard.metricdoc import metrics_section
 
 _SECTION = re.compile(r"(<!-- generated: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def sections() -> dict[str, str]:
     """The generated text by the name in its marker: one per command, ``phases`` for the group, ``operating`` for
-    the commands that speak to a migration, ``exit-codes``, and ``commands``, which is about the servers' own."""
-    found = {"exit-codes": exit_code_section(), "commands": commands_section()}
+    the commands that speak to a migration, ``exit-codes``, ``metrics``, and ``commands``, which is about the servers'
+    own."""
+    found = {"exit-codes": exit_code_section(), "commands": commands_section(), "metrics": metrics_section()}
     speaking = [str(command.name) for command in commands_control.COMMANDS]
     found["operating"] = "\n".join(command_section(name, cli.commands[name]) for name in speaking)
     for name, command in cli.commands.items():

@@ -227,8 +227,9 @@ def _hooks_failed(look: Look) -> Iterator[Sample]:
     yield (), float(sum(bool(one.get("hook_failed")) for one in look.switches))
 
 
-METRICS: tuple[Described, ...] = (
-    # The run
+# What there is
+
+RUN = (
     Described(
         "keyferry_up",
         "gauge",
@@ -281,7 +282,8 @@ METRICS: tuple[Described, ...] = (
     Described(
         "keyferry_warnings", "gauge", "warnings", "Warnings of this run that its report will name", _warnings
     ),
-    # What is carried
+)
+CARRIED = (
     Described(
         "keyferry_pass_keys",
         "gauge",
@@ -324,7 +326,8 @@ METRICS: tuple[Described, ...] = (
         "Keys on the side that follows which somebody else has written there",
         _now("foreign_keys"),
     ),
-    # How it follows
+)
+FOLLOWING = (
     Described(
         "keyferry_feed",
         "gauge",
@@ -382,7 +385,8 @@ METRICS: tuple[Described, ...] = (
         "How long writers would wait in a switch now for what is dirty; not served until it was measured",
         _now("cutover_s"),
     ),
-    # The servers
+)
+SERVERS = (
     Described(
         "keyferry_server_latency_seconds",
         "gauge",
@@ -421,7 +425,8 @@ METRICS: tuple[Described, ...] = (
         "How much later than at rest servers may answer before it slows down; not served without such a guard",
         _at("limits", "max_latency_ms", factor=0.001),
     ),
-    # The migration: not of a sync
+)
+MIGRATION = (
     Described(
         "keyferry_phase",
         "gauge",
@@ -478,7 +483,8 @@ METRICS: tuple[Described, ...] = (
         "Of these the ones with a note for the operator, such as that the target is away",
         _migrations(_counted_writers(_has_note)),
     ),
-    # Verification
+)
+VERIFICATION = (
     Described(
         "keyferry_verification_timestamp_seconds",
         "gauge",
@@ -507,7 +513,8 @@ METRICS: tuple[Described, ...] = (
         "Keys that changed since the last verification, and are compared again under the gate",
         _at("touched"),
     ),
-    # Switches
+)
+SWITCHES = (
     Described(
         "keyferry_gate_closed",
         "gauge",
@@ -555,4 +562,14 @@ METRICS: tuple[Described, ...] = (
         _migrations(_hooks_failed),
     ),
 )
-"""Every metric, in the order of docs/metrics.md."""
+GROUPS: Mapping[str, tuple[Described, ...]] = {
+    "The run": RUN,
+    "What is carried": CARRIED,
+    "How it follows": FOLLOWING,
+    "The servers": SERVERS,
+    "The migration": MIGRATION,
+    "Verification": VERIFICATION,
+    "Switches": SWITCHES,
+}
+"""In the order of docs/metrics.md."""
+METRICS = tuple(one for group in GROUPS.values() for one in group)
