@@ -27,6 +27,7 @@ class CopySettings:
         big_key_bytes: A key above this size travels in pieces; 0 is off, then ``big_key_members`` is too.
         big_key_members: A key of more members, fields or entries travels in pieces.
         retry_s: How long a lost or busy server is waited for before the run ends with exit 3.
+        show_keys: Keys are called by their names in sentences, logs and answers; else by marks.
     """
 
     source: Endpoint
@@ -48,3 +49,4 @@ class CopySettings:
     big_key_bytes: int = 1 << 20
     big_key_members: int = 20_000
     retry_s: float = 60.0
+    show_keys: bool = False

@@ -11,18 +11,21 @@ from collections.abc import Iterable
 
 from keyferry.cutover.desk import QueueDesk
 from keyferry.cutover.settings import MigrationSettings
-from keyferry.cutover.showing import status_of
+from keyferry.cutover.showing import status_of, writers_late
 from keyferry.cutover.tools import Tools
 from keyferry.cutover.voice import Voice
 from keyferry.follow.follower import Follower
 from keyferry.journal.migration import MigrationJournal
+from keyferry.model.keynames import KeyNames
 from keyferry.model.phases import Side
+from keyferry.telemetry.glance import MigrationGlances
 from keyferry.telemetry.migrating import (
     EventKind,
     FactKey,
     MigrationProgress,
     StageTimes,
     SwitchReport,
+    station,
 )
 from keyferry.telemetry.samples import Samples
 
@@ -51,6 +54,10 @@ class Board:
         self._entered: list[tuple[str, int]] = []
         self._kept_s = time.monotonic()
         self._began_ms = _now_ms()
+        sync = settings.sync
+        self._names = KeyNames(sync.copy.show_keys)
+        self._glances = MigrationGlances(sync.lag_target_s, cutover_when_ready=settings.cutover_when_ready)
+        self._station = 0
 
     def show(
         self,
@@ -75,7 +82,8 @@ class Board:
             self._desk.publish_history(self._samples.as_dict())
         if not switching and (self._entered or now - self._kept_s >= KEEP_EVERY_S):
             self.keep(now)
-        self._publish(look, follower, switches, switching)
+        self._station = station(look, self._station)
+        self._publish(look, now, follower, switches, switching)
 
     def keep(self, now: float) -> None:
         """In the journal, everything up to now."""
@@ -89,11 +97,14 @@ class Board:
     def _publish(
         self,
         look: MigrationProgress,
+        now: float,
         follower: Follower | None,
         switches: Iterable[SwitchReport],
         switching: bool,
     ) -> None:
         endpoints = self._tools.endpoints
+        writers = self._tools.watch.writers(look.authority)
+        live = self._tools.watch.live(look.authority)
         self._desk.publish(
             status_of(
                 look,
@@ -103,11 +114,15 @@ class Board:
                 pid=os.getpid(),
                 limits=limits_of(follower),
                 touched=follower.touched if follower else 0,
-                writers=self._tools.watch.writers(look.authority),
+                writers=writers,
                 switches=switches,
                 barred="" if switching else self._journal.get(FactKey.BARRED) or "",
                 warnings=self._voice.warnings,
                 events=self._voice.events,
+                started_ms=self._began_ms,
+                names=self._names,
+                glance=self._glances.look(look, now, writers_late=writers_late(live, look.epoch)),
+                at=self._station,
             )
         )
 
