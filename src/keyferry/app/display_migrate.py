@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Group, RenderableType
@@ -14,7 +13,14 @@ from keyferry.app.pictures import LINE_S, WARNING, Row, columns, heading, joined
 from keyferry.app.words import count, counted, latency
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import STATIONS, MigrationProgress, SwitchReport, Verified, station
+from keyferry.telemetry.migrating import (
+    STATIONS,
+    MigrationProgress,
+    SwitchReport,
+    Verified,
+    in_migration_words,
+    station,
+)
 
 WAITING_S = 60.0
 """Between two plain lines while it waits to be told: it may do so for weeks."""
@@ -57,7 +63,7 @@ def frame(title: str, progress: MigrationProgress, at: int, address: str) -> Ren
         at: As ``station`` says.
         address: As the function of this name says.
     """
-    sync = _in_our_words(progress)
+    sync = in_migration_words(progress)
     numbers: list[RenderableType] = []
     if sync is not None:
         rows = (*display_sync.rows(sync), *_rows(progress, sync))
@@ -71,21 +77,13 @@ def line(progress: MigrationProgress) -> str:
     """The same in one line of plain text."""
     parts = [_readiness(progress), f"phase {progress.phase}" if progress.phase else ""]
     parts.append(counted(progress.writers, "writer"))
-    sync = _in_our_words(progress)
+    sync = in_migration_words(progress)
     if sync is None or progress.stage in ("switching", "switched", "finished"):
         return joined((_stage(progress), *parts))
     parts += display_sync.details(sync)
     if display_sync.in_pass(sync):
         return joined((f"{_stage(progress)}: {display_sync.keys(sync)}", time_left(sync), *parts))
     return joined((_stage(progress), *parts))
-
-
-def _in_our_words(progress: MigrationProgress) -> SyncProgress | None:
-    """On the way back the run that follows calls our target its source."""
-    sync = progress.sync
-    if sync is None or progress.authority is Side.SOURCE:
-        return sync
-    return replace(sync, source_latency_ms=sync.target_latency_ms, target_latency_ms=sync.source_latency_ms)
 
 
 def _way(progress: MigrationProgress, at: int) -> Text:

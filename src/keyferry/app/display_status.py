@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
@@ -19,7 +19,13 @@ from keyferry.app.pictures import WARNING
 from keyferry.app.words import count, counted, duration, latency
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified, station
+from keyferry.telemetry.migrating import (
+    MigrationProgress,
+    SwitchReport,
+    Verified,
+    in_migration_words,
+    station,
+)
 
 Status = Mapping[str, Any]
 Row = tuple[str, str | Text]
@@ -37,12 +43,13 @@ _NO_PROGRESS: Mapping[str, Any] = {
     "feed": "",
     "seconds_left": None,
     "cutover_s": None,
-    "hottest": (),
     "source_latency_ms": None,
     "target_latency_ms": None,
     "throttle": "off",
     "shards": 1,
 }
+_NAMED: dict[str, Any] = {"hottest": (), "biggest": (), "shard_looks": (), "failures": (), "away": ""}
+"""Of keys and shards: not in this picture."""
 
 
 def frame(status: Status, where: str, now_ms: float) -> RenderableType:
@@ -72,7 +79,7 @@ def progress_of(status: Status) -> MigrationProgress:
     sync, verified, switches = (status.get(name) for name in ("progress", "verification", "switches"))
     stage = status.get("stage", "connecting")
     elapsed_s = float(status.get("elapsed_seconds", 0.0))
-    return MigrationProgress(
+    look = MigrationProgress(
         sync=_sync_of(sync, stage, elapsed_s) if sync else None,
         stage=stage,
         phase=status.get("phase", ""),
@@ -88,18 +95,21 @@ def progress_of(status: Status) -> MigrationProgress:
         last_switch=SwitchReport.of_dict(switches[-1]) if switches else None,
         elapsed_s=elapsed_s,
     )
+    # A look has the words of the run that follows, a status those of the migration.
+    return replace(look, sync=in_migration_words(look))
 
 
 def _sync_of(said: Mapping[str, Any], stage: str, elapsed_s: float) -> SyncProgress:
     values: dict[str, Any] = {one.name: 0 for one in fields(SyncProgress)}
     values |= {**_NO_PROGRESS, "stage": stage, "elapsed_s": elapsed_s}
-    values |= {name: value for name, value in said.items() if name in values}
+    values |= {name: value for name, value in said.items() if name in values} | _NAMED
     return SyncProgress(**values)
 
 
 def _details(status: Status, progress: MigrationProgress, now_ms: float) -> Iterator[Row]:
     if (age_s := status.get("age_seconds", 0.0)) > OLD_S:
         yield "old", Text(f"It looked around {duration(age_s)} ago: it is busy, or stuck.", style="yellow")
+    yield from _glance(status.get("glance") or {})
     if len(progress.not_ready) > 1 or any(len(reason) > _JUDGEMENT_CHARS for reason in progress.not_ready):
         for reason in progress.not_ready:
             yield "not ready", reason
@@ -122,6 +132,15 @@ def _details(status: Status, progress: MigrationProgress, now_ms: float) -> Iter
         yield "warning", Text(warning, style="yellow")
     for event in status.get("events", ())[-EVENTS_SHOWN:]:
         yield _clock(event["at_ms"]), Text(event["text"], style="dim")
+
+
+def _glance(glance: Mapping[str, str]) -> Iterator[Row]:
+    """Empty for a migration of an older version."""
+    if glance.get("why"):
+        style = WARNING if glance.get("health") == "trouble" else "yellow"
+        yield glance.get("health", ""), Text(glance["why"], style=style)
+    if glance.get("next"):
+        yield "what now", glance["next"]
 
 
 def _limits(limits: Mapping[str, float | None]) -> str:

@@ -5,10 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from keyferry import __version__
 from keyferry.cutover.phase_report import writer_dict
+from keyferry.follow.showing import events_list, failures_dict, progress_dict
+from keyferry.model.keynames import KeyNames
 from keyferry.model.writers import WriterEntry
-from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, SwitchReport
+from keyferry.telemetry.glance import Glance, Lasting, glance_of_migration
+from keyferry.telemetry.migrating import (
+    STATIONS,
+    MigrationProgress,
+    SwitchReport,
+    in_migration_words,
+    station,
+)
+
+MARKS = KeyNames()
+
+
+def writers_late(writers: Mapping[str, WriterEntry], epoch: int) -> int:
+    """How many have not taken the phase of this epoch, or say that something is wrong."""
+    return sum(entry.epoch < epoch or bool(entry.note) for entry in writers.values())
 
 
 def status_of(
@@ -25,30 +41,49 @@ def status_of(
     barred: str,
     warnings: Iterable[str],
     events: Iterable[tuple[int, str]],
+    started_ms: int = 0,
+    names: KeyNames = MARKS,
+    glance: Glance | None = None,
+    at: int | None = None,
 ) -> dict[str, Any]:
-    """One look, as JSON can say it. Names of keys are not in it, nor anything secret.
+    """One look, as JSON can say it. Values of keys are not in it, nor anything secret.
 
     Args:
-        source, target: Locations.
+        source, target: Locations, without users and passwords.
         limits: ``max_rate`` in keys/s and ``max_latency_ms``.
         touched: Keys that have changed since the last verification, and are compared again before a switch.
         events: When (ms since 1970), and a sentence.
+        started_ms: When this process began, in ms since 1970.
+        names: How keys are called.
+        glance: In words; None: as if nothing had lasted.
+        at: As ``telemetry.migrating.station`` says; None: by this look alone.
     """
     verified = progress.verified
+    sync = in_migration_words(progress)
+    glance = glance or glance_of_migration(progress, Lasting())
+    place = station(progress, 0) if at is None else at
     return {
+        "kind": "migrate",
+        "version": __version__,
         "name": name,
         "source": source,
         "target": target,
         "pid": pid,
+        "started_ms": started_ms,
+        "show_keys": names.show,
         "stage": progress.stage,
         "step": progress.step,
+        "station": STATIONS[place] if place < len(STATIONS) else "finished",
+        "stations": list(STATIONS),
+        "glance": glance.as_dict(),
         "authority": str(progress.authority),
         "phase": progress.phase,
         "epoch": progress.epoch,
         "paused": progress.paused,
         "limits": dict(limits),
         "elapsed_seconds": round(progress.elapsed_s, 3),
-        "progress": progress_dict(progress.sync) if progress.sync else None,
+        "progress": progress_dict(sync, names) if sync else None,
+        "failures": failures_dict(sync, names),
         "verification": {
             "at_ms": verified.at_ms,
             "compared": verified.compared,
@@ -63,29 +98,5 @@ def status_of(
         "switches": [switch.as_dict() for switch in switches],
         "barred": barred,
         "warnings": list(warnings),
-        "events": [{"at_ms": at_ms, "text": text} for at_ms, text in events],
-    }
-
-
-def progress_dict(sync: SyncProgress) -> dict[str, Any]:
-    """The numbers of one look at the direction that is followed."""
-    return {
-        "keys_total": sync.keys_total,
-        "keys_done": sync.keys_done,
-        "keys_per_second": round(sync.keys_per_second, 1),
-        "seconds_left": None if sync.seconds_left is None else round(sync.seconds_left, 1),
-        "changes_per_second": round(sync.changes_per_second, 1),
-        "dirty_keys": sync.dirty_keys,
-        "lag_s": round(sync.lag_s, 3),
-        "settled_keys": sync.settled_keys,
-        "settled_per_second": round(sync.settled_per_second, 1),
-        "cutover_s": None if sync.cutover_s is None else round(sync.cutover_s, 4),
-        "foreign_keys": sync.foreign_keys,
-        "failed": sync.failed,
-        "generation": sync.generation,
-        "feed": sync.feed,
-        "source_latency_ms": sync.source_latency_ms,
-        "target_latency_ms": sync.target_latency_ms,
-        "throttle": sync.throttle,
-        "shards": sync.shards,
+        "events": events_list(events),
     }

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from keyferry.model.phases import Side
 from keyferry.model.words import count, counted, duration, moment, share
 from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, SwitchReport
+from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, in_migration_words
 
 Health = Literal["good", "attention", "trouble"]
 
@@ -58,6 +58,7 @@ class Lasting:
     away_s: float = 0.0
     slowed_s: float = 0.0
     behind_s: float = 0.0
+    late_s: float = 0.0
 
 
 class Since:
@@ -67,7 +68,7 @@ class Since:
         self._lag_target_s = lag_target_s
         self._since_s: dict[str, float] = {}
 
-    def look(self, stage: str, sync: SyncProgress | None, now_s: float) -> Lasting:
+    def look(self, stage: str, sync: SyncProgress | None, now_s: float, writers_late: int = 0) -> Lasting:
         """How long it lasts by now. Args: now_s: Monotonic."""
         following = stage in ("following", "following back", "verifying")
         return Lasting(
@@ -76,6 +77,7 @@ class Since:
             behind_s=self._lasts(
                 "behind", following and sync is not None and sync.lag_s > self._lag_target_s, now_s
             ),
+            late_s=self._lasts("late", writers_late > 0 and stage != "switching", now_s),
         )
 
     def _lasts(self, what: str, is_so: bool, now_s: float) -> float:
@@ -104,7 +106,7 @@ class MigrationGlances:
             now_s: Monotonic.
             writers_late: Live ones that have not taken the phase that counts, or say that something is wrong.
         """
-        lasting = self._since.look(progress.stage, progress.sync, now_s)
+        lasting = self._since.look(progress.stage, progress.sync, now_s, writers_late)
         return glance_of_migration(
             progress, lasting, writers_late=writers_late, cutover_when_ready=self._by_itself
         )
@@ -131,19 +133,20 @@ def glance_of_migration(
     cutover_when_ready: bool = False,
 ) -> Glance:
     """The words for a migration. Arguments as of ``MigrationGlances``."""
-    health, why = _health(progress, lasting, writers_late)
+    late = writers_late if lasting.late_s >= LASTING_S else 0
+    health, why = _health(progress, lasting, late)
     by_itself = cutover_when_ready and not _has_switched(progress)
-    next_, command = _next(progress, by_itself, writers_late)
+    next_, command = _next(progress, by_itself, late)
     left = "" if progress.paused else _left(progress.stage, progress.sync)
     return Glance(_doing(progress), health, why, left, next_, command)
 
 
 def glance_of_sync(progress: SyncProgress, lasting: Lasting, *, until_synced: bool = False) -> Glance:
     """The words for a sync. Arguments as of ``SyncGlances``."""
-    troubles = _away(progress, Side.SOURCE, lasting)
+    troubles = _away(progress, lasting)
     attentions = _followed(progress, Side.SOURCE, lasting)
     health, why = _worst(troubles, attentions)
-    doing = _passing(progress.stage, progress, Side.SOURCE)
+    doing = _passing(progress.stage, progress)
     return Glance(doing, health, why, _left(progress.stage, progress), _next_of_sync(progress, until_synced))
 
 
@@ -161,10 +164,10 @@ def _doing(progress: MigrationProgress) -> str:
             return "The migration is over."
     if progress.paused:
         return "Paused: nothing of ours is written; what changes is remembered."
-    return _passing(progress.stage, progress.sync, progress.authority)
+    return _passing(progress.stage, in_migration_words(progress))
 
 
-def _passing(stage: str, sync: SyncProgress | None, authority: Side) -> str:
+def _passing(stage: str, sync: SyncProgress | None) -> str:
     if stage in _PASSES and sync is not None and sync.keys_total:
         percent = share(sync.keys_done, sync.keys_total)
         return f"{_PASSES[stage]}: {count(sync.keys_done)} of {count(sync.keys_total)} ({percent} %)."
@@ -177,8 +180,7 @@ def _passing(stage: str, sync: SyncProgress | None, authority: Side) -> str:
         case "following back":
             return f"The service is on the target; the source follows it{behind}."
         case "waiting for a server":
-            away = _away_side(sync, authority)
-            return f"Waiting for the {away}." if away else "Waiting for a server."
+            return f"Waiting: {_who(sync).lower()} does not answer."
         case "stopping":
             return "Stopping."
     return "Connecting: both servers are looked at."
@@ -211,11 +213,11 @@ def _left(stage: str, sync: SyncProgress | None) -> str:
 # Whether it is well
 
 
-def _health(progress: MigrationProgress, lasting: Lasting, writers_late: int) -> tuple[Health, str]:
-    switch, sync = progress.last_switch, progress.sync
+def _health(progress: MigrationProgress, lasting: Lasting, late: int) -> tuple[Health, str]:
+    switch, sync = progress.last_switch, in_migration_words(progress)
     if progress.stage == "finished":
         return _worst([_hook_failed(switch)], [])
-    troubles = [*_away(sync, progress.authority, lasting), _differing(progress), _hook_failed(switch)]
+    troubles = [*_away(sync, lasting), _differing(progress), _hook_failed(switch)]
     if switch is not None and switch.outcome == "unknown":
         troubles.append(f"How the {switch.direction} ended is not known: look at the phase of your writers.")
     attentions = [
@@ -223,9 +225,9 @@ def _health(progress: MigrationProgress, lasting: Lasting, writers_late: int) ->
         *_followed(sync, progress.authority, lasting),
         _not_made(switch),
     ]
-    if writers_late and progress.stage != "switching":
+    if late:
         attentions.append(
-            f"{counted(writers_late, 'live writer')} of {progress.writers:,} not in the phase that counts, or in trouble."
+            f"{counted(late, 'live writer')} of {progress.writers:,} not in the phase that counts, or in trouble."
         )
     return _worst(troubles, attentions)
 
@@ -238,20 +240,15 @@ def _worst(troubles: list[str], attentions: list[str]) -> tuple[Health, str]:
     return "good", ""
 
 
-def _away_side(sync: SyncProgress | None, authority: Side) -> Side | None:
-    """The run that follows the target back calls it its source."""
-    if sync is None or not sync.away:
-        return None
-    side = Side(sync.away)
-    return side if authority is Side.SOURCE else side.other
-
-
-def _away(sync: SyncProgress | None, authority: Side, lasting: Lasting) -> list[str]:
+def _away(sync: SyncProgress | None, lasting: Lasting) -> list[str]:
     """Trouble only."""
     if lasting.away_s < AWAY_TROUBLE_S:
         return []
-    who = _away_side(sync, authority)
-    return [f"{f'The {who}' if who else 'A server'} has not answered for {duration(lasting.away_s)}."]
+    return [f"{_who(sync)} has not answered for {duration(lasting.away_s)}."]
+
+
+def _who(sync: SyncProgress | None) -> str:
+    return f"The {sync.away}" if sync is not None and sync.away else "A server"
 
 
 def _followed(sync: SyncProgress | None, authority: Side, lasting: Lasting) -> list[str]:
@@ -260,8 +257,7 @@ def _followed(sync: SyncProgress | None, authority: Side, lasting: Lasting) -> l
         return []
     found = []
     if lasting.away_s:
-        who = _away_side(sync, authority)
-        found.append(f"{f'The {who}' if who else 'A server'} does not answer: it is asked again and again.")
+        found.append(f"{_who(sync)} does not answer: it is asked again and again.")
     if sync.failed:
         found.append(f"{counted(sync.failed, 'key')} cannot be carried: look at the failures.")
     if lasting.behind_s >= LASTING_S:
@@ -303,7 +299,7 @@ def _has_switched(progress: MigrationProgress) -> bool:
     return progress.last_switch is not None and progress.last_switch.outcome == "done"
 
 
-def _next(progress: MigrationProgress, by_itself: bool, writers_late: int) -> tuple[str, str]:
+def _next(progress: MigrationProgress, by_itself: bool, late: int) -> tuple[str, str]:
     """The sentences, and the command."""
     match progress.stage:
         case "finished":
@@ -316,25 +312,23 @@ def _next(progress: MigrationProgress, by_itself: bool, writers_late: int) -> tu
                 "finish",
             )
         case "waiting for a server":
-            away = _away_side(progress.sync, progress.authority)
-            who = f"the {away}" if away else "both servers"
-            return f"Look at {who}: it goes on by itself when there is an answer. Nothing to press here.", ""
+            return f"{_wait_for(in_migration_words(progress))} Nothing to press here.", ""
     if progress.paused:
         return "Press unpause when what you paused it for is over.", "unpause"
     if progress.authority is Side.TARGET:
         return _next_on_target(progress)
     if progress.stage == "following":
-        return _next_following(progress, by_itself, writers_late)
+        return _next_following(progress, by_itself, late)
     then = "then it cuts over" if by_itself else "then a cutover can be pressed"
     if progress.stage == "verifying":
         return f"{NOTHING_TO_PRESS} When nothing differs it is ready, {then}.", ""
     return f"{NOTHING_TO_PRESS} It follows what changes and verifies by itself, {then}.", ""
 
 
-def _next_following(progress: MigrationProgress, by_itself: bool, writers_late: int) -> tuple[str, str]:
+def _next_following(progress: MigrationProgress, by_itself: bool, late: int) -> tuple[str, str]:
     if not progress.ready:
         return _not_yet(progress, "cutover")
-    if writers_late:
+    if late:
         return (
             "Look at the writers that are not ready first: a cutover is put off while one does not answer.",
             "",
@@ -354,6 +348,11 @@ def _next_on_target(progress: MigrationProgress) -> tuple[str, str]:
         f"rollback when you do not: {_wait(progress)}.",
         "finish",
     )
+
+
+def _wait_for(sync: SyncProgress | None) -> str:
+    who = f"the {sync.away}" if sync is not None and sync.away else "both servers"
+    return f"Look at {who}: it goes on by itself when there is an answer."
 
 
 def _wait(progress: MigrationProgress) -> str:
@@ -377,9 +376,7 @@ def _not_yet(progress: MigrationProgress, command: str) -> tuple[str, str]:
 
 def _next_of_sync(progress: SyncProgress, until_synced: bool) -> str:
     if progress.stage == "waiting for a server":
-        away = _away_side(progress, Side.SOURCE)
-        who = f"the {away}" if away else "both servers"
-        return f"Look at {who}: it goes on by itself when there is an answer."
+        return _wait_for(progress)
     if until_synced:
         return f"{NOTHING_TO_PRESS} It ends by itself when both sides are equal."
     if progress.stage != "following":

@@ -7,7 +7,7 @@ and facts under these keys; ``report_of`` puts them together.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal
 
@@ -218,6 +218,22 @@ class MigrationProgress:
     @property
     def ready(self) -> bool:
         return not self.not_ready and self.stage in ("following", "following back", "verifying")
+
+
+def in_migration_words(progress: MigrationProgress) -> SyncProgress | None:
+    """Its numbers by the migration's source and target: a run that follows the target back calls it its source.
+
+    Done twice, it is undone.
+    """
+    sync = progress.sync
+    if sync is None or progress.authority is Side.SOURCE:
+        return sync
+    return replace(
+        sync,
+        source_latency_ms=sync.target_latency_ms,
+        target_latency_ms=sync.source_latency_ms,
+        away=Side(sync.away).other.value if sync.away else "",
+    )
 
 
 def station(progress: MigrationProgress, before: int) -> int:
