@@ -11,6 +11,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from keyferry.app.log import NO_LOG, Level, RunLog
 from keyferry.app.output import console_on, emit, emit_json, error_dict
 from keyferry.app.settings import SideOptions, address_map, endpoint, selection
 from keyferry.app.words import counted
@@ -54,12 +55,13 @@ def check_command(source_url: str, target_url: str, options: Mapping[str, Any]) 
     return report.exit_code
 
 
-def precheck(settings: CopySettings, *, resuming: bool) -> None:
+def precheck(settings: CopySettings, *, resuming: bool, log: RunLog = NO_LOG) -> None:
     """The look before a copy or a sync: shows warnings on standard error, ends it where one finding says stop.
 
     Args:
         resuming: The target's keys may be those of an earlier run. A run that writes finds that out by itself, with
             its checkpoint in hand; only for a dry run it is judged here.
+        log: Gets the warnings, too; alone where it has standard error.
 
     Raises:
         RefusedError: Something stops the copy.
@@ -77,8 +79,12 @@ def precheck(settings: CopySettings, *, resuming: bool) -> None:
         big_key_bytes=settings.big_key_bytes,
     )
     report = run_check(settings.source, settings.target, request)
+    for finding in report.warnings:
+        log.say(
+            "finding", finding.sentence, Level.WARNING, topic=finding.topic, advice=finding.advice or None
+        )
     console = console_on(sys.stderr)
-    if report.warnings:
+    if report.warnings and not log.replaces_display:
         console.print(of_findings(report.warnings, unicode=_speaks_unicode(console)))
     report.raise_if_stopped()
 

@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from keyferry import __version__
-from keyferry.app import commands_control, options, options_control, options_http, options_migrate
+from keyferry.app import (
+    commands_control,
+    options,
+    options_control,
+    options_http,
+    options_log,
+    options_migrate,
+)
 from keyferry.model.phases import Phase
 
 EXIT_CODES = (
@@ -66,6 +73,7 @@ def cli(ctx: click.Context) -> None:
 @options.selection
 @options.treatment
 @options.results
+@options_log.logged
 @options.pace
 @options.access
 def copy(source: str, target: str, **given: Any) -> int:
@@ -90,6 +98,7 @@ def copy(source: str, target: str, **given: Any) -> int:
 @options.treatment
 @options.results
 @options_http.watching
+@options_log.logged
 @options.pace
 @options.access
 def sync(source: str, target: str, **given: Any) -> int:
@@ -114,6 +123,7 @@ def sync(source: str, target: str, **given: Any) -> int:
 @options.treatment
 @options.results
 @options_http.watching
+@options_log.logged
 @options.pace
 @options.access
 def migrate(source: str, target: str, **given: Any) -> int:
@@ -136,6 +146,7 @@ def migrate(source: str, target: str, **given: Any) -> int:
 @options.selection
 @options.outcome
 @options.state
+@options_log.logged
 @options.pace
 @options.access
 @click.pass_context

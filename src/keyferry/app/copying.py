@@ -9,7 +9,10 @@ from typing import Any
 from keyferry.app import summary
 from keyferry.app.checking import precheck
 from keyferry.app.delivery import deliver, errors_delivered
-from keyferry.app.display import Display, open_display
+from keyferry.app.display import CopyView, Display
+from keyferry.app.log import log_of
+from keyferry.app.log_looks import CopyLooks
+from keyferry.app.log_screen import logged_screen
 from keyferry.app.output import check_writable, emit
 from keyferry.app.settings import copy_settings
 from keyferry.app.signals import stopping
@@ -33,14 +36,18 @@ def copy_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     check_writable("--report", options["report"])
     check_writable("--failures", options["failures"])
     settings = copy_settings(source, target, options, os.environ)
-    display = open_display(f"keyferry copy {settings.source} to {settings.target}")
+    log = log_of(options)
+    log.started(settings.source.location, settings.target.location)
+    title = f"keyferry copy {settings.source} to {settings.target}"
+    display = logged_screen(log, title, CopyView(), CopyLooks())
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(display.last)):
-        precheck(settings, resuming=not options["dry_run"] or has_checkpoint(settings))
+        precheck(settings, resuming=not options["dry_run"] or has_checkpoint(settings), log=log)
         if options["dry_run"]:
             return show_plan(settings, options)
         report = run_with_display(settings, display)
     if not options["as_json"]:
         emit(summary.of_copy(report, settings.failures_file))
+    log.result(report.total.as_dict())
     deliver(report.as_dict(), options)
     return ExitCode.KEYS_FAILED if report.total.failed else ExitCode.DONE
 

@@ -120,12 +120,15 @@ class RunLog:
         """As ``say``."""
         self.say(event.event, event.msg, event.level, **event.fields)
 
-    def started(self, source: object, target: object) -> None:
+    def started(self, source: str, target: str) -> None:
         """The command line made sense; ``source`` and ``target`` are locations."""
         words = f"keyferry {__version__}, process {os.getpid()}"
-        self.say(
-            "run_started", words, version=__version__, pid=os.getpid(), source=str(source), target=str(target)
-        )
+        self.say("run_started", words, version=__version__, pid=os.getpid(), source=source, target=target)
+
+    def result(self, found: Mapping[str, Any]) -> None:
+        """What came of it: the plain values of a report."""
+        plain = {name: value for name, value in found.items() if isinstance(value, bool | int | float | str)}
+        self.say("result", "", **plain)
 
     def watch(self, command: Callable[[], Any]) -> int:
         """Runs a command, and notes how it ends.
@@ -176,6 +179,13 @@ class RunLog:
 
 
 NO_LOG = RunLog(LogWishes())
+
+
+def log_of(options: Mapping[str, Any]) -> RunLog:
+    """The log among the options of a command."""
+    log = options.get("log", NO_LOG)
+    assert isinstance(log, RunLog)
+    return log
 
 
 class _LineHandler(logging.Handler):

@@ -16,8 +16,12 @@ from keyferry.app.copying import show_plan
 from keyferry.app.dashboard_launch import Watched, board_for
 from keyferry.app.delivery import deliver, errors_delivered
 from keyferry.app.display_migrate import MigrateView, address
+from keyferry.app.log import RunLog, log_of
+from keyferry.app.log_looks import MigrationLooks
+from keyferry.app.log_requests import RequestLog
+from keyferry.app.log_screen import logged_screen
 from keyferry.app.output import check_writable, emit
-from keyferry.app.screen import Screen, open_screen
+from keyferry.app.screen import Screen
 from keyferry.app.settings import migration_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_migrate import of_migration
@@ -28,6 +32,7 @@ from keyferry.cutover.books import SwitchBooks
 from keyferry.cutover.settings import MigrationSettings
 from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, UsageError
+from keyferry.model.keynames import KeyNames
 from keyferry.model.phases import Side
 from keyferry.telemetry.migrating import MigrationProgress, MigrationReport, report_of
 
@@ -44,19 +49,22 @@ def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int
     check_writable("--report", options["report"])
     check_writable("--failures", options["failures"])
     settings = migration_settings(source, target, options, os.environ)
+    log = log_of(options)
+    log.started(settings.sync.copy.source.location, settings.sync.copy.target.location)
     found: dict[str, Any] = {}
     with ExitStack() as opened:
         with errors_delivered(options, TOO_EARLY, lambda: found):
             if options["dry_run"]:
-                precheck(settings.sync.copy, resuming=False)
+                precheck(settings.sync.copy, resuming=False, log=log)
                 return show_plan(settings.sync.copy, options)
             journal = opened.enter_context(_open_journal(settings))
             with _reported(journal, found):
-                screen = _screen(settings)
+                screen = _screen(settings, log, KeyNames(options["show_keys"]))
                 board = opened.enter_context(board_for(options, _watched(settings), screen.tell))
-                report = _lead(settings, journal, screen)
+                report = _lead(settings, journal, screen, log)
         if not options["as_json"]:
             emit(of_migration(report))
+        log.result(report.as_dict())
         deliver(report.as_dict(), options)
         # Only now: a report that could not be delivered is delivered when the command is given again.
         journal.close(finished=bool(report.ended))
@@ -66,10 +74,10 @@ def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int
     return status
 
 
-def _screen(settings: MigrationSettings) -> Screen[MigrationProgress]:
+def _screen(settings: MigrationSettings, log: RunLog, names: KeyNames) -> Screen[MigrationProgress]:
     copy = settings.sync.copy
     title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
-    return open_screen(title, MigrateView(settings.name, copy.state_dir))
+    return logged_screen(log, title, MigrateView(settings.name, copy.state_dir), MigrationLooks(names))
 
 
 def _watched(settings: MigrationSettings) -> Watched:
@@ -79,7 +87,7 @@ def _watched(settings: MigrationSettings) -> Watched:
 
 
 def _lead(
-    settings: MigrationSettings, journal: MigrationJournal, screen: Screen[MigrationProgress]
+    settings: MigrationSettings, journal: MigrationJournal, screen: Screen[MigrationProgress], log: RunLog
 ) -> MigrationReport:
     """From the journal to the end."""
     so_far = _report(journal)
@@ -89,12 +97,13 @@ def _lead(
     # source may be away, and what the target holds is not the source's any more.
     if so_far.authority != Side.TARGET and SwitchBooks(journal).left_behind() is None:
         # Judged like a dry run at first: what is refused must not have begun a phase record.
-        precheck(settings.sync.copy, resuming=so_far.starts > 0 or has_checkpoint(settings.sync))
-    return _run(settings, journal, screen)
+        resuming = so_far.starts > 0 or has_checkpoint(settings.sync)
+        precheck(settings.sync.copy, resuming=resuming, log=log)
+    return _run(settings, journal, screen, log)
 
 
 def _run(
-    settings: MigrationSettings, journal: MigrationJournal, screen: Screen[MigrationProgress]
+    settings: MigrationSettings, journal: MigrationJournal, screen: Screen[MigrationProgress], log: RunLog
 ) -> MigrationReport:
     """Leads it under ``screen``, under the signal handlers, and reachable by other commands."""
     from keyferry.cutover.conductor import run_migration
@@ -105,7 +114,8 @@ def _run(
     copy = settings.sync.copy
     places = {"source": copy.source.location, "target": copy.target.location}
     stop = StopFlag()
-    desk = QueueDesk({"name": settings.name, **places, "pid": os.getpid(), "stage": "connecting"})
+    first = {"name": settings.name, **places, "pid": os.getpid(), "stage": "connecting"}
+    desk = QueueDesk(first, clerk=RequestLog(log))
     try:
         with (
             ControlServer(control_path(copy.state_dir, settings.name), desk),

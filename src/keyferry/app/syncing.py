@@ -10,8 +10,11 @@ from keyferry.app.checking import precheck
 from keyferry.app.copying import show_plan
 from keyferry.app.delivery import deliver, errors_delivered
 from keyferry.app.display_sync import SyncView
+from keyferry.app.log import log_of
+from keyferry.app.log_looks import SyncLooks
+from keyferry.app.log_screen import logged_screen
 from keyferry.app.output import check_writable, emit
-from keyferry.app.screen import Screen, open_screen
+from keyferry.app.screen import Screen
 from keyferry.app.settings import sync_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_sync import of_sync
@@ -19,6 +22,7 @@ from keyferry.app.words import counted, duration
 from keyferry.copy.stop import StopFlag
 from keyferry.follow.settings import SyncSettings
 from keyferry.model.errors import ExitCode, InterruptedRun
+from keyferry.model.keynames import KeyNames
 from keyferry.telemetry.following import SyncProgress, SyncReport
 
 TOO_EARLY = "Interrupted before the sync began; nothing was written."
@@ -36,14 +40,18 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     check_writable("--report", options["report"])
     check_writable("--failures", options["failures"])
     settings = sync_settings(source, target, options, os.environ)
-    screen = open_screen(f"keyferry sync {settings.copy.source} to {settings.copy.target}", SyncView())
+    log = log_of(options)
+    log.started(settings.copy.source.location, settings.copy.target.location)
+    title = f"keyferry sync {settings.copy.source} to {settings.copy.target}"
+    screen = logged_screen(log, title, SyncView(), SyncLooks(KeyNames(options["show_keys"])))
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
-        precheck(settings.copy, resuming=not options["dry_run"] or has_checkpoint(settings))
+        precheck(settings.copy, resuming=not options["dry_run"] or has_checkpoint(settings), log=log)
         if options["dry_run"]:
             return show_plan(settings.copy, options)
         report = _run(settings, screen)
     if not options["as_json"]:
         emit(of_sync(report, settings.copy.failures_file))
+    log.result(report.as_dict())
     deliver(report.as_dict(), options)
     return ExitCode.DONE if report.synced and not report.failed else ExitCode.KEYS_FAILED
 

@@ -8,8 +8,11 @@ from typing import Any
 
 from keyferry.app.delivery import deliver, errors_delivered
 from keyferry.app.display_verify import VerifyView
+from keyferry.app.log import log_of
+from keyferry.app.log_looks import VerifyLooks
+from keyferry.app.log_screen import logged_screen
 from keyferry.app.output import check_writable, emit
-from keyferry.app.screen import Screen, open_screen
+from keyferry.app.screen import Screen
 from keyferry.app.settings import verify_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_verify import of_verify
@@ -32,11 +35,14 @@ def verify_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     check_writable("--differences", options["differences"])
     settings = verify_settings(source, target, options, os.environ)
     title = f"keyferry verify {settings.copy.source} with {settings.copy.target}"
-    screen = open_screen(title, VerifyView())
+    log = log_of(options)
+    log.started(settings.copy.source.location, settings.copy.target.location)
+    screen = logged_screen(log, title, VerifyView(), VerifyLooks())
     with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
         report = _run(settings, screen)
     if not options["as_json"]:
         emit(of_verify(report, settings))
+    log.result(report.as_dict())
     deliver(report.as_dict(), options)
     return ExitCode.DONE if report.equal else ExitCode.KEYS_FAILED
 

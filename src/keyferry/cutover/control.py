@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from keyferry.cutover.control_place import identity, is_ours, listening
+from keyferry.cutover.control_place import identity, is_ours, listening, process_at
 from keyferry.cutover.desk import Desk, Ticket
 from keyferry.cutover.requests import ALIVE, LOOKS, REQUEST_BYTES_MAX, End, Request, Said, request_of
 from keyferry.model.errors import ExitCode, KeyferryError, UsageError
@@ -146,7 +146,8 @@ class ControlServer:
             return End(error.exit_code, error.message, error.hint)
 
     def _relay(self, connection: socket.socket, request: Request) -> None:
-        ticket = self._desk.ask(request)
+        process = process_at(connection)
+        ticket = self._desk.ask(request, process[0] if process else None)
         asked_at = said_at = time.monotonic()
         told = False
         try:

@@ -134,8 +134,14 @@ def identity(path: Path) -> tuple[int, int]:
 def is_ours(connection: socket.socket) -> bool:
     """Whether the process at the other end has our user (or is root's). True where the kernel cannot be asked:
     there the file's mode alone keeps others out."""
+    process = process_at(connection)
+    return process is None or process[1] in (0, os.geteuid())
+
+
+def process_at(connection: socket.socket) -> tuple[int, int] | None:
+    """Number and user of the process that made the connection, by the kernel; None where that does not say."""
     option = getattr(socket, "SO_PEERCRED", None)
     if option is None:
-        return True
-    _, uid, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, option, _UCRED.size))
-    return uid in (0, os.geteuid())
+        return None
+    number, user, _ = _UCRED.unpack(connection.getsockopt(socket.SOL_SOCKET, option, _UCRED.size))
+    return number, user

@@ -25,8 +25,10 @@ SENTENCES_MAX = 256
 class Ticket:
     """One request under way: what the migration says of it, for whoever asked."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[End], None] | None = None) -> None:
+        """``ended``: told of the end, in the thread that says it; must not wait."""
         self._changed = threading.Condition()
+        self._ended = ended
         self._events: deque[Event] = deque()
         self._end: End | None = None
         self._begun = False
@@ -101,6 +103,16 @@ class Ticket:
             self._end = end
             self._events.append(end)
             self._changed.notify_all()
+            if self._ended is not None:
+                self._ended(end)
+
+
+class Clerk(Protocol):
+    """Notes what is asked, by which process, and with which end. From any thread; must not wait."""
+
+    def asked(self, request: Request, process: int | None) -> None: ...
+
+    def answered(self, request: Request, process: int | None, end: End) -> None: ...
 
 
 class Desk(Protocol):
@@ -108,7 +120,7 @@ class Desk(Protocol):
 
     def look(self, request: Request) -> Mapping[str, Any]: ...
 
-    def ask(self, request: Request) -> Ticket: ...
+    def ask(self, request: Request, process: int | None = None) -> Ticket: ...
 
 
 class QueueDesk:
@@ -117,6 +129,7 @@ class QueueDesk:
     Args:
         first: What ``status`` says until something is published.
         report: Makes the report so far, in the thread of whoever asks; None where there is none.
+        clerk: Notes what is asked.
     """
 
     def __init__(
@@ -124,8 +137,10 @@ class QueueDesk:
         first: Mapping[str, Any] | None = None,
         *,
         report: Callable[[], Mapping[str, Any]] | None = None,
+        clerk: Clerk | None = None,
     ) -> None:
         self._lock = threading.Lock()
+        self._clerk = clerk
         self._report = report
         self._history: Mapping[str, Any] = Samples().as_dict()
         self._published = (time.monotonic(), first or {"stage": "connecting"})
@@ -169,9 +184,13 @@ class QueueDesk:
         at_s, status = self._published
         return {**status, "age_seconds": round(time.monotonic() - at_s, 3)}
 
-    def ask(self, request: Request) -> Ticket:
-        """Puts it in the queue. A full or closed desk gives a ticket that has ended already."""
-        ticket = Ticket()
+    def ask(self, request: Request, process: int | None = None) -> Ticket:
+        """Puts it in the queue. A full or closed desk gives a ticket that has ended already.
+
+        Args:
+            process: Whose request it is, where that is known.
+        """
+        ticket = self._new_ticket(request, process)
         with self._lock:
             self._waiting = deque(waiting for waiting in self._waiting if not waiting[1].ended)
             if self._closed is not None:
@@ -187,6 +206,13 @@ class QueueDesk:
                 self._open = [one for one in self._open if not one.ended]
                 self._open.append(ticket)
         return ticket
+
+    def _new_ticket(self, request: Request, process: int | None) -> Ticket:
+        clerk = self._clerk
+        if clerk is None:
+            return Ticket()
+        clerk.asked(request, process)
+        return Ticket(lambda end: clerk.answered(request, process, end))
 
     def take(self) -> tuple[Request, Ticket] | None:
         """The next request, for the migration's own thread; None when there is none. Never waits.
