@@ -1,0 +1,55 @@
+// Wires the page: what comes from the server goes to the parts that show it.
+
+import { Actions } from "./actions.js";
+import { Charts } from "./charts.js";
+import { byId, say } from "./dom.js";
+import { glance } from "./glance.js";
+import { listen, stateOf } from "./live.js";
+import { Series, madeAt, rowOf } from "./series.js";
+import { tables } from "./tables.js";
+import { takeFromAddress } from "./token.js";
+
+const NARROW = "(max-width: 640px)";
+
+takeFromAddress();
+const series = new Series();
+const charts = new Charts(series);
+let actions = null;
+let state = "connecting";
+
+function head(status) {
+  say(byId("name"), status.name);
+  say(byId("source"), status.source);
+  say(byId("target"), status.target);
+  const title = status.glance?.health === "trouble" ? "Trouble" : status.stage;
+  document.title = `${title} · ${status.name} · Keyferry`;
+}
+
+function changed() {
+  state = stateOf(seen, Date.now());
+  glance(seen, state, Date.now());
+  actions?.show();
+}
+
+const seen = listen("/api/events", {
+  status(status) {
+    head(status);
+    charts.mark(status.switches ?? []);
+    const row = rowOf(status, madeAt(status));
+    if (row) series.look(row);
+    charts.draw();
+    tables(status);
+    changed();
+  },
+  history(samples) {
+    series.add(samples);
+    charts.draw();
+  },
+  changed: () => changed(),
+});
+actions = new Actions(seen, () => state);
+changed();
+
+if (matchMedia(NARROW).matches) {
+  for (const part of document.querySelectorAll("details[data-folds]")) part.open = false;
+}
