@@ -43,10 +43,7 @@ class ControlClient:
         self._connection.settimeout(timeout_s)
         if not is_ours(self._connection):
             self.close()
-            raise RefusedError(
-                f"Whoever listens on {path} is not your own process: nothing was asked.",
-                "Name the --state-dir of your own migration.",
-            )
+            raise foreign(path)
 
     def __enter__(self) -> ControlClient:
         return self
@@ -74,21 +71,8 @@ class ControlClient:
                     return event
                 if event is not None:
                     on_said(event)
-        except TimeoutError:
-            raise KeyferryError(
-                f"The migration {self._name} does not answer: its process may be stopped.",
-                "What was asked is begun or not; keyferry status tells once it answers.",
-            ) from None
-        except (OSError, EOFError):
-            raise KeyferryError(
-                f"The migration {self._name} ended before it had answered: what was asked is done or not.",
-                "Start it again with the same keyferry migrate command: it finds out, and goes on.",
-            ) from None
-        except (ValueError, KeyError, TypeError):
-            raise KeyferryError(
-                f"What the migration {self._name} answers makes no sense here.",
-                "Use the same version of Keyferry for both commands.",
-            ) from None
+        except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            raise unanswered(self._name, error) from None
 
     def _line(self) -> bytes:
         """The next line. Raises OSError, EOFError or ValueError (too long)."""
@@ -110,18 +94,50 @@ def _connection(path: Path, name: str) -> socket.socket:
     check_length(path)
     try:
         return connected(path)
-    except PermissionError:
-        raise RefusedError(
+    except OSError as error:
+        raise unreachable(path, name, error) from None
+
+
+def foreign(path: Path) -> RefusedError:
+    """Somebody else listens there."""
+    return RefusedError(
+        f"Whoever listens on {path} is not your own process: nothing was asked.",
+        "Name the --state-dir of your own migration.",
+    )
+
+
+def unreachable(path: Path, name: str, error: OSError) -> KeyferryError:
+    """What it means that the connection cannot be made."""
+    if isinstance(error, PermissionError):
+        return RefusedError(
             f"The migration {name} belongs to another user: {path} may not be used.",
             "Give the command as the user who runs keyferry migrate.",
-        ) from None
-    except TimeoutError:
-        raise KeyferryError(
+        )
+    if isinstance(error, TimeoutError):
+        return KeyferryError(
             f"The migration {name} does not answer: its process may be stopped.",
             "Nothing was asked. See whether its process runs.",
-        ) from None
-    except OSError:
-        raise UsageError(
-            f"No migration {name} runs with the state directory {path.parent}.",
-            f"Start it with keyferry migrate SOURCE TARGET --name {name}, or name its --state-dir.",
-        ) from None
+        )
+    return UsageError(
+        f"No migration {name} runs with the state directory {path.parent}.",
+        f"Start it with keyferry migrate SOURCE TARGET --name {name}, or name its --state-dir.",
+    )
+
+
+def unanswered(name: str, error: Exception) -> KeyferryError:
+    """What it means that the answer to a request did not come: TimeoutError, another OSError, EOFError, or one of
+    what ``event_of`` raises."""
+    if isinstance(error, TimeoutError):
+        return KeyferryError(
+            f"The migration {name} does not answer: its process may be stopped.",
+            "What was asked is begun or not; keyferry status tells once it answers.",
+        )
+    if isinstance(error, OSError | EOFError):
+        return KeyferryError(
+            f"The migration {name} ended before it had answered: what was asked is done or not.",
+            "Start it again with the same keyferry migrate command: it finds out, and goes on.",
+        )
+    return KeyferryError(
+        f"What the migration {name} answers makes no sense here.",
+        "Use the same version of Keyferry for both commands.",
+    )

@@ -1,0 +1,7 @@
+"""``python -m keyferry.app.dashboard``."""
+
+import sys
+
+from keyferry.app.dashboard.serve import main
+
+sys.exit(main())
