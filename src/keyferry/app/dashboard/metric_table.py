@@ -157,10 +157,8 @@ def _health(look: Look) -> object:
 
 
 def _latencies(look: Look) -> Iterator[Sample]:
-    # On the way back the run that follows calls the migration's target its source.
-    back = look.status.get("authority") == Side.TARGET
     for side in Side:
-        found = look.sync.get(f"{side.other if back else side}_latency_ms")
+        found = look.sync.get(f"{side}_latency_ms")
         if found is not None:
             yield (side,), found / 1000
 
@@ -511,7 +509,7 @@ VERIFICATION = (
         "gauge",
         "keys",
         "Keys that changed since the last verification, and are compared again under the gate",
-        _at("touched"),
+        _migrations(_at("touched")),
     ),
 )
 SWITCHES = (
