@@ -7,7 +7,6 @@ says them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from keyferry.app.display_migrate import switch_sentence, verified_words
@@ -16,10 +15,9 @@ from keyferry.app.log import Level, LogEvent
 from keyferry.app.log_lines import Value, steps_text
 from keyferry.app.words import count, counted, moment, share
 from keyferry.model.keynames import KeyNames
-from keyferry.model.phases import Side
 from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.telemetry.following import SyncProgress
-from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified
+from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified, in_migration_words
 from keyferry.telemetry.progress import Progress
 
 P_contra = TypeVar("P_contra", contravariant=True)
@@ -158,7 +156,7 @@ class MigrationLooks:
             "paused": now.paused,
         }
         words = f"It is {stage}."
-        if (sync := _in_our_words(now)) is not None:
+        if (sync := in_migration_words(now)) is not None:
             fields |= _sync_fields(sync, self._names)
             words = _sync_words(stage, sync)
         return _progress(f"{words}{_readiness(now)}", **fields)
@@ -219,14 +217,6 @@ def _sync_fields(sync: SyncProgress, names: KeyNames) -> dict[str, Value]:
         hot = sync.hottest[0]
         fields |= {"hottest_key": names.name(hot.key), "hottest_per_second": hot.per_second}
     return fields
-
-
-def _in_our_words(progress: MigrationProgress) -> SyncProgress | None:
-    """On the way back the run that follows calls our target its source."""
-    sync = progress.sync
-    if sync is None or progress.authority is Side.SOURCE:
-        return sync
-    return replace(sync, source_latency_ms=sync.target_latency_ms, target_latency_ms=sync.source_latency_ms)
 
 
 def _stage(progress: MigrationProgress) -> str:

@@ -32,6 +32,8 @@ _COPY_OPTIONS = {
     "failures_file": "failures",
     "big_key_bytes": "big_key_bytes",
     "big_key_members": "big_key_members",
+    "show_keys": "show_keys",
+    "show_keys": "show_keys",
 }
 """Names of settings and of the options that they come from."""
 _SYNC_OPTIONS = {
