@@ -27,11 +27,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol
-from urllib.parse import quote
 
 from rich.text import Text
 
 from keyferry.app.http_place import HttpPlace, host_names, is_loopback, url
+from keyferry.app.log import log_of
 from keyferry.app.output import console_on
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
 from keyferry.telemetry.progress import Teller
@@ -73,7 +73,7 @@ class Watched:
     @property
     def token_file(self) -> Path:
         """Where the token stands when there is no terminal to print it on."""
-        return self.control.with_name(f"dashboard-{quote(self.name, safe='')}.token")
+        return self.control.with_name(f"dashboard-{self.control.stem.removeprefix('migrate-')}.token")
 
 
 class Board(Protocol):
@@ -91,7 +91,11 @@ class Board(Protocol):
 def board_for(options: Mapping[str, Any], watched: Watched, tell: Teller) -> Board:
     """The dashboard that ``--http`` asks for; without it, one that does nothing."""
     place = options["http"]
-    return Dashboard(place, watched, tell, further=options["http_host"]) if place else NoDashboard()
+    if place is None:
+        return NoDashboard()
+    # What stands in a log is read by many.
+    private = sys.stderr.isatty() and not log_of(options).replaces_display
+    return Dashboard(place, watched, tell, further=options["http_host"], private=private)
 
 
 class NoDashboard:
@@ -116,6 +120,7 @@ class Dashboard:
         place: Where to listen.
         tell: Gets what is said of it, from any thread; never the token.
         further: Names that browsers may ask for, besides those of the place.
+        private: Standard error is for one person: the token is printed there.
         program: What serves.
 
     Attributes:
@@ -133,10 +138,12 @@ class Dashboard:
         tell: Teller,
         *,
         further: Sequence[str] = (),
+        private: bool = False,
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self._place, self._watched, self._tell = place, watched, tell
         self._further, self._program = tuple(further), tuple(program)
+        self._private = private
         self._token = secrets.token_urlsafe(24)
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -308,7 +315,7 @@ class Dashboard:
                 f"The dashboard listens on {address}, without TLS: whoever reaches it can read it, and needs the "
                 "token to act. On 127.0.0.1, behind ssh -L or a proxy, only you do."
             )
-        if sys.stderr.isatty():
+        if self._private:
             where = Text.assemble(("dashboard: ", "bold"), f"{self.url}#token={self._token}")
             console_on(sys.stderr).print(where)
         else:
@@ -374,13 +381,14 @@ def _environment() -> dict[str, str]:
 
 
 def _write_token(file: Path, token: str) -> None:
-    """For the owner alone. Raises UsageError when it cannot be written."""
+    """For the owner alone, and never half of it. Raises UsageError when it cannot be written."""
+    draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.unlink(missing_ok=True)
-        fd = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w", encoding="ascii") as stream:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
             stream.write(f"{token}\n")
+        draft.replace(file)
     except OSError as error:
         raise UsageError(
             f"The dashboard's token cannot be written to {file}: {error.strerror}.",

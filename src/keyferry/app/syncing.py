@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from contextlib import ExitStack
+from typing import Any, Protocol
 
 from keyferry.app.checking import precheck
 from keyferry.app.copying import show_plan
+from keyferry.app.dashboard_launch import Board, NoDashboard, board_for
 from keyferry.app.delivery import deliver, errors_delivered
 from keyferry.app.display_sync import SyncView
 from keyferry.app.log import log_of
@@ -31,6 +33,14 @@ HOW_TO_GO_ON = (
 )
 
 
+class Shown(Protocol):
+    """What gets looks and sentences."""
+
+    def observe(self, progress: SyncProgress) -> None: ...
+
+    def tell(self, sentence: str) -> None: ...
+
+
 def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     """Runs the command; returns its exit status.
 
@@ -44,26 +54,43 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     log.started(settings.copy.source.location, settings.copy.target.location)
     title = f"keyferry sync {settings.copy.source} to {settings.copy.target}"
     screen = logged_screen(log, title, SyncView(), SyncLooks(KeyNames(options["show_keys"])))
-    with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
-        precheck(settings.copy, resuming=not options["dry_run"] or has_checkpoint(settings), log=log)
-        if options["dry_run"]:
-            return show_plan(settings.copy, options)
-        report = _run(settings, screen)
-    if not options["as_json"]:
-        emit(of_sync(report, settings.copy.failures_file))
-    log.result(report.as_dict())
-    deliver(report.as_dict(), options)
-    return ExitCode.DONE if report.synced and not report.failed else ExitCode.KEYS_FAILED
+    with ExitStack() as opened:
+        with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
+            if options["dry_run"]:
+                precheck(settings.copy, resuming=has_checkpoint(settings), log=log)
+                return show_plan(settings.copy, options)
+            shown, board = _shown(settings, options, screen, opened)
+            precheck(settings.copy, resuming=True, log=log)
+            report = _run(settings, screen, shown)
+        if not options["as_json"]:
+            emit(of_sync(report, settings.copy.failures_file))
+        log.result(report.as_dict())
+        deliver(report.as_dict(), options)
+        status = ExitCode.DONE if report.synced and not report.failed else ExitCode.KEYS_FAILED
+        board.ended(status, _ended(report), "", str(options["report"] or ""))
+    return status
 
 
-def _run(settings: SyncSettings, screen: Screen[SyncProgress]) -> SyncReport:
-    """Follows under ``screen`` and under the signal handlers."""
+def _shown(
+    settings: SyncSettings, options: Mapping[str, Any], screen: Screen[SyncProgress], opened: ExitStack
+) -> tuple[Shown, Board]:
+    """Where looks and sentences go: to the screen, and with ``--http`` to a dashboard."""
+    if options["http"] is None:
+        return screen, NoDashboard()
+    from keyferry.app.sync_showing import SyncShowing
+
+    shown = opened.enter_context(SyncShowing(settings, screen.observe, screen.tell))
+    return shown, opened.enter_context(board_for(options, shown.watched, screen.tell))
+
+
+def _run(settings: SyncSettings, screen: Screen[SyncProgress], shown: Shown) -> SyncReport:
+    """Follows under ``screen`` and under the signal handlers; ``shown`` gets all looks and sentences."""
     from keyferry.follow.run import run_sync
 
     stop = StopFlag()
     try:
         with stopping(stop), screen:
-            return run_sync(settings, observe=screen.observe, tell=screen.tell, stop=stop)
+            return run_sync(settings, observe=shown.observe, tell=shown.tell, stop=stop)
     except InterruptedRun:
         if screen.last is None:
             raise
@@ -76,6 +103,12 @@ def has_checkpoint(settings: SyncSettings) -> bool:
 
     copy = settings.copy
     return not copy.restart and (copy.state_dir / f"sync-{sync_name(settings)}.sqlite").exists()
+
+
+def _ended(report: SyncReport) -> str:
+    if report.failed:
+        return f"Synced, but {counted(report.failed, 'key')} could not be carried."
+    return "Synced: both servers were equal." if report.synced else "Ended before both servers were equal."
 
 
 def _stopped(last: SyncProgress) -> str:
