@@ -13,10 +13,11 @@ from keyferry.app.display_migrate import switch_sentence, verified_words
 from keyferry.app.display_sync import in_pass, told_stage
 from keyferry.app.log import Level, LogEvent
 from keyferry.app.log_lines import Value, steps_text
-from keyferry.app.words import count, counted, moment, share
+from keyferry.app.words import count, counted, share
 from keyferry.model.keynames import KeyNames
 from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.telemetry.following import SyncProgress
+from keyferry.telemetry.glance import Glance, Health, MigrationGlances, SyncGlances
 from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified, in_migration_words
 from keyferry.telemetry.progress import Progress
 
@@ -26,8 +27,8 @@ P_contra = TypeVar("P_contra", contravariant=True)
 class Looks(Protocol[P_contra]):
     """How one kind of run is logged."""
 
-    def changes(self, before: P_contra | None, now: P_contra) -> Iterator[LogEvent]:
-        """What has happened since the last look; ``before`` is None at the first."""
+    def changes(self, before: P_contra | None, now: P_contra, now_s: float) -> Iterator[LogEvent]:
+        """What has happened since the last look, at ``now_s`` (monotonic); ``before`` is None at the first."""
 
     def concerns(self, before: P_contra | None, now: P_contra) -> Iterator[LogEvent]:
         """What somebody should hear of, but not ten times a second. ``before``: when they were asked for last."""
@@ -42,7 +43,7 @@ class Looks(Protocol[P_contra]):
 class CopyLooks:
     """Of ``keyferry copy``."""
 
-    def changes(self, before: Progress | None, now: Progress) -> Iterator[LogEvent]:
+    def changes(self, before: Progress | None, now: Progress, _now_s: float) -> Iterator[LogEvent]:
         yield from _stage_changed(before.stage if before else "", now.stage)
 
     def concerns(self, before: Progress | None, now: Progress) -> Iterator[LogEvent]:
@@ -73,7 +74,9 @@ class CopyLooks:
 class VerifyLooks:
     """Of ``keyferry verify``."""
 
-    def changes(self, before: VerifyProgress | None, now: VerifyProgress) -> Iterator[LogEvent]:
+    def changes(
+        self, before: VerifyProgress | None, now: VerifyProgress, _now_s: float
+    ) -> Iterator[LogEvent]:
         yield from _stage_changed(before.stage if before else "", now.stage)
 
     def concerns(self, before: VerifyProgress | None, now: VerifyProgress) -> Iterator[LogEvent]:
@@ -105,18 +108,21 @@ class VerifyLooks:
 class SyncLooks:
     """Of ``keyferry sync``."""
 
-    def __init__(self, names: KeyNames) -> None:
-        self._names = names
+    def __init__(self, names: KeyNames, glances: SyncGlances) -> None:
+        self._names, self._glances = names, glances
+        self._glance = NO_GLANCE
 
-    def changes(self, before: SyncProgress | None, now: SyncProgress) -> Iterator[LogEvent]:
+    def changes(self, before: SyncProgress | None, now: SyncProgress, now_s: float) -> Iterator[LogEvent]:
         yield from _stage_changed(told_stage(before) if before else "", told_stage(now))
+        known, self._glance = self._glance, self._glances.look(now, now_s)
+        yield from _health_changed(known, self._glance)
 
     def concerns(self, before: SyncProgress | None, now: SyncProgress) -> Iterator[LogEvent]:
         yield from _failed(before.failed if before else 0, now.failed)
 
     def standing(self, now: SyncProgress) -> LogEvent:
-        stage = told_stage(now)
-        return _progress(_sync_words(stage, now), stage=stage, **_sync_fields(now, self._names))
+        fields = {"stage": told_stage(now), "health": self._glance.health}
+        return _progress(_words(self._glance), **fields, **_sync_fields(now, self._names))
 
     def waits(self, now: SyncProgress) -> bool:
         return not in_pass(now)
@@ -125,10 +131,13 @@ class SyncLooks:
 class MigrationLooks:
     """Of ``keyferry migrate``."""
 
-    def __init__(self, names: KeyNames) -> None:
-        self._names = names
+    def __init__(self, names: KeyNames, glances: MigrationGlances) -> None:
+        self._names, self._glances = names, glances
+        self._glance = NO_GLANCE
 
-    def changes(self, before: MigrationProgress | None, now: MigrationProgress) -> Iterator[LogEvent]:
+    def changes(
+        self, before: MigrationProgress | None, now: MigrationProgress, now_s: float
+    ) -> Iterator[LogEvent]:
         yield from _stage_changed(_stage(before) if before else "", _stage(now))
         if now.step and (before is None or before.step != now.step):
             yield LogEvent("switch_step", Level.DEBUG, "", {"step": now.step})
@@ -140,29 +149,43 @@ class MigrationLooks:
         before_ms = _switched_ms(before) if before else _switched_ms(now)
         if now.last_switch is not None and _switched_ms(now) != before_ms:
             yield _switch_ended(now.last_switch)
+        known, self._glance = self._glance, self._glances.look(now, now_s)
+        yield from _health_changed(known, self._glance)
 
     def concerns(self, before: MigrationProgress | None, now: MigrationProgress) -> Iterator[LogEvent]:
         if now.sync is not None:
             yield from _failed(before.sync.failed if before and before.sync else 0, now.sync.failed)
 
     def standing(self, now: MigrationProgress) -> LogEvent:
-        stage = _stage(now)
         fields: dict[str, Value] = {
-            "stage": stage,
+            "stage": _stage(now),
+            "health": self._glance.health,
             "phase": now.phase or None,
             "authority": str(now.authority),
             "writers": now.writers,
             "ready": now.ready,
             "paused": now.paused,
         }
-        words = f"It is {stage}."
         if (sync := in_migration_words(now)) is not None:
             fields |= _sync_fields(sync, self._names)
-            words = _sync_words(stage, sync)
-        return _progress(f"{words}{_readiness(now)}", **fields)
+        return _progress(_words(self._glance), **fields)
 
     def waits(self, now: MigrationProgress) -> bool:
         return now.sync is None or not in_pass(now.sync)
+
+
+NO_GLANCE = Glance("", "good", "", "", "")
+_HEALTH: dict[Health, Level] = {"good": Level.INFO, "attention": Level.WARNING, "trouble": Level.ERROR}
+
+
+def _health_changed(before: Glance, now: Glance) -> Iterator[LogEvent]:
+    if now.health != before.health:
+        fields: dict[str, Value] = {"health": now.health, "before": before.health}
+        yield LogEvent("health_changed", _HEALTH[now.health], now.why or "All is well again.", fields)
+
+
+def _words(glance: Glance) -> str:
+    return " ".join(part for part in (glance.doing, glance.why) if part)
 
 
 def _progress(words: str, /, **fields: Value) -> LogEvent:
@@ -183,12 +206,6 @@ def _failed(before: int, now: int) -> Iterator[LogEvent]:
 def _pass_words(stage: str, done: int, total: int) -> str:
     percent = share(done, total)
     return f"{stage}: {count(done)} of {count(total)} keys" + ("" if percent is None else f" ({percent} %)")
-
-
-def _sync_words(stage: str, sync: SyncProgress) -> str:
-    if in_pass(sync):
-        return _pass_words(stage, sync.keys_done, sync.keys_total)
-    return f"{stage}: {counted(sync.dirty_keys, 'dirty key')}, lag {moment(sync.lag_s)}"
 
 
 def _sync_fields(sync: SyncProgress, names: KeyNames) -> dict[str, Value]:
@@ -230,14 +247,6 @@ def _stage(progress: MigrationProgress) -> str:
 def _switched_ms(progress: MigrationProgress) -> int:
     """When the last switch began; 0 before the first."""
     return progress.last_switch.at_ms if progress.last_switch else 0
-
-
-def _readiness(progress: MigrationProgress) -> str:
-    if progress.ready:
-        return ", ready"
-    if progress.stage in ("following", "following back") and progress.not_ready:
-        return f", not ready: {progress.not_ready[0].rstrip('.')}"
-    return ""
 
 
 def _phase_changed(before: MigrationProgress | None, now: MigrationProgress) -> LogEvent:

@@ -59,9 +59,9 @@ class LogScreen(Generic[P]):
 
     def observe(self, progress: P) -> None:
         before, self._last = self._last, progress
-        for event in self._looks.changes(before, progress):
-            self._log.tell(event)
         now_s = time.monotonic()
+        for event in self._looks.changes(before, progress, now_s):
+            self._log.tell(event)
         if now_s - self._heard_s >= CONCERN_S:
             self._hear(progress, now_s)
         self._stand(progress, now_s)

@@ -34,6 +34,7 @@ from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, UsageError
 from keyferry.model.keynames import KeyNames
 from keyferry.model.phases import Side
+from keyferry.telemetry.glance import MigrationGlances
 from keyferry.telemetry.migrating import MigrationProgress, MigrationReport, report_of
 
 TOO_EARLY = "Interrupted before the migration began; nothing was written."
@@ -77,7 +78,9 @@ def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int
 def _screen(settings: MigrationSettings, log: RunLog, names: KeyNames) -> Screen[MigrationProgress]:
     copy = settings.sync.copy
     title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
-    return logged_screen(log, title, MigrateView(settings.name, copy.state_dir), MigrationLooks(names))
+    glances = MigrationGlances(settings.sync.lag_target_s, cutover_when_ready=settings.cutover_when_ready)
+    looks = MigrationLooks(names, glances)
+    return logged_screen(log, title, MigrateView(settings.name, copy.state_dir), looks)
 
 
 def _watched(settings: MigrationSettings) -> Watched:

@@ -33,7 +33,6 @@ _COPY_OPTIONS = {
     "big_key_bytes": "big_key_bytes",
     "big_key_members": "big_key_members",
     "show_keys": "show_keys",
-    "show_keys": "show_keys",
 }
 """Names of settings and of the options that they come from."""
 _SYNC_OPTIONS = {

@@ -26,6 +26,7 @@ from keyferry.follow.settings import SyncSettings
 from keyferry.model.errors import ExitCode, InterruptedRun
 from keyferry.model.keynames import KeyNames
 from keyferry.telemetry.following import SyncProgress, SyncReport
+from keyferry.telemetry.glance import SyncGlances
 
 TOO_EARLY = "Interrupted before the sync began; nothing was written."
 HOW_TO_GO_ON = (
@@ -53,7 +54,8 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     log = log_of(options)
     log.started(settings.copy.source.location, settings.copy.target.location)
     title = f"keyferry sync {settings.copy.source} to {settings.copy.target}"
-    screen = logged_screen(log, title, SyncView(), SyncLooks(KeyNames(options["show_keys"])))
+    glances = SyncGlances(settings.lag_target_s, until_synced=settings.until_synced)
+    screen = logged_screen(log, title, SyncView(), SyncLooks(KeyNames(options["show_keys"]), glances))
     with ExitStack() as opened:
         with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
             if options["dry_run"]:
