@@ -53,6 +53,8 @@ class BigKeyActions:
         refused: With the source's words.
         fail: With our own.
         hand_over: Where there is one, it takes the key and its size (0: not known) instead of ``carry``.
+        met: Is told of every key that was looked at: its size (0: not known), its type, and how many members it has
+            (None: not counted).
     """
 
     dump: Callable[[Aside, int], None]
@@ -63,6 +65,7 @@ class BigKeyActions:
     refused: Callable[[Aside, str], None]
     fail: Callable[[Aside, str], None]
     hand_over: Callable[[bytes, int], None] | None = None
+    met: Callable[[bytes, int, str, int | None], None] | None = None
 
 
 class BigKeys:
@@ -96,17 +99,24 @@ class BigKeys:
             elif kind not in READERS:
                 self._other_type(aside, size_bytes, kind)
             elif kind == b"string":
+                self._meet(aside, size_bytes, kind, None)
                 self._decide(aside, size_bytes, 0)
             else:
+                counted = functools.partial(self._counted, aside, size_bytes, kind)
                 self._errands.ask_source([(LENGTH_COMMANDS[kind], aside.key)], counted)
 
-        def counted(replies: list[Reply]) -> None:
-            if isinstance(replies[0], int):
-                self._decide(aside, size_bytes, replies[0])
-            elif isinstance(replies[0], ReplyError):
-                self._actions.refused(aside, replies[0].message)
-
         self._errands.ask_source([("TYPE", aside.key)], typed)
+
+    def _counted(self, aside: Aside, size_bytes: int | None, kind: bytes, replies: list[Reply]) -> None:
+        if isinstance(replies[0], int):
+            self._meet(aside, size_bytes, kind, replies[0])
+            self._decide(aside, size_bytes, replies[0])
+        elif isinstance(replies[0], ReplyError):
+            self._actions.refused(aside, replies[0].message)
+
+    def _meet(self, aside: Aside, size_bytes: int | None, kind: bytes, members: int | None) -> None:
+        if self._actions.met:
+            self._actions.met(aside.key, size_bytes or 0, kind.decode("ascii", "replace"), members)
 
     def _decide(self, aside: Aside, size_bytes: int | None, members: int) -> None:
         if size_bytes is None or self._limits.in_pieces(size_bytes, members):
@@ -120,6 +130,7 @@ class BigKeys:
             self._actions.dump(aside, size_bytes)
 
     def _other_type(self, aside: Aside, size_bytes: int | None, kind: bytes) -> None:
+        self._meet(aside, size_bytes, kind, None)
         if size_bytes is not None and size_bytes <= self._limits.key_bytes:
             self._actions.dump(aside, size_bytes)
             return

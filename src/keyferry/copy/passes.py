@@ -323,6 +323,7 @@ class _Opening:
             big_keys=limits,
             owner=context.owner,
             on_big=self._following.bigs.hand_over if self._following else None,
+            on_big_met=self._following.bigs.meet if self._following else None,
             on_stream=self._following.on_stream if self._following else None,
             keeps=self._following.keeps if self._following else None,
         )

@@ -22,6 +22,7 @@ class Rules:
         big_keys: From when on a key travels in pieces.
         owner: Of temporary names: this copy, in letters and digits.
         on_big: Takes keys that are too big for one DUMP, with their size or 0; None carries them here.
+        on_big_met: Is told of every key that was large enough to be looked at; see ``BigKeyActions.met``.
         on_stream: Is told of every key that holds a stream.
         keeps: Whether a key that the source does not have stays on the target; None: none does.
     """
@@ -39,6 +40,7 @@ class Rules:
     big_keys: BigKeyLimits
     owner: bytes
     on_big: Callable[[bytes, int], None] | None = None
+    on_big_met: Callable[[bytes, int, str, int | None], None] | None = None
     on_stream: Callable[[bytes], None] | None = None
     keeps: Callable[[bytes], bool] | None = None
 

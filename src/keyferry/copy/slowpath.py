@@ -93,6 +93,7 @@ class SlowPath:
                 refused=lambda aside, message: self._refused(aside, "source", message),
                 fail=self._fail,
                 hand_over=rules.on_big,
+                met=rules.on_big_met,
             ),
         )
         self._failures: dict[int, list[Failure]] = {}

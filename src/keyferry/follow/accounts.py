@@ -33,6 +33,7 @@ class Accounts:
                 methods=list(pages.settled.methods),
             )
         )
+        self._sources[task.shard].scanned += sum(outcomes[:4])
         for failure in pages.failures:
             self._sources[task.shard].supplies[task.database].remember(failure.key, failure.reason)
         self._notes.update(pages.notes)

@@ -94,7 +94,7 @@ class Follower:
             on_gap=self._on_gap,
             comparing=self._comparing,
         )
-        self.watch = FollowWatch(self._pace, self._sources, observe, lambda: self.engine.probes)
+        self.watch = FollowWatch(self._pace, self._sources, observe, lambda: self.engine.probes, self.sides)
         self._attaching = Attaching(settings, self.sides, self.ground, self.engine, self._sources, tell)
         self._verifying = False
         self.accounts = Accounts(self._sources)

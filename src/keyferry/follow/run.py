@@ -10,7 +10,7 @@ first, then everything is compared, and what differs becomes dirty.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from keyferry.copy.patience import BACKOFF_S, BACKOFF_S_MAX, TROUBLES_MIN
@@ -152,6 +152,12 @@ class FollowRun:
         """
         assert self._equal, "made for another begin"
         self.follower.begin_equal(opposite)
+        here = {self._settings.copy.selection.target_database(one): one for one in opposite.target_databases}
+        self.follower.watch.remember(
+            replace(big, database=here[big.database])
+            for big in opposite.watch.biggest()
+            if big.database in here
+        )
         self._attached = True
 
     def hear(self) -> None:
@@ -339,7 +345,7 @@ class FollowRun:
         if message != self._trouble.message:
             self._trouble.message = message
             self._tell(f"{message} Trying again.")
-        follower.watch.enter("waiting for a server")
+        follower.watch.enter("waiting for a server", side)
         retry_s, away_s = self._settings.copy.retry_s, now
         while True:
             now = time.monotonic()
@@ -351,7 +357,7 @@ class FollowRun:
             try:
                 follower.meet_again()
             except (ServerAway, ServerBusy) as error:
-                side = error.side
+                side = follower.watch.away = error.side
                 message = error.sentence if isinstance(error, ServerBusy) else error.message
             else:
                 return

@@ -36,6 +36,8 @@ class Followed:
         """Keys to be compared on both servers, by database: those that changed on the target while clients mirror."""
         self.changes = 0
         """Namings by the feed so far."""
+        self.scanned = 0
+        """Keys that the first copy has gone over."""
         self.evicted_keys: int | None = None
         """Of this server, when they were last taken into account."""
         self.databases_met: set[int] = set()
@@ -44,7 +46,7 @@ class Followed:
     def add_database(self, database: int) -> DirtySupply:
         if database not in self.supplies:
             on_taken = functools.partial(self._touched.add, database)
-            self.supplies[database] = DirtySupply(DirtyKeys(self._dirty_max), on_taken)
+            self.supplies[database] = DirtySupply(DirtyKeys(self._dirty_max), on_taken, database)
             self.looks[database] = DirtyKeys(self._dirty_max)
             self.hold(self._held)
         return self.supplies[database]

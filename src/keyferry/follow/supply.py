@@ -10,6 +10,8 @@ from typing import Protocol
 from keyferry.capture.dirty import DirtyKeys
 from keyferry.copy.settled import SettledPages
 from keyferry.copy.supply import BigEnd, BigTask
+from keyferry.follow.biggest import Biggest
+from keyferry.telemetry.following import BigKey
 from keyferry.telemetry.report import Counts
 from keyferry.transfer.config import Outcome
 
@@ -34,8 +36,9 @@ class DirtySupply:
         on_taken: Gets the keys whose marks are taken off.
     """
 
-    def __init__(self, dirty: DirtyKeys, on_taken: Callable[[list[bytes]], None]) -> None:
-        self.dirty, self._on_taken = dirty, on_taken
+    def __init__(self, dirty: DirtyKeys, on_taken: Callable[[list[bytes]], None], database: int = 0) -> None:
+        self.dirty, self._on_taken, self._database = dirty, on_taken, database
+        self.biggest = Biggest()
         self.same_bigs: set[bytes] | None = None
         """Gets big keys that both servers held alike when they were compared in pieces, for who wants to know."""
         self.failures: dict[bytes, str] = {}
@@ -113,6 +116,9 @@ class DirtySupply:
 
     # Big keys
 
+    def meet(self, key: bytes, size_bytes: int, kind: str, members: int | None) -> None:
+        self.biggest.meet(BigKey(key, self._database, size_bytes, members, kind))
+
     def hand_over(self, key: bytes, size_bytes: int) -> None:
         self.dirty.hand_over(key, size_bytes, time.monotonic())
 
@@ -134,6 +140,8 @@ class DirtySupply:
                 self.same_bigs.add(key)
             self.failures.pop(key, None)
             self.deleted += end.gone
+            if end.gone:
+                self.biggest.forget(key)
             self.counts.copied += not end.gone
             self.counts.bytes += end.size_bytes
         elif end.torn:

@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Literal
 
 from keyferry.capture.dirty_bigs import Hot
+from keyferry.copy.connect import Sides
 from keyferry.copy.info import info_number
 from keyferry.copy.pace import Pace
 from keyferry.copy.probe import Probe
+from keyferry.follow.biggest import biggest_of
+from keyferry.follow.shard_looks import ShardLooks
 from keyferry.follow.source import Followed
+from keyferry.follow.supply import DirtySupply
 from keyferry.model.errors import ServerError, Side
-from keyferry.telemetry.following import HotKey, Stage, SyncObserver, SyncProgress
+from keyferry.telemetry.following import BigKey, FailedKey, HotKey, Stage, SyncObserver, SyncProgress
 from keyferry.telemetry.meter import Meter
 
 SHOW_EVERY_S = 0.1
 KEEP_UP = 1.2
 WORK_OFF_S = 2.0
+FAILURES_SHOWN = 20
 BACKLOG_KEYS = 500
 """With fewer dirty keys the rate of settling says how fast keys change, not how fast they can be settled."""
 
@@ -30,9 +37,14 @@ class FollowWatch:
         sources: dict[str, Followed],
         observe: SyncObserver,
         probes: Callable[[], list[Probe]],
+        sides: Sides,
     ) -> None:
+        self._looks = ShardLooks(sides, sources)
         self._pace, self._sources, self._observe, self._probes = pace, sources, observe, probes
         self.stage: Stage = "connecting"
+        self.away: Literal["", "source", "target"] = ""
+        """The side that is waited for."""
+        self._earlier_bigs: tuple[BigKey, ...] = ()
         self.feed = ""
         self.generation = 1
         self.keys_total = self.keys_done = 0
@@ -69,8 +81,9 @@ class FollowWatch:
         found = [since_s for since_s in since if since_s is not None]
         return max(0.0, now_s - min(found)) if found else 0.0
 
-    def enter(self, stage: Stage) -> None:
-        """A stage begins; the bar begins anew."""
+    def enter(self, stage: Stage, away: Literal["", "source", "target"] = "") -> None:
+        """A stage begins; the bar begins anew. Args: away: The side that is waited for."""
+        self.away = away
         if stage != self.stage:
             self.stage = stage
             self._keys = Meter()
@@ -154,7 +167,33 @@ class FollowWatch:
             target_latency_ms=self._latency_ms("target"),
             throttle=self._pace.state,
             shards=len(self._sources),
+            biggest=self.biggest(),
+            shard_looks=self._looks.look(self.feed, self._probes(), copying=self.stage == "copying"),
+            failures=self._failures(),
+            away=self.away,
         )
+
+    def biggest(self) -> tuple[BigKey, ...]:
+        """Of all that were met."""
+        met = [big for supply in self._supplies for big in supply.biggest]
+        return biggest_of((*self._earlier_bigs, *met))
+
+    def remember(self, biggest: Iterable[BigKey]) -> None:
+        """Keys that were met by the run in the other direction, by this one's databases."""
+        self._earlier_bigs = tuple(biggest)
+
+    def _failures(self) -> tuple[FailedKey, ...]:
+        """Where each database has remembered more, its newest."""
+        found: list[FailedKey] = []
+        for source in self._sources.values():
+            for database, supply in source.supplies.items():
+                newest = itertools.islice(reversed(supply.failures.items()), FAILURES_SHOWN)
+                found += [FailedKey(key, database, reason) for key, reason in newest][::-1]
+        return tuple(found[-FAILURES_SHOWN:])
+
+    @property
+    def _supplies(self) -> Iterator[DirtySupply]:
+        return (supply for source in self._sources.values() for supply in source.supplies.values())
 
     def _hottest(self) -> tuple[HotKey, ...]:
         found: list[tuple[int, Hot]] = [

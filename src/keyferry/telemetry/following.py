@@ -64,7 +64,8 @@ class ShardLook:
     Attributes:
         shard: Its address.
         feed: Which feed names what changes there; empty while none is attached.
-        keys_total: Of the pass that scans it (the first copy), as in ``Progress``; None while there is none.
+        keys_total: That it held when it was met last; None where it does not say.
+        keys_done: That the first copy has gone over; None when that is done.
         latency_ms: Of a small request of ours; None while it is not known.
     """
 
@@ -93,7 +94,7 @@ class SyncProgress:
         foreign_keys: Keys that somebody else has written on the target.
         failed: Keys that could not be carried, and still differ.
         biggest: At most 5 of those that were met, the biggest first.
-        shard_looks: At most 64, where the source has several.
+        shard_looks: At most 64.
         failures: At most 20 of those that failed, the newest last.
         away: The side of this run that is waited for; empty without one.
     """
