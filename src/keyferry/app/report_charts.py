@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import pairwise
+from statistics import median_high
 from typing import Any, NamedTuple
 
 from keyferry.app.words import count
 
 WIDTH = 760.0
-LEFT, RIGHT = 112.0, 14.0
+LEFT, RIGHT = 132.0, 14.0
 """Room for labels beside the plot, in the units of the picture."""
 HEIGHT, TOP = 96.0, 10.0
 """Of a plot, and above it."""
@@ -81,7 +82,7 @@ class Chart:
     """One quantity over time.
 
     Attributes:
-        note: Its highest value, and when that was.
+        note: The middle one of all values, the highest one, and when that was.
     """
 
     key: str
@@ -165,19 +166,19 @@ class _Quantity:
     say: Callable[[float], str]
 
 
-def _per_second(number: float) -> str:
-    return f"{count(number)} per second"
+def _whole(number: float) -> str:
+    return count(number)
 
 
 _QUANTITIES = (
-    _Quantity("rate", "Keys gone over, per second", (("keys_per_second", "keys"),), _per_second),
+    _Quantity("rate", "Keys gone over, per second", (("keys_per_second", "keys"),), _whole),
     _Quantity(
         "changes",
         "Changes, per second",
         (("changes_per_second", "heard of"), ("settled_per_second", "settled")),
-        _per_second,
+        _whole,
     ),
-    _Quantity("dirty", "Dirty keys", (("dirty_keys", "keys"),), lambda number: f"{count(number)} keys"),
+    _Quantity("dirty", "Dirty keys", (("dirty_keys", "keys"),), _whole),
     _Quantity("lag", "Lag, in seconds", (("lag_s", "lag"),), lambda number: f"{number:,.2f} s"),
     _Quantity(
         "latency",
@@ -235,7 +236,11 @@ def _chart(
         area = "".join(_area(piece, y(0)) for piece in pieces) if len(lines) == 1 else ""
         series.append(Series(label, line, area))
     when = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S")
-    note = f"highest {quantity.say(highest)}, at {when}" if highest > 0 else "0 all the time"
+    note = "0 all the time"
+    if highest > 0:
+        usual = median_high(value for _, points in lines for _, value in points)
+        typically = f"typically {quantity.say(usual)}; " if usual > 0 else ""
+        note = f"{typically}highest {quantity.say(highest)}, at {when}"
     y_ticks = [Tick(y(value), short(value)) for value in ticks]
     return Chart(quantity.key, quantity.title, series, y_ticks, note)
 

@@ -79,14 +79,12 @@ def _context(report: Mapping[str, Any], history: Mapping[str, Any], made_ms: int
         "lanes": report_charts.lanes(timeline, axis, lambda stage: duration(stages.get(stage, 0.0))),
         "stages": [(stage, duration(seconds)) for stage, seconds in stages.items() if seconds >= 0.05],
         "charts": report_charts.charts(history, axis, report_charts.pauses_in(timeline)),
-        "switches": [report_words.switch_view(one) for one in reversed(switches[-report_words.SHOWN_MAX :])],
+        "switches": [report_words.switch_view(one) for one in switches[-report_words.SHOWN_MAX :]],
         "switches_hidden": max(0, len(switches) - report_words.SHOWN_MAX),
         "verifications": report_words.verifications(report),
         "verifications_hidden": max(0, len(report.get("verifications") or ()) - report_words.SHOWN_MAX),
         "warnings": report.get("warnings") or (),
         "advice": report.get("advice") or (),
-        "barred": report.get("barred", ""),
-        "writers": report.get("writers", 0),
     }
 
 

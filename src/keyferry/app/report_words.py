@@ -77,7 +77,7 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class StepRow:
-    """One step of a switch. ``at`` and ``width`` in percent of all steps; ``gated``: writes waited."""
+    """One step of a switch. ``at`` and ``width`` in percent of all steps in which writes waited (``gated``)."""
 
     name: str
     meaning: str
@@ -121,10 +121,10 @@ def verdict(report: Report) -> Verdict:
     unfinished = f"It is not finished. {here} has authority."
     stopped = report if report.get("error") else report.get("stopped") or {}
     if stopped.get("error") and not report.get("running"):
-        said = [stopped["error"], *filter(None, [stopped.get("hint")]), *problems]
+        said = [*filter(None, [stopped.get("hint")]), unfinished, *problems]
         if stopped.get("exit_code") == ExitCode.INTERRUPTED:
-            return Verdict("attention", "Stopped by its operator", unfinished, said)
-        return Verdict("trouble", "Stopped by an error", unfinished, said)
+            return Verdict("attention", "Stopped by its operator", stopped["error"], said)
+        return Verdict("trouble", "Stopped by an error", stopped["error"], said)
     if report.get("running"):
         return Verdict(
             "running", "Under way", f"{unfinished} This is how far it was when this was made.", problems
@@ -184,6 +184,8 @@ def numbers(report: Report) -> list[Fact]:
     failed = failed_of(report)
     if failed:
         facts.append(Fact("failed", count(failed), "keys not carried", "trouble"))
+    if report.get("writers"):
+        facts.append(Fact("live writers", count(report["writers"]), "at most, at once"))
     starts = report.get("starts", 0)
     facts.append(
         Fact("took", duration(report.get("seconds", 0.0)), f"started {starts} times" if starts > 1 else "")
@@ -267,7 +269,7 @@ def switch_view(switch: Report) -> SwitchView:
         Fact("settled under the gate", counted(switch["settled"], "key")),
         Fact("compared under the gate", counted(switch["compared"], "key")),
         _if_any("differences", switch["differences"], ""),
-        Fact("phase afterwards", switch["phase"], f"epoch {switch['epoch']}"),
+        Fact("phase afterwards", f"{switch['phase'] or '-'}, epoch {switch['epoch']}"),
         Fact("the old side", switch["barred"]),
         Fact("hook", switch["hook"]),
     ]
@@ -282,20 +284,20 @@ def switch_view(switch: Report) -> SwitchView:
 
 
 def _steps(steps: Sequence[Report]) -> list[StepRow]:
-    whole = sum(step["seconds"] for step in steps) or 1.0
+    waited = sum(step["seconds"] for step in steps if step["step"] in _WAITING) or 1.0
     rows, at = [], 0.0
     for step in steps:
         name, seconds = step["step"], step["seconds"]
         took = f"{seconds * 1000:,.1f} ms" if seconds < 10 else duration(seconds)
-        share = 100 * seconds / whole
         gated = name in _WAITING
-        rows.append(StepRow(name, STEPS.get(name, ""), took, round(at, 3), round(max(share, 0.4), 3), gated))
+        share = 100 * seconds / waited if gated else 0.0
+        rows.append(StepRow(name, STEPS.get(name, ""), took, round(at, 3), round(share, 3), gated))
         at += share
     return rows
 
 
 def verifications(report: Report) -> list[tuple[str, str, str, str, str]]:
-    """The newest first: when, direction, keys compared, differences, how long."""
+    """The newest: when, direction, keys compared, differences, how long."""
     newest = list(report.get("verifications") or ())[-SHOWN_MAX:]
     return [
         (
@@ -305,5 +307,5 @@ def verifications(report: Report) -> list[tuple[str, str, str, str, str]]:
             count(one["differences"]) if one["differences"] else "none",
             duration(one["seconds"]),
         )
-        for one in reversed(newest)
+        for one in newest
     ]
