@@ -144,16 +144,14 @@ export class Actions {
     for (const input of byId("confirm-fields").querySelectorAll("input, select")) input.disabled = true;
     this._show({ sentence: "Asked. This runs on when the window is closed." });
     say(byId("confirm-close"), "Close");
+    byId("confirm-close").focus();
     this.show();
     const answer = await ask(action, options, token());
     this._running = "";
     this._refused(answer);
     const outcome = answer.exit_code === 0 ? "ok" : answer.exit_code === 1 ? "attention" : "no";
     this._say(`${command.title}: ${[answer.sentence, hintOf(answer)].filter(Boolean).join(" ")}`, outcome);
-    if (this._open === action) {
-      this._show({ ...answer, outcome });
-      if (!command.looks) this._dialog.close();
-    }
+    if (this._open === action) this._show({ ...answer, outcome });
     this.show();
   }
 

@@ -153,8 +153,9 @@ function failures(status) {
 function shards(status) {
   const looks = status.progress?.shard_looks ?? [];
   const all = status.progress?.shards ?? 0;
-  show(byId("shards-part"), looks.length > 0);
-  summary("shards", counted(Math.max(all, looks.length), "shard"));
+  // Of a single server everything stands above already.
+  show(byId("shards-part"), looks.length > 1);
+  summary("shards", looks.length < all ? `${count(looks.length)} of ${counted(all, "shard")}` : counted(all, "shard"));
   table(byId("shards"), looks, [
     { label: "shard", text: (one) => one.shard },
     { label: "keys", text: (one) => count(one.keys_total), number: true },
