@@ -8,6 +8,7 @@ end it. Needs the extra ``http``; only this package imports a web server.
     asking     the control socket, without blocking
     live       the newest look, for every browser at once
     acting     the buttons
+    reports    the report so far
     guarding   who may ask
     api        what there is under which path; models: of which shape
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +21,6 @@ from starlette.types import ASGIApp
 
 from keyferry import __version__
 from keyferry.app.dashboard.acting import Acting
-from keyferry.app.dashboard.asking import ask
 from keyferry.app.dashboard.guarding import Guard, Guarded, Refusal
 from keyferry.app.dashboard.live import OLD_S, Live
 from keyferry.app.dashboard.metrics import exposition
@@ -39,7 +37,7 @@ from keyferry.app.dashboard.models import (
     Switch,
     Throttle,
 )
-from keyferry.cutover.requests import Request as Asked
+from keyferry.app.dashboard.reports import Reports
 from keyferry.model.errors import ExitCode, KeyferryError
 
 BROWSERS_MAX = 32
@@ -48,8 +46,6 @@ RETRY_MS = 1000
 """After which a browser that has lost us comes back."""
 PING_S = 5
 """A sign of life when there is nothing to tell."""
-UNREAD_S = 30
-"""A browser that takes nothing for so long is let go."""
 STATIC = Path(str(files("keyferry.app.dashboard") / "static"))
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -116,8 +112,9 @@ def application(served: Served, live: Live) -> ASGIApp:
             {"name": "acting", "description": "As the commands of the same names; needs the token."},
         ],
     )
-    app.include_router(_page(served, live))
-    app.include_router(_looking(served, live))
+    reports = Reports(served.control)
+    app.include_router(_page(reports, live))
+    app.include_router(_looking(served, reports, live))
     app.include_router(_acting(Acting(served.control)))
     app.mount("/static", StaticFiles(directory=STATIC, check_dir=False))
     app.add_exception_handler(RequestValidationError, _say_invalid)
@@ -125,7 +122,7 @@ def application(served: Served, live: Live) -> ASGIApp:
     return Guarded(app, Guard(served.hosts, served.token))
 
 
-def _page(served: Served, live: Live) -> APIRouter:
+def _page(reports: Reports, live: Live) -> APIRouter:
     router = APIRouter(include_in_schema=False)
 
     @router.get("/")
@@ -134,19 +131,19 @@ def _page(served: Served, live: Live) -> APIRouter:
 
     @router.get("/report")
     async def report() -> Response:
-        from keyferry.app.report_page import page
+        from keyferry.app.report_page import security_policy
 
         try:
-            facts = await _report(served)
+            page = await reports.page(live.history)
         except KeyferryError as error:
-            return Refusal(503, error.message, error.hint).response(for_people=True)
-        # Drawn beside: hundreds of rows must not keep events from others.
-        return HTMLResponse(await asyncio.to_thread(page, facts, live.history))
+            return _no_report(error).response(for_people=True)
+        policy = f"{security_policy()}; frame-ancestors 'none'"
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy})
 
     return router
 
 
-def _looking(served: Served, live: Live) -> APIRouter:
+def _looking(served: Served, reports: Reports, live: Live) -> APIRouter:
     router = APIRouter(tags=["looking"])
 
     @router.get("/api/status", response_model=StatusShape, responses=_NOT_YET)
@@ -164,27 +161,31 @@ def _looking(served: Served, live: Live) -> APIRouter:
         return _json(live.rows_after(after_ms))
 
     @router.get(
-        "/api/report", response_model=ReportShape, responses={503: {"model": AnswerShape}, **_NOT_YET}
+        "/api/report", response_model=ReportShape, responses={404: {"model": AnswerShape}, **_NOT_YET}
     )
     async def report() -> Response:
         """What the migration has done until now. A sync has no report before its end."""
         try:
-            return _json(await _report(served))
+            return _json(await reports.facts())
         except KeyferryError as error:
-            return Refusal(503, error.message, error.hint, error.exit_code).response()
+            return _no_report(error).response()
 
     @router.get("/api/events", responses=_EVENTS, response_class=EventSourceResponse)
     async def events() -> Response:
         """Server-sent events: everything above as it changes."""
         if live.browsers >= BROWSERS_MAX:
             return Refusal(503, f"{BROWSERS_MAX} browsers follow this already.").response()
-        return EventSourceResponse(_events(live), ping=PING_S, send_timeout=UNREAD_S)
+        return EventSourceResponse(_events(live), ping=PING_S)
 
     @router.get("/healthz", response_model=HealthShape, responses={503: {"model": HealthShape}})
-    async def healthz() -> Response:
-        """503 when nothing was heard of the run for 10 s, or nothing yet."""
+    async def healthz(
+        within_s: Annotated[
+            float, Query(gt=0, description="How old the last look may be, in seconds.")
+        ] = OLD_S,
+    ) -> Response:
+        """503 when the last look at the run is older than that, or there is none."""
         seen, age_s = live.status, live.age_s
-        ok = age_s is not None and age_s <= OLD_S
+        ok = age_s is not None and age_s <= within_s
         health = {"ok": ok, "stage": seen["stage"] if seen else None, "age_seconds": _rounded(age_s)}
         return _json(health, 200 if ok else 503)
 
@@ -244,12 +245,9 @@ def _acting(acting: Acting) -> APIRouter:
     return router
 
 
-async def _report(served: Served) -> Mapping[str, Any]:
-    """Raises KeyferryError when there is none."""
-    answer = await ask(served.control, Asked("report"), lambda said: None)
-    if answer.exit_code:
-        raise KeyferryError(answer.sentence, answer.hint)
-    return answer.facts
+def _no_report(error: KeyferryError) -> Refusal:
+    status = 404 if error.exit_code == ExitCode.REFUSED else 503
+    return Refusal(status, error.message, error.hint, error.exit_code)
 
 
 async def _events(live: Live) -> AsyncIterator[ServerSentEvent]:
@@ -273,7 +271,10 @@ async def _say_invalid(_request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    sentence = f"The option {where} does not fit: {first['msg']}." if where else "The request is not JSON."
+    if not where or first["type"] == "json_invalid":
+        sentence = "The request has to be a JSON object."
+    else:
+        sentence = f"The option {where} does not fit: {first['msg']}."
     return Refusal(422, sentence, "See /openapi.json.", ExitCode.USAGE).response()
 
 

@@ -34,11 +34,6 @@ _CSP = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
-# One file with everything in it, and no script.
-_CSP_REPORT = (
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "
-    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-)
 _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -198,7 +193,7 @@ def _marking(path: str, send: Send) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=message.setdefault("headers", []))
             headers.update(_HEADERS)
-            headers["Content-Security-Policy"] = _CSP_REPORT if path == "/report" else _CSP
+            headers.setdefault("Content-Security-Policy", _CSP)
             # Files of the page are asked for anew with their ETag: another version may serve at this address next.
             headers["Cache-Control"] = "no-cache" if path.startswith("/static/") else "no-store"
         await send(message)

@@ -13,11 +13,14 @@ import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from keyferry.app.dashboard.asking import Asking
 from keyferry.cutover.requests import End, Request
+from keyferry.cutover.showing import status_of
+from keyferry.follow.showing import SYNC_STATIONS
 from keyferry.model.errors import KeyferryError
+from keyferry.telemetry.migrating import MigrationProgress
 
 LOOK_EVERY_S = 0.5
 HISTORY_EVERY_S = 2.0
@@ -55,13 +58,17 @@ class _Told:
 class Live:
     """What is known now. Of one event loop.
 
+    Args:
+        blank: What stands in a status that says nothing of it yet: the first ones of a run are not whole.
+
     Attributes:
         history: As ``Samples.as_dict``, whole; None until it is known.
         ended: How the run has ended; None while it goes on.
         browsers: How many follow the events.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, blank: Mapping[str, Any]) -> None:
+        self._blank = blank
         self.history: Mapping[str, Any] | None = None
         self.ended: Mapping[str, Any] | None = None
         self.browsers = 0
@@ -101,8 +108,9 @@ class Live:
 
     def look(self, status: Mapping[str, Any]) -> None:
         """A status as the migration has answered it."""
+        status = {**self._blank, "age_seconds": 0.0, **status}
         changed = self._status is None or _without_clocks(self._status) != _without_clocks(status)
-        self._status, self._status_s = {"age_seconds": 0.0, **status}, time.monotonic()
+        self._status, self._status_s = status, time.monotonic()
         if changed:
             self._looks += 1
             self._wake()
@@ -169,6 +177,25 @@ class Live:
             told.series, told.rows = self._series, len(history["rows"])
             messages.append(Message("history", json.dumps({**history, "rows": rows, "whole": whole})))
         return messages
+
+
+def blank_status(kind: Literal["migrate", "sync"], name: str) -> dict[str, Any]:
+    """Of a run that has said nothing of itself yet."""
+    status = status_of(
+        MigrationProgress(None, "connecting"),
+        name=name,
+        source="",
+        target="",
+        pid=0,
+        limits={},
+        touched=0,
+        writers={},
+        switches=(),
+        barred="",
+        warnings=(),
+        events=(),
+    )
+    return status if kind == "migrate" else {**status, "kind": kind, "stations": list(SYNC_STATIONS)}
 
 
 def _without_clocks(status: Mapping[str, Any]) -> dict[str, Any]:

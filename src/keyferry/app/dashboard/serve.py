@@ -32,16 +32,18 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from keyferry.app.dashboard.api import Served, application
-from keyferry.app.dashboard.live import Live, keep_looking
+from keyferry.app.dashboard.live import Live, blank_status, keep_looking
 from keyferry.model.errors import ExitCode
 
 LINE_BYTES_MAX = 1024 * 1024
 HEADERS_S = 10.0
 """In which a request's header has to be there."""
 HEADER_BYTES_MAX = 16 * 1024
+UNREAD_S = 30.0
+"""A client that takes nothing for so long is let go."""
 CONNECTIONS_MAX = 96
 KEEP_ALIVE_S = 15
-LINGER_S = 2.0
+LINGER_S = 1.5
 """For browsers that are to hear of the end."""
 LINGER_LOOK_S = 0.02
 COMES_BACK_S = 3.0
@@ -115,7 +117,7 @@ async def _serve() -> int:
     except ValueError:
         return ExitCode.USAGE
     _take_title(handed.served.name)
-    live = Live()
+    live = Live(blank_status(handed.served.kind, handed.served.name))
     server = _server(handed.served, live)
     terminated = asyncio.Event()
     _mind_signals(loop, terminated)
@@ -192,41 +194,45 @@ class _Server(uvicorn.Server):
 
 
 class _Impatient(H11Protocol):
-    """Lets a client go whose request does not come to the end of its header: there are only so many places."""
+    """Lets a client go that does not come to the end of a request's header, or takes nothing of what it has asked
+    for: there are only so many places."""
 
     _overdue: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._expect()
+        self._overdue = self.loop.call_later(HEADERS_S, transport.abort)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._under_way:
-            self._expect_nothing()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._is_asked()
         elif self._overdue is None:
-            self._expect()
+            self._overdue = self.loop.call_later(HEADERS_S, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._stuck = self.loop.call_later(UNREAD_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._is_read()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._expect_nothing()
+        self._is_asked()
+        self._is_read()
         super().connection_lost(exc)
 
-    @property
-    def _under_way(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _expect(self) -> None:
-        self._overdue = self.loop.call_later(HEADERS_S, self._let_go)
-
-    def _expect_nothing(self) -> None:
+    def _is_asked(self) -> None:
         if self._overdue is not None:
             self._overdue.cancel()
             self._overdue = None
 
-    def _let_go(self) -> None:
-        self._overdue = None
-        if not self._under_way:
-            self.transport.abort()
+    def _is_read(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
 
 
 def _server(served: Served, live: Live) -> uvicorn.Server:
