@@ -20,7 +20,7 @@ from keyferry.copy.slot_ledger import SlotLedger
 from keyferry.copy.watch import Watch
 from keyferry.journal.state import State
 from keyferry.model.errors import ServerAway
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 
 NOTING_LOOKS_MAX = 5
 """A target whose slots move all the time is looked at no more often: no key moves on before each of these looks."""
@@ -155,7 +155,7 @@ class Meeting:
 
     def _compare_all(self, reason: str) -> None:
         sides, books = self._sides, self._books
-        self._tell(f"{reason}: going over all keys again by comparison.")
+        self._tell(Alert(f"{reason}: going over all keys again by comparison."))
         databases = sorted(books.databases)
         books.forget_positions()
         for database in databases:
@@ -177,9 +177,8 @@ class Meeting:
                 continue
             before = books.checkpoint.source_run_ids.get(name)
             if before is not None and before != sides.source_run_ids[name]:
-                self._tell(
-                    f"The source's {sides.source.endpoint(name).location} was started anew: going over its keys again."
-                )
+                where = sides.source.endpoint(name).location
+                self._tell(Alert(f"The source's {where} was started anew: going over its keys again."))
                 books.end_shard(name)
                 for slot in now[name].slots:
                     slots.redirected(slot)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from keyferry.copy.replies import ServerBusy
 from keyferry.model.errors import ServerAway, ServerError, Side
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 
 BACKOFF_S = 0.1
 BACKOFF_S_MAX = 2.0
@@ -53,7 +53,7 @@ class Patience:
         away_s = time.monotonic()
         if self._since_s is None:
             self._since_s = away_s
-        self._tell(f"{message} Trying again.")
+        self._tell(Alert(f"{message} Trying again."))
         while True:
             now = time.monotonic()
             often = self._troubles >= TROUBLES_MIN and now - self._since_s > self._retry_s

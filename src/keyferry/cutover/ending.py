@@ -18,6 +18,7 @@ from keyferry.model.errors import RefusedError, ServerError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import leader_key, record_key, writers_key
 from keyferry.telemetry.migrating import FactKey
+from keyferry.telemetry.progress import Alert
 from keyferry.wire.resp import Argument, ReplyError
 
 STEP_S_MAX = 30.0
@@ -129,7 +130,10 @@ class Ending:
                 if side is authority:
                     raise
                 self._tell(
-                    f"{error.message} Keyferry's keys on the {side} are left: keyferry:{{{self._settings.name}}}:*."
+                    Alert(
+                        f"{error.message} Keyferry's keys on the {side} are left: "
+                        f"keyferry:{{{self._settings.name}}}:*."
+                    )
                 )
         if command == "abort":
             self._give_back()
@@ -152,7 +156,8 @@ class Ending:
                     self._tell(sentence)
                 self._tools.books.took(side, None)
             except ServerError as error:
-                self._tell(f"{error.message} To give write rights back there: {'; '.join(typed(taken))}.")
+                how = "; ".join(typed(taken))
+                self._tell(Alert(f"{error.message} To give write rights back there: {how}."))
 
     def _lead_out(self, authority: Side) -> None:
         """Writers that repeat their writes on the other side stop to do so."""

@@ -19,6 +19,7 @@ from keyferry.model.errors import ExitCode, RefusedError, ServerAway
 from keyferry.model.phases import RULES, Phase, Side, after_switch
 from keyferry.telemetry.migrating import Direction as SwitchDirection
 from keyferry.telemetry.migrating import EventKind, FactKey, SwitchReport
+from keyferry.telemetry.progress import Alert
 
 WAY_BACK = "way-back"
 """Whether the last switch can be taken back."""
@@ -151,7 +152,8 @@ class Leading:
         if ticket is not None:
             # First: whoever asked hears it once.
             ticket.end(code, said, hint, **report.as_dict())
-        self._voice.tell(said)
+        well = performed.end is End.DONE and not report.hook_failed
+        self._voice.tell(said if well else Alert(said))
         if performed.end is End.UNKNOWN:
             raise ServerAway("source" if losing is Side.SOURCE else "target", said, hint)
 

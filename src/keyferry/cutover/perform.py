@@ -44,6 +44,7 @@ from keyferry.model.record import (
     stepped,
 )
 from keyferry.model.record_trail import check_single
+from keyferry.telemetry.progress import Alert
 
 NARROW_KEYS = 500
 """So many keys may be left to be compared while writers wait."""
@@ -246,13 +247,13 @@ class Switch:
             # Any writer completes it, too; and so do we as soon as that side answers.
             if not self._told_late:
                 self._told_late = True
-                self._means.tell(f"The switch is made, its mark is not complete yet: {message}")
+                self._means.tell(Alert(f"The switch is made, its mark is not complete yet: {message}"))
             self._means.check_stop()
             self._means.poll()
             time.sleep(RETRY_S)
             self._look_again()
             return
-        self._means.tell(f"The switch is made; {step.value} failed: {message}")
+        self._means.tell(Alert(f"The switch is made; {step.value} failed: {message}"))
         self._done.add(step)
 
     def _look_again(self) -> None:
@@ -289,7 +290,7 @@ class Switch:
     def _say(self, sentence: str) -> None:
         """While something is undone: nobody is to wait because it cannot be noted."""
         with contextlib.suppress(UsageError):
-            self._means.tell(sentence)
+            self._means.tell(Alert(sentence))
 
     # Before anybody waits
 
@@ -541,8 +542,10 @@ class Switch:
             )
         elif replicas.confirmed < replicas.connected:
             self._means.tell(
-                f"Only {replicas.confirmed} of {replicas.connected} replicas of the {self._wish.losing} have "
-                "confirmed the switch: a failover to another one would forget it."
+                Alert(
+                    f"Only {replicas.confirmed} of {replicas.connected} replicas of the {self._wish.losing} have "
+                    "confirmed the switch: a failover to another one would forget it."
+                )
             )
 
     # Undoing

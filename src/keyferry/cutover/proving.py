@@ -15,6 +15,7 @@ from keyferry.follow.follower import Follower
 from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import ExitCode
 from keyferry.telemetry.migrating import EventKind, Verified
+from keyferry.telemetry.progress import Alert
 
 AGAIN_S, AGAIN_S_MAX = 2.0, 60.0
 
@@ -97,4 +98,4 @@ class Proving:
         if ticket is not None:
             # First: whoever asked hears it once.
             ticket.end(ExitCode.KEYS_FAILED if left else ExitCode.DONE, said)
-        self._voice.tell(said)
+        self._voice.tell(Alert(said) if left else said)

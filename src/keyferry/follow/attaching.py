@@ -16,7 +16,7 @@ from keyferry.follow.notify import Notifying
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
 from keyferry.model.errors import ServerAway, ServerError
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 from keyferry.wire.session import Session
 
 FEEDLESS = (FeedKind.SWEEPS, FeedKind.WRITERS)
@@ -141,7 +141,7 @@ class Attaching:
             except ServerError as error:
                 if not self._told_blind:
                     self._told_blind = True
-                    self._tell(f"Writes of others to the target will not be noticed: {error.message}")
+                    self._tell(Alert(f"Writes of others to the target will not be noticed: {error.message}"))
                 continue
             self._engine.target_feeds[shard.id] = feed
             self._engine.poller.watch(feed.fileno(), feed.events)

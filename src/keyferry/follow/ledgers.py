@@ -25,7 +25,7 @@ from keyferry.model.errors import ServerAway, ServerError, Side
 from keyferry.model.keys import escape, is_reserved
 from keyferry.model.phases import RULES
 from keyferry.payload.names import slot
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 from keyferry.wire.resp import ReplyError
 from keyferry.wire.session import Session
 
@@ -251,7 +251,7 @@ class Ledgers:
     def _tell_once(self, sentence: str) -> None:
         if sentence not in self._told:
             self._told.add(sentence)
-            self._tell(sentence)
+            self._tell(Alert(sentence))
 
     def request(self) -> Callable[[], bool]:
         """Has both ledgers read now; what it gives says whether all is marked that was in them."""

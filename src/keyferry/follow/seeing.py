@@ -14,7 +14,7 @@ from keyferry.follow.engine import Engine
 from keyferry.follow.ground import Ground
 from keyferry.follow.notify import SWITCHED_OFF
 from keyferry.follow.source import Followed
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ class Seeing:
             self._asks.functions()
         if seen.blind and not self._told_streams:
             self._told_streams = True
-            self._tell("Stream groups cannot all be watched: " + "; ".join(seen.blind))
+            self._tell(Alert("Stream groups cannot all be watched: " + "; ".join(seen.blind)))
         for database, key in seen.streams:
             if database in source.supplies:
                 source.mark(database, [key], now)
