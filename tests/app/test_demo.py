@@ -39,7 +39,14 @@ def test_it_moves_a_service_there_and_back_and_there_and_cleans_up(tmp_path: Pat
     assert all(int(number.replace(",", "")) > 1_000 for number in counted.groups())
     assert ended.out.endswith("Both servers are stopped.\n")
     assert "<svg" in (here / "run.svg").read_text()
-    assert (leftovers(temporary), [file.name for file in leftovers(here)]) == ([], ["run.svg"])
+    assert re.search(
+        r"^note: The dashboard is at http://127\.0\.0\.1:\d+/ and the token", ended.err, re.MULTILINE
+    )
+    assert "\nreport  keyferry-demo-report.html\n" in ended.out
+    report = (here / "keyferry-demo-report.html").read_text()
+    assert all(word in report for word in ("cutover", "rollback", "<svg", "</html>"))
+    names = sorted(file.name for file in leftovers(here))
+    assert (leftovers(temporary), names) == ([], ["keyferry-demo-report.html", "run.svg"])
 
 
 def test_it_takes_other_servers(binaries: dict[str, ServerBinary], tmp_path: Path) -> None:

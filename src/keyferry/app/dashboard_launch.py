@@ -316,17 +316,26 @@ class Dashboard:
                 "token to act. On 127.0.0.1, behind ssh -L or a proxy, only you do."
             )
         if self._private:
-            where = Text.assemble(("dashboard: ", "bold"), f"{self.url}#token={self._token}")
+            # In a sync there is nothing to act on.
+            token = "" if self._watched.kind == "sync" else f"#token={self._token}"
+            where = Text.assemble(("dashboard: ", "bold"), f"{self.url}{token}")
             console_on(sys.stderr).print(where)
+        elif self._watched.kind == "sync":
+            self._tell(f"The dashboard is at {self.url}.")
         else:
             file = self._watched.token_file
             _write_token(file, self._token)
             self._tell(f"The dashboard is at {self.url} and the token for what acts in {file}.")
 
 
+def missing_packages() -> list[str]:
+    """What it takes to serve, and is not installed."""
+    return [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+
+
 def check_packages() -> None:
     """Raises UsageError when a package that serves is missing."""
-    if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
+    if missing := missing_packages():
         raise UsageError(
             f"--http needs packages that are not installed: {', '.join(missing)}.",
             "pip install 'keyferry[http]'",

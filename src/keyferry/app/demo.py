@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -18,11 +18,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from rich.text import Text
 
-from keyferry.app.demo_result import migration_line, result_lines, row
+from keyferry.app.dashboard_launch import Board, Watched
+from keyferry.app.demo_result import migration_line, result_lines, row, verdict
 from keyferry.app.demo_screen import Stage
 from keyferry.app.demo_story import Story
 from keyferry.app.demo_users import KEYFERRY_USER, as_user, make_users
+from keyferry.app.demo_watched import REPORT, demo_board, leave_report
 from keyferry.app.display_migrate import DEFAULT_STATE_DIR, MigrateView
+from keyferry.app.http_place import HttpPlace
 from keyferry.app.record import Recorder
 from keyferry.app.screen import open_screen
 from keyferry.app.signals import stopping
@@ -31,7 +34,7 @@ from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.follow.settings import SyncSettings
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
-from keyferry.telemetry.migrating import MigrationProgress
+from keyferry.telemetry.migrating import FactKey, MigrationProgress
 from keyferry.testing.binaries import ServerBinary, embedded_pair, probe
 from keyferry.testing.dataset import Filled, fill
 from keyferry.testing.servers import Server
@@ -44,7 +47,14 @@ KINDS = ("threads", "threads", "threads", "asyncio")
 HABITS = Habits(ticks_per_s=25.0, pipeline=6, singles=2, reads=3)
 
 
-def demo_command(keys: int, source: Path | None, target: Path | None, record: Path | None) -> int:
+def demo_command(
+    keys: int,
+    source: Path | None,
+    target: Path | None,
+    record: Path | None,
+    http: HttpPlace | None = None,
+    http_host: Sequence[str] = (),
+) -> int:
     """Runs the command; returns its exit status: 1 when a write is missing or doubled, a read was stale, or the service
     has seen an error.
 
@@ -60,7 +70,9 @@ def demo_command(keys: int, source: Path | None, target: Path | None, record: Pa
         source_server = stack.enter_context(Server(source_binary))
         target_server = stack.enter_context(Server(target_binary))
         try:
-            well = _Play(screen, source_server, target_server, directory).run(keys)
+            play = _Play(screen, source_server, target_server, directory)
+            with play.board(http, http_host) as board:
+                well = play.run(keys, board)
         except InterruptedRun:
             raise InterruptedRun("The demo was interrupted; both servers are stopped.") from None
     screen.say(Text("Both servers are stopped.", style="dim"))
@@ -83,21 +95,37 @@ class _Play:
             max_latency_ms=0,
         )
         self._sync = SyncSettings(copy, name=NAME)
+        title = f"keyferry migrate {copy.source} to {copy.target}, {NAME}"
+        # The picture is not of this machine's directories.
+        drawn = MigrateView(NAME, DEFAULT_STATE_DIR)
+        display = open_screen(title, MigrateView(NAME, copy.state_dir))
+        self._shown = screen.watching(display, drawn, title, _says_more)
+        self._stage = Stage(screen, self._shown)
 
-    def run(self, keys: int) -> bool:
-        """Whether all went well."""
+    def board(self, place: HttpPlace | None, further: Sequence[str]) -> Board:
+        """Its dashboard."""
+        from keyferry.cutover.control_place import control_path
+
+        watched = Watched("migrate", NAME, control_path(self._sync.copy.state_dir, NAME))
+        return demo_board(place, further, watched, self._stage.warn)
+
+    def run(self, keys: int, board: Board) -> bool:
+        """Whether all went well; ``board`` hears how it has ended."""
         for server in (self._source, self._target):
             make_users(server)
         filled = self._fill(keys)
         there = f"{counted(filled.keys, 'key')} of {len(filled.by_type)} types, {count(filled.expiring)} of them with an expiry"
         self._screen.say(row("source", f"{self._source.binary}, {there}"))
         self._screen.say(row("target", f"{self._target.binary}, empty"))
-        story = self._migrate()
+        story, report = self._migrate()
         result = story.result
         if result is None:
             raise KeyferryError("The migration has ended before the story did.")
         for text in result_lines(result):
             self._screen.say(text)
+        self._screen.say(row("report", REPORT.name))
+        status = ExitCode.DONE if result.well else ExitCode.KEYS_FAILED
+        board.ended(status, " ".join(("The demo is over.", *verdict(result))), report=str(report))
         return result.well
 
     def _fill(self, keys: int) -> Filled:
@@ -107,8 +135,12 @@ class _Play:
         ):
             return fill(session, keys, on_progress=advance)
 
-    def _migrate(self) -> Story:
-        """Leads the migration in this thread, and its operator in another one."""
+    def _migrate(self) -> tuple[Story, Path]:
+        """Leads the migration in this thread, and its operator in another one.
+
+        Returns:
+            The story, and where the report is.
+        """
         from keyferry.cutover.conductor import run_migration
         from keyferry.cutover.control import ControlServer
         from keyferry.cutover.control_place import control_path
@@ -121,19 +153,14 @@ class _Play:
         path = control_path(copy.state_dir, NAME)
         stop = StopFlag()
         desk = QueueDesk({"name": NAME, "pid": os.getpid(), "stage": "connecting"})
-        view = MigrateView(NAME, copy.state_dir)
-        title = f"keyferry migrate {copy.source} to {copy.target}, {NAME}"
-        # The picture is not of this machine's directories.
-        drawn = MigrateView(NAME, DEFAULT_STATE_DIR)
-        shown = self._screen.watching(open_screen(title, view), drawn, title, _says_more)
+        stage = self._stage
         with ExitStack() as opened:
-            stage = Stage(self._screen, shown)
             story = Story(stage, self._source, self._target, self._directory, path, KINDS, HABITS, stop)
             opened.enter_context(stopping(stop))
             story.open(opened)
             journal = opened.enter_context(MigrationJournal(copy.state_dir, NAME))
             opened.enter_context(ControlServer(path, desk))
-            opened.enter_context(shown)
+            opened.enter_context(self._shown)
             opened.enter_context(story)
             try:
                 report = run_migration(
@@ -144,10 +171,11 @@ class _Play:
             finally:
                 # Before the story is waited for: it may be waiting for an answer.
                 desk.close()
+            file = leave_report(report, journal.get(FactKey.SAMPLES))
         if story.error is not None:
             raise story.error
         self._screen.say(migration_line(report))
-        return story
+        return story, file
 
 
 def _says_more(best: MigrationProgress, progress: MigrationProgress) -> bool:

@@ -78,13 +78,14 @@ def result_lines(result: Result) -> Iterator[Text]:
             style="dim",
         )
     style = "bold green" if result.well else "bold red"
-    for sentence in _verdict(result):
+    for sentence in verdict(result):
         yield Text(sentence, style=style)
     for finding in (*result.counted.findings, *result.counted.errors):
         yield Text(f"  {finding}")
 
 
-def _verdict(result: Result) -> Iterator[str]:
+def verdict(result: Result) -> Iterator[str]:
+    """What was counted, in two sentences."""
     tally, found = result.tally, result.counted
     yield (
         f"{counted(tally.writes, 'acknowledged write')}, counted one by one: "

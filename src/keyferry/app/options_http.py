@@ -27,23 +27,25 @@ def host_name(text: str) -> str:
 
 def watching(command: F) -> F:
     """Whether there is a dashboard, and where."""
-    for option in reversed(
-        (
-            click.option(
-                "--http",
-                type=http_place,
-                metavar="[HOST:]PORT",
-                help="Serve a dashboard, its API and metrics while it runs, on this machine alone unless HOST says "
-                "otherwise. What acts needs the token that is printed. Port 0 takes any that is free. Default: none.",
-            ),
-            click.option(
-                "--http-host",
-                type=host_name,
-                multiple=True,
-                metavar="NAME",
-                help="A further name that browsers may reach the dashboard by, as behind a reverse proxy. Repeatable.",
-            ),
-        )
-    ):
-        command = option(command)
-    return command
+    return _http(
+        "Serve a dashboard, its API and metrics while it runs, on this machine alone unless HOST says otherwise. What "
+        "acts needs the token that is printed. Port 0 takes any that is free. Default: none.",
+        command,
+    )
+
+
+def watched_anyway(command: F) -> F:
+    """Where the dashboard is."""
+    return _http("Where its dashboard is. Default: any free port of 127.0.0.1.", command)
+
+
+def _http(meaning: str, command: F) -> F:
+    return click.option("--http", type=http_place, metavar="[HOST:]PORT", help=meaning)(
+        click.option(
+            "--http-host",
+            type=host_name,
+            multiple=True,
+            metavar="NAME",
+            help="A further name that browsers may reach the dashboard by, as behind a reverse proxy. Repeatable.",
+        )(command)
+    )

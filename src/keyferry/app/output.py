@@ -105,14 +105,19 @@ def check_writable(option: str, file: Path | None) -> None:
 
 
 def write_report(file: Path, data: Mapping[str, Any]) -> None:
-    """Writes JSON to ``file``, never half of it.
+    """Writes JSON to ``file``. As ``write_text``."""
+    write_text(file, json.dumps(data, indent=2) + "\n")
+
+
+def write_text(file: Path, text: str) -> None:
+    """Writes a report to ``file``, never half of it.
 
     Raises:
         UsageError: The file cannot be written.
     """
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
-        draft.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+        draft.write_text(text, encoding="utf-8")
         draft.replace(file)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -82,7 +82,7 @@ class SyncShowing:
     @property
     def watched(self) -> Watched:
         """For its dashboard."""
-        return Watched("sync", self._settings.name or "", sync_control_path(self._settings))
+        return Watched("sync", self._settings.name or "sync", sync_control_path(self._settings))
 
     def __enter__(self) -> SyncShowing:
         self._publish(_NOTHING_YET)
