@@ -11,6 +11,7 @@ import click
 from keyferry import __version__
 from keyferry.app import (
     commands_control,
+    commands_report,
     options,
     options_control,
     options_http,
@@ -121,7 +122,7 @@ def sync(source: str, target: str, **given: Any) -> int:
 @options.feeding
 @options.selection
 @options.treatment
-@options.results
+@options.results_and_page
 @options_http.watching
 @options_log.logged
 @options.pace
@@ -275,6 +276,7 @@ def phase_set(name: str, source: str, target: str, phase: str, **given: Any) -> 
     metavar="BINARY",
     help="Server program to use as target instead of the embedded Valkey.",
 )
+@options_http.watched_anyway
 @click.option(
     "--record",
     type=click.Path(dir_okay=False, path_type=Path),
@@ -285,9 +287,10 @@ def phase_set(name: str, source: str, target: str, phase: str, **given: Any) -> 
 def demo(**given: Any) -> int:
     """Move one server to another while it is written to, both started for it, and prove that nothing is lost.
 
-    The source is filled with keys of every type, name and expiry; writers change it all the time while a sync
-    copies and follows. Then they stop, everything is compared, and acknowledged writes are counted on the target.
-    Nothing outside a temporary directory is touched.
+    The source is filled with keys of every type, name and expiry; a service writes to it and reads all the time while a
+    migration copies, follows, cuts over, goes back and cuts over again. Then it stops, and its acknowledged writes are
+    counted on the target. The dashboard shows it all; the report of the migration, keyferry-demo-report.html in the
+    working directory, is all that is left.
     """
     from keyferry.app.demo import demo_command
 
@@ -295,3 +298,5 @@ def demo(**given: Any) -> int:
 
 
 commands_control.add_to(cli, _EPILOG)
+commands_report.report.epilog = _EPILOG
+cli.add_command(commands_report.report)

@@ -6,7 +6,9 @@ Everything that happens on the way is in the journal, so what is said at an end 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing
 from typing import Any
@@ -20,7 +22,8 @@ from keyferry.app.log import RunLog, log_of
 from keyferry.app.log_looks import MigrationLooks
 from keyferry.app.log_requests import RequestLog
 from keyferry.app.log_screen import logged_screen
-from keyferry.app.output import check_writable, emit
+from keyferry.app.output import check_writable, emit, error_dict
+from keyferry.app.reporting import read_report, report_so_far
 from keyferry.app.screen import Screen
 from keyferry.app.settings import migration_settings
 from keyferry.app.signals import stopping
@@ -31,11 +34,12 @@ from keyferry.copy.stop import StopFlag
 from keyferry.cutover.books import SwitchBooks
 from keyferry.cutover.settings import MigrationSettings
 from keyferry.journal.migration import MigrationJournal
+from keyferry.journal.reading import living_journal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, UsageError
 from keyferry.model.keynames import KeyNames
 from keyferry.model.phases import Side
 from keyferry.telemetry.glance import MigrationGlances
-from keyferry.telemetry.migrating import MigrationProgress, MigrationReport, report_of
+from keyferry.telemetry.migrating import FactKey, MigrationProgress, MigrationReport, report_of
 
 TOO_EARLY = "Interrupted before the migration began; nothing was written."
 HOW_TO_GO_ON = "Give the same command again to go on; your application does not need it meanwhile."
@@ -53,8 +57,9 @@ def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int
     log = log_of(options)
     log.started(settings.sync.copy.source.location, settings.sync.copy.target.location)
     found: dict[str, Any] = {}
+    page = functools.partial(_page, settings)
     with ExitStack() as opened:
-        with errors_delivered(options, TOO_EARLY, lambda: found):
+        with errors_delivered(options, TOO_EARLY, lambda: found, page):
             if options["dry_run"]:
                 precheck(settings.sync.copy, resuming=False, log=log)
                 return show_plan(settings.sync.copy, options)
@@ -66,13 +71,26 @@ def migrate_command(source: str, target: str, options: Mapping[str, Any]) -> int
         if not options["as_json"]:
             emit(of_migration(report))
         log.result(report.as_dict())
-        deliver(report.as_dict(), options)
+        deliver(report.as_dict(), options, page)
         # Only now: a report that could not be delivered is delivered when the command is given again.
         journal.close(finished=bool(report.ended))
         status = ExitCode.DONE if report.clean else ExitCode.KEYS_FAILED
         said = f"The migration {report.name} is {report.ended}."
         board.ended(status, said, " ".join(report.advice), str(options["report"] or ""))
     return status
+
+
+def _page(settings: MigrationSettings, report: Mapping[str, Any]) -> str:
+    """For ``--report FILE.html``."""
+    from keyferry.app.report_page import page
+
+    try:
+        history = read_report(
+            settings.name, living_journal(settings.sync.copy.state_dir, settings.name)
+        ).history
+    except UsageError:  # It was refused before it had a journal, or that cannot be read.
+        history = {}
+    return page({"name": settings.name, **report}, history)
 
 
 def _screen(settings: MigrationSettings, log: RunLog, names: KeyNames) -> Screen[MigrationProgress]:
@@ -118,7 +136,8 @@ def _run(
     places = {"source": copy.source.location, "target": copy.target.location}
     stop = StopFlag()
     first = {"name": settings.name, **places, "pid": os.getpid(), "stage": "connecting"}
-    desk = QueueDesk(first, clerk=RequestLog(log))
+    so_far = functools.partial(report_so_far, settings.name, copy.state_dir)
+    desk = QueueDesk(first, report=so_far, clerk=RequestLog(log))
     try:
         with (
             ControlServer(control_path(copy.state_dir, settings.name), desk),
@@ -180,9 +199,12 @@ def _reported(journal: MigrationJournal, found: dict[str, Any]) -> Iterator[None
     """An error of the block goes out with how far the migration is."""
     try:
         yield
-    except KeyferryError:
+    except KeyferryError as error:
         # A journal that cannot be read is most likely the error itself.
         with contextlib.suppress(UsageError):
+            if _report(journal).starts:
+                stopped = {**error_dict(error), "at_ms": round(time.time() * 1000)}
+                journal.set(FactKey.STOPPED, stopped)
             found.update(_report(journal).as_dict())
         raise
 

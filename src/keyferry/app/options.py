@@ -431,14 +431,21 @@ def results(command: F) -> F:
     return _dry_run(outcome(_failures(state(command))))
 
 
-def outcome(command: F) -> F:
-    """The end, for machines."""
+def results_and_page(command: F) -> F:
+    """The same, where there is a page for people, too."""
+    return _dry_run(
+        outcome(_failures(state(command)), "Write the same JSON to FILE; a page, when it ends in .html.")
+    )
+
+
+def outcome(command: F, report: str = "Write the same JSON to FILE.") -> F:
+    """The end, for machines. ``report``: the help of --report."""
     return json_option(
         click.option(
             "--report",
             type=_OUTPUT_FILE,
             metavar="FILE",
-            help="Write the same JSON to FILE.",
+            help=report,
         )(command)
     )
 

@@ -18,7 +18,7 @@ SWITCHES_SHOWN = 10
 
 def of_migration(report: MigrationReport) -> Text:
     """The end of a migration, or where it stands."""
-    rows = [*_moved(report), *_stages(report), *_switches(report), *_rest(report)]
+    rows = [*_stopped(report), *_moved(report), *_stages(report), *_switches(report), *_rest(report)]
     text = lines(_title(report), "bold green" if report.clean else "bold yellow", rows)
     for sentence in report.advice:
         text.append(f"\n{sentence}")
@@ -33,6 +33,11 @@ def _title(report: MigrationReport) -> str:
         here = report.target if report.authority == "target" else report.source
         return f"Finished: {report.name} is on the {report.authority or 'source'} {here}, after {took}."
     return f"Not finished: {report.name}, after {took}."
+
+
+def _stopped(report: MigrationReport) -> Iterator[tuple[str, str]]:
+    if report.stopped and not report.ended:
+        yield "stopped", report.stopped["error"]
 
 
 def _moved(report: MigrationReport) -> Iterator[tuple[str, str]]:
