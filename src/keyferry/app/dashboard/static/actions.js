@@ -141,8 +141,9 @@ export class Actions {
     this._running = action;
     this._before = new Set((this._seen.status?.events ?? []).map(keyOf));
     this._ready(false);
+    if (command.looks) byId("confirm-options").open = false;
     for (const input of byId("confirm-fields").querySelectorAll("input, select")) input.disabled = true;
-    this._show({ sentence: "Asked. This runs on when the window is closed." });
+    this._show({ sentence: "Asked. What has begun goes on, also when this is closed." });
     say(byId("confirm-close"), "Close");
     byId("confirm-close").focus();
     this.show();

@@ -89,6 +89,8 @@ export class Chart {
     for (const row of this._rows) for (const line of lines) largest = Math.max(largest, row[line.key] ?? 0);
     const levels = steps(largest, 3, least);
     this._top = levels.at(-1);
+    put(this._svg, "data-from-ms", this._rows[0].at_ms);
+    put(this._svg, "data-to-ms", this._rows.at(-1).at_ms);
     this._drawGrid(levels);
     this._drawLines();
     this._read();

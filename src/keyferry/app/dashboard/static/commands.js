@@ -2,12 +2,12 @@
 
 const GATE = {
   name: "gate", label: "What makes writes wait", kind: "choice",
-  choices: [["", "as keyferry migrate was told, else what is needed"], ["writers", "writers"], ["pause", "pause"], ["both", "both"], ["none", "none: you have stopped whoever writes"]],
+  choices: [["", "as migrate was told"], ["writers", "writers"], ["pause", "pause"], ["both", "both"], ["none", "none: I stopped all writers"]],
 };
-const TIMEOUT = { name: "timeout_s", label: "Longest wait, in seconds", kind: "number", hint: "as keyferry migrate was told" };
+const TIMEOUT = { name: "timeout_s", label: "Longest wait, in seconds", kind: "number", hint: "as migrate was told" };
 const PHASE = {
   name: "phase", label: "Phase that begins", kind: "choice",
-  choices: [["", "what the clients allow"], ["target-dual", "target-dual: writers repeat their writes on the source"], ["target", "target: they do not"]],
+  choices: [["", "what the clients allow"], ["target-dual", "target-dual: both are written"], ["target", "target: only the target"]],
 };
 const ONE_WAY = { name: "no_rollback", label: "Without a way back", kind: "flag" };
 

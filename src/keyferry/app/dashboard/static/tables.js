@@ -9,6 +9,7 @@ const GUARD = { off: "off", free: "on, full speed", slowed: "on, slowed by laten
 
 export function tables(status) {
   numbers(status);
+  readiness(status);
   writers(status);
   switches(status);
   verification(status);
@@ -44,9 +45,15 @@ function numbers(status) {
   put(byId("fact-failed"), "data-mark", now.failed ? "trouble" : null);
   put(byId("fact-foreign"), "data-mark", now.foreign_keys ? "attention" : null);
   put(byId("fact-guard"), "data-mark", now.throttle === "slowed" ? "attention" : null);
-  const reasons = status.not_ready ?? [];
-  show(byId("not-ready-part"), status.kind === "migrate" && reasons.length > 0);
-  list(byId("not-ready"), reasons, () => make("li"), say);
+}
+
+function readiness(status) {
+  const to = status.authority === "target" ? "rollback" : "cutover";
+  const under = status.stage === "switching";
+  show(byId("readiness-part"), status.kind === "migrate");
+  summary("readiness", under ? "under way" : status.ready ? `ready for a ${to}` : `not ready for a ${to}`, status.ready && !under ? "good" : null);
+  list(byId("not-ready"), under || status.ready ? [] : (status.not_ready ?? []), () => make("li"), say);
+  show(byId("not-ready-none"), under || status.ready);
 }
 
 /** What somebody has to look at, of one writer; empty when there is nothing. */
