@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -152,7 +151,8 @@ class LineWriter:
                     closing = self._closing
                 due = lines or (closing and lost)
                 if due and not self._written(lines, lost) and not closing:
-                    time.sleep(AGAIN_S)
+                    with self._changed:
+                        self._changed.wait_for(lambda: self._closing, AGAIN_S)
                 if closing:
                     return
         finally:
