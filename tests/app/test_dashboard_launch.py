@@ -209,7 +209,7 @@ def test_without_the_packages_one_sentence_says_what_to_install(
 
 
 def test_without_the_option_there_is_none(watched: Watched) -> None:
-    with board_for({"http": None, "http_host": ()}, watched, print) as board:
+    with board_for({"http": None}, watched, print) as board:
         board.ended(0, "Done.")
     assert not watched.token_file.parent.exists()
 

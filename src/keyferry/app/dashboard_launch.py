@@ -95,7 +95,8 @@ def board_for(options: Mapping[str, Any], watched: Watched, tell: Teller) -> Boa
         return NoDashboard()
     # What stands in a log is read by many.
     private = sys.stderr.isatty() and not log_of(options).replaces_display
-    return Dashboard(place, watched, tell, further=options["http_host"], private=private)
+    report = str(options["report"] or "")
+    return Dashboard(place, watched, tell, further=options["http_host"], private=private, error_report=report)
 
 
 class NoDashboard:
@@ -121,6 +122,7 @@ class Dashboard:
         tell: Gets what is said of it, from any thread; never the token.
         further: Names that browsers may ask for, besides those of the place.
         private: Standard error is for one person: the token is printed there.
+        error_report: A file that says how far it was, when the block ends with an error; empty without one.
         program: What serves.
 
     Attributes:
@@ -139,11 +141,12 @@ class Dashboard:
         *,
         further: Sequence[str] = (),
         private: bool = False,
+        error_report: str = "",
         program: Sequence[str] = PROGRAM,
     ) -> None:
         self._place, self._watched, self._tell = place, watched, tell
         self._further, self._program = tuple(further), tuple(program)
-        self._private = private
+        self._private, self._error_report = private, error_report
         self._token = secrets.token_urlsafe(24)
         self._lock = threading.Lock()
         self._over = threading.Event()
@@ -176,7 +179,7 @@ class Dashboard:
             self.ended(ExitCode.DONE, "It has come to its end.")
         elif isinstance(error, KeyferryError):
             hurried = isinstance(error, InterruptedRun)
-            self.ended(error.exit_code, error.message, error.hint)
+            self.ended(error.exit_code, error.message, error.hint, self._error_report)
         elif isinstance(error, Exception):
             self.ended(OWN_FAULT, "A mistake in Keyferry itself has ended it.", GO_ON)
         else:

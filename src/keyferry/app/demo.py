@@ -7,6 +7,7 @@ the commands ask it (demo_story.py); what the service has seen is counted at the
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import tempfile
@@ -141,6 +142,7 @@ class _Play:
         Returns:
             The story, and where the report is.
         """
+        from keyferry.app.reporting import report_so_far
         from keyferry.cutover.conductor import run_migration
         from keyferry.cutover.control import ControlServer
         from keyferry.cutover.control_place import control_path
@@ -152,7 +154,8 @@ class _Play:
         settings = MigrationSettings(self._sync, NAME)
         path = control_path(copy.state_dir, NAME)
         stop = StopFlag()
-        desk = QueueDesk({"name": NAME, "pid": os.getpid(), "stage": "connecting"})
+        so_far = functools.partial(report_so_far, NAME, copy.state_dir)
+        desk = QueueDesk({"name": NAME, "pid": os.getpid(), "stage": "connecting"}, report=so_far)
         stage = self._stage
         with ExitStack() as opened:
             story = Story(stage, self._source, self._target, self._directory, path, KINDS, HABITS, stop)

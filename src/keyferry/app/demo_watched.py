@@ -9,7 +9,6 @@ from typing import Any
 
 from keyferry.app.dashboard_launch import Board, Dashboard, NoDashboard, Watched, missing_packages
 from keyferry.app.http_place import LOOPBACK, HttpPlace
-from keyferry.app.output import write_whole
 from keyferry.telemetry.migrating import MigrationReport
 from keyferry.telemetry.progress import Teller
 
@@ -34,8 +33,8 @@ def leave_report(report: MigrationReport, samples: Mapping[str, Any] | None, fil
     Raises:
         UsageError: It cannot be written.
     """
-    from keyferry.app.report_page import page
+    from keyferry.app.reporting import write_page
 
     whole = file.absolute()
-    write_whole(whole, page(report.as_dict(), samples))
+    write_page(whole, report.as_dict(), samples)
     return whole
