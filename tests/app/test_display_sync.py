@@ -13,6 +13,7 @@ from keyferry.app.display_sync import QUIET_S, SyncView
 from keyferry.app.display_verify import VerifyView
 from keyferry.app.pictures import LINE_S, WIDE
 from keyferry.app.screen import PlainScreen
+from keyferry.model.keynames import MARKS, NAMES
 from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.telemetry.following import HotKey, SyncProgress
 
@@ -186,6 +187,14 @@ def test_hot_keys_are_named_with_their_cost() -> None:
     lines = sync_lines(replace(FOLLOWING, hottest=(hot, replace(hot, size_bytes=0))))
     assert lines[-1] == "hot user:\\xff (db 3): 350.0/s, carried every 2.0 s at most"
     assert lines[-2] == "hot user:\\xff (db 3): 350.0/s, 12.3 MB, carried every 2.0 s at most"
+
+
+def test_a_line_that_goes_to_a_log_names_keys_only_when_asked() -> None:
+    hot = HotKey(b"user:42", 3, per_second=350.0, size_bytes=12_300_000, pause_s=2.0)
+    progress = replace(FOLLOWING, hottest=(hot,))
+    assert f"hot {MARKS.name(b'user:42')} (db 3): 350.0/s" in SyncView().line(progress)
+    assert "user:42" not in SyncView().line(progress)
+    assert "hot user:42 (db 3): 350.0/s" in SyncView(NAMES).line(progress)
 
 
 @pytest.mark.parametrize(

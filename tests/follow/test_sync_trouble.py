@@ -14,6 +14,7 @@ from pathlib import Path
 from copying import ask, fill, fill_strings, keys_of, wait_until
 from following import becomes_equal, syncing
 from keyferry.model.errors import RefusedError, ServerAway
+from keyferry.model.keynames import MARKS
 from keyferry.model.selection import Selection
 from keyferry.telemetry.following import SyncReport
 from keyferry.testing.cluster import Cluster
@@ -123,7 +124,7 @@ def test_writes_of_others_to_the_target_are_told_and_put_back(
         sync.follows()
         time.sleep(0.5)
         fill(target, [("SET", "key:1", "theirs"), ("DEL", "key:2"), ("SET", "extra", "1")])
-        sync.was_told("Somebody else has written to the target: key:1")
+        sync.was_told(f"Somebody else has written to the target: {MARKS.name(b'key:1')} ")
         becomes_equal(source, target)
         wait_until(lambda: sync.last.foreign_keys == 3, "all three are counted")
         fill(target, [("FLUSHALL",)])

@@ -20,6 +20,7 @@ from keyferry.copy.facts import CheckRequest
 from keyferry.copy.settings import CopySettings
 from keyferry.model.address import names_database
 from keyferry.model.errors import KeyferryError
+from keyferry.model.keynames import KeyNames
 
 _MARKS = {"ok": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "stop": ("✗", "x", "bold red")}
 
@@ -77,6 +78,7 @@ def precheck(settings: CopySettings, *, resuming: bool, log: RunLog = NO_LOG) ->
         source_map=settings.source_map,
         target_map=settings.target_map,
         big_key_bytes=settings.big_key_bytes,
+        names=KeyNames(settings.show_keys),
     )
     report = run_check(settings.source, settings.target, request)
     for finding in report.warnings:

@@ -11,6 +11,7 @@ from rich.text import Text
 from keyferry.app import display_sync
 from keyferry.app.pictures import LINE_S, WARNING, Row, columns, heading, joined, one_line, time_left
 from keyferry.app.words import count, counted, latency
+from keyferry.model.keynames import MARKS, KeyNames
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
 from keyferry.telemetry.migrating import (
@@ -30,9 +31,13 @@ DEFAULT_STATE_DIR = Path(".keyferry")
 class MigrateView:
     """A line for each stage, every few seconds while keys are gone over, and seldom while it waits."""
 
-    def __init__(self, name: str, state_dir: Path) -> None:
-        """Both as the commands that speak to it have to be given them."""
-        self._address = address(name, state_dir)
+    def __init__(self, name: str, state_dir: Path, names: KeyNames = MARKS) -> None:
+        """
+        Args:
+            name, state_dir: As the commands that speak to it have to be given them.
+            names: How keys are called in a line, which goes to a log.
+        """
+        self._address, self._names = address(name, state_dir), names
         self._station = 0
 
     def frame(self, title: str, progress: MigrationProgress) -> RenderableType:
@@ -40,7 +45,7 @@ class MigrateView:
         return frame(title, progress, self._station, self._address)
 
     def line(self, progress: MigrationProgress) -> str:
-        return line(progress)
+        return line(progress, self._names)
 
     def pause_s(self, said: MigrationProgress | None, progress: MigrationProgress) -> float:
         if said is None or _state(said) != _state(progress):
@@ -73,14 +78,14 @@ def frame(title: str, progress: MigrationProgress, at: int, address: str) -> Ren
     return Group(heading(title), _way(progress, at), *numbers, *end, *hottest)
 
 
-def line(progress: MigrationProgress) -> str:
-    """The same in one line of plain text."""
+def line(progress: MigrationProgress, names: KeyNames = MARKS) -> str:
+    """The same in one line of plain text. Args: names: How keys are called."""
     parts = [_readiness(progress), f"phase {progress.phase}" if progress.phase else ""]
     parts.append(counted(progress.writers, "writer"))
     sync = in_migration_words(progress)
     if sync is None or progress.stage in ("switching", "switched", "finished"):
         return joined((_stage(progress), *parts))
-    parts += display_sync.details(sync)
+    parts += display_sync.details(sync, names)
     if display_sync.in_pass(sync):
         return joined((f"{_stage(progress)}: {display_sync.keys(sync)}", time_left(sync), *parts))
     return joined((_stage(progress), *parts))

@@ -23,7 +23,7 @@ from keyferry.app.pictures import (
 )
 from keyferry.app.words import count, counted, duration, moment, share, size
 from keyferry.capture.kinds import FeedKind
-from keyferry.model.keys import escape
+from keyferry.model.keynames import MARKS, NAMES, KeyNames
 from keyferry.telemetry.following import HotKey, SyncProgress
 
 QUIET_S = 10.0
@@ -33,13 +33,19 @@ _PASSES = ("copying", "comparing", "verifying")
 
 
 class SyncView:
-    """A line for each stage, every few seconds while it gets on, and seldom while nothing happens."""
+    """A line for each stage, every few seconds while it gets on, and seldom while nothing happens.
+
+    A terminal that is looked at shows keys by their names; a line, that goes to a log, only where names are asked for.
+    """
+
+    def __init__(self, names: KeyNames = MARKS) -> None:
+        self._names = names
 
     def frame(self, title: str, progress: SyncProgress) -> RenderableType:
         return frame(title, progress)
 
     def line(self, progress: SyncProgress) -> str:
-        return line(progress)
+        return line(progress, self._names)
 
     def pause_s(self, said: SyncProgress | None, progress: SyncProgress) -> float:
         if said is None or told_stage(said) != told_stage(progress):
@@ -82,17 +88,17 @@ def rows(progress: SyncProgress) -> tuple[Row, ...]:
 
 
 def hottest_rows(progress: SyncProgress) -> Iterable[RenderableType]:
-    return (one_line(Text(_hot(key), style="dim")) for key in progress.hottest)
+    return (one_line(Text(_hot(key, NAMES), style="dim")) for key in progress.hottest)
 
 
-def line(progress: SyncProgress) -> str:
-    """The same in one line of plain text."""
+def line(progress: SyncProgress, names: KeyNames = MARKS) -> str:
+    """The same in one line of plain text. Args: names: How keys are called."""
     stage = f"{_stage(progress)}: {keys(progress)}" if in_pass(progress) else _stage(progress)
-    return joined((stage, time_left(progress) if in_pass(progress) else "", *details(progress)))
+    return joined((stage, time_left(progress) if in_pass(progress) else "", *details(progress, names)))
 
 
-def details(progress: SyncProgress) -> tuple[str, ...]:
-    """Of a plain line: all but the stage; empty where there is nothing to say."""
+def details(progress: SyncProgress, names: KeyNames) -> tuple[str, ...]:
+    """Of a plain line: all but the stage; empty where there is nothing to say. Args: names: How keys are called."""
     return (
         f"feed {feed(progress)}" if progress.feed else "",
         f"{count(progress.changes_per_second)} changes/s",
@@ -103,7 +109,7 @@ def details(progress: SyncProgress) -> tuple[str, ...]:
         servers(progress),
         f"{count(progress.failed)} failed",
         f"{count(progress.foreign_keys)} foreign",
-        *map(_hot, progress.hottest[:1]),
+        *(_hot(key, names) for key in progress.hottest[:1]),
     )
 
 
@@ -141,8 +147,8 @@ def _cutover(progress: SyncProgress) -> str:
     return "not known yet" if progress.cutover_s is None else f"would wait {moment(progress.cutover_s)}"
 
 
-def _hot(key: HotKey) -> str:
-    name = escape(key.key)
+def _hot(key: HotKey, names: KeyNames) -> str:
+    name = names.name(key.key)
     shown = name if len(name) <= NAME_SHOWN else f"{name[:NAME_SHOWN]}..."
     pause = f", carried every {moment(key.pause_s)} at most" if key.pause_s else ""
     bulk = f", {size(key.size_bytes)}" if key.size_bytes else ""

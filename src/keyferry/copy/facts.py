@@ -14,6 +14,7 @@ from keyferry.copy.settings import ConflictPolicy
 from keyferry.model.announced import DIRECT, AddressMap
 from keyferry.model.errors import Side
 from keyferry.model.identity import ServerIdentity
+from keyferry.model.keynames import NAMES, KeyNames
 from keyferry.model.selection import Selection
 from keyferry.model.topology import SLOT_COUNT
 
@@ -34,6 +35,7 @@ class CheckRequest:
         resuming: An unfinished run of this copy left a checkpoint: what the target holds is not foreign.
         source_map: Where the nodes of the source's cluster are reached; ``target_map`` the target's.
         big_key_bytes: A key above this size travels in pieces; 0 is off.
+        names: How keys are called; whoever asks for a check by itself is told their names.
     """
 
     selection: Selection = field(default_factory=Selection)
@@ -45,6 +47,7 @@ class CheckRequest:
     source_map: AddressMap = DIRECT
     target_map: AddressMap = DIRECT
     big_key_bytes: int = 1 << 20
+    names: KeyNames = NAMES
 
 
 @dataclass(frozen=True, slots=True)

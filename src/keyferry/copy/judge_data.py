@@ -9,7 +9,6 @@ from keyferry.copy.databases import cluster_problem
 from keyferry.copy.facts import CheckRequest, Facts, MemoryFacts
 from keyferry.copy.finding import Finding, Level, could_not_look, counted, databases_named, listed, size
 from keyferry.copy.rights import has_field_expiry
-from keyferry.model.keys import escape
 from keyferry.model.methods import Method
 from keyferry.model.selection import TYPES as CORE_TYPES
 from keyferry.payload.plan import PayloadPlan
@@ -326,7 +325,7 @@ def _sizes(facts: Facts, request: CheckRequest) -> Iterator[Finding]:
             "key sizes", "the sizes of keys", facts.source.server.refusals.get("MEMORY USAGE", "")
         )
         return
-    name = escape(largest.key)
+    name = request.names.name(largest.key)
     name = name if len(name) <= 40 else name[:37] + "..."
     sentence = (
         f"Largest of {counted(len(keys), 'sampled key')}: {largest.type} {name}, {size(largest.bytes)}."

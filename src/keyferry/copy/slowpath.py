@@ -44,7 +44,7 @@ from keyferry.transfer.config import DOUBT_MS, Aside, AsideKind
 from keyferry.transfer.config import Outcome as KeyOutcome
 from keyferry.transfer.relay import Relay
 from keyferry.transfer.requests import moved, restore
-from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command
+from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command, error_words
 
 EVICTION_HINT = "eviction_hint"
 CHANGED_MEANWHILE = "changed_meanwhile"
@@ -120,9 +120,9 @@ class SlowPath:
             case AsideKind.VANISHED:
                 self._vanished(aside)
             case AsideKind.SOURCE_ERROR:
-                self._refused(aside, "source", _text(aside.payload))
+                self._refused(aside, "source", error_words(aside.payload))
             case AsideKind.TARGET_ERROR:
-                self._refused(aside, "target", _text(aside.payload))
+                self._refused(aside, "target", error_words(aside.payload))
 
     def turn(self, now_s: float) -> None:
         """Goes on with keys that had to wait."""
@@ -512,7 +512,3 @@ def _explained(message: str, side: Side) -> str:
     if "invalid bulk length" in message or "string exceeds maximum allowed size" in message:
         return f"The {side} refused it: {message}. Raise proto-max-bulk-len there."
     return f"The {side} refused it: {message}."
-
-
-def _text(message: bytes) -> str:
-    return message.decode("utf-8", "backslashreplace")

@@ -8,7 +8,7 @@ from typing import Any
 from keyferry import __version__
 from keyferry.cutover.phase_report import writer_dict
 from keyferry.follow.showing import events_list, failures_dict, progress_dict
-from keyferry.model.keynames import KeyNames
+from keyferry.model.keynames import MARKS, KeyNames
 from keyferry.model.writers import WriterEntry
 from keyferry.telemetry.glance import Glance, Lasting, glance_of_migration
 from keyferry.telemetry.migrating import (
@@ -18,8 +18,6 @@ from keyferry.telemetry.migrating import (
     in_migration_words,
     station,
 )
-
-MARKS = KeyNames()
 
 
 def writers_late(writers: Mapping[str, WriterEntry], epoch: int) -> int:

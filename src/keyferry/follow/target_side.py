@@ -24,7 +24,7 @@ from keyferry.follow.marking import Marking
 from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
 from keyferry.follow.touched import Touched
-from keyferry.model.keys import escape
+from keyferry.model.keynames import KeyNames
 from keyferry.telemetry.progress import Teller
 from keyferry.verify.passes import CompareContext
 
@@ -63,6 +63,7 @@ class TargetSide:
         tell: Teller,
     ) -> None:
         self._engine, self._marking, self._asks, self._tell = engine, marking, asks, tell
+        self._names = KeyNames(settings.copy.show_keys)
         selection = settings.copy.selection
         self._ledgers = Ledgers(settings, sides, ground, engine.poller, marking, asks.compare, tell)
         self._looks = Looks(selection, sources, lambda: ground.databases, marking, touched)
@@ -153,7 +154,7 @@ class TargetSide:
         for database, key in self._foreign_looks.found(now):
             if self._foreign.add((database, key)):
                 self._tell(
-                    f"Somebody else has written to the target: {escape(key)[:80]} "
+                    f"Somebody else has written to the target: {self._names.name(key)} "
                     f"(database {database}). The source's value is put back."
                 )
             self._marking.mark(database, [key])

@@ -31,3 +31,6 @@ class KeyNames:
         if not self.show:
             return f"#{blake2b(key, digest_size=MARK_BYTES, key=_SECRET).hexdigest()}"
         return escape(key) if len(key) <= NAME_BYTES_MAX else f"{escape(key[:NAME_BYTES_MAX])}..."
+
+
+NAMES, MARKS = KeyNames(show=True), KeyNames()

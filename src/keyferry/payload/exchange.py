@@ -18,7 +18,7 @@ from keyferry.model.errors import Side
 from keyferry.model.identity import ServerIdentity
 from keyferry.payload.names import temporary_name
 from keyferry.payload.write_commands import Abilities, Command
-from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command, encode_commands
+from keyferry.wire.resp import Argument, Reply, ReplyError, encode_command, encode_commands, error_words
 
 REQUEST_BYTES_MAX = 256 << 10
 """What is sent to the target at once; a single larger command makes a request alone."""
@@ -223,7 +223,7 @@ class Exchange:
         """The reply to one command of the source, as it came. Raises as ``ask``."""
         reply = cast("bytes", (yield from self._exchange(encode_command(*command), 1, raw=True)))
         if reply.startswith(b"-"):
-            raise_source_error([ReplyError(reply[1:].rstrip(b"\r\n").decode("utf-8", "backslashreplace"))])
+            raise_source_error([ReplyError(error_words(reply[1:].rstrip(b"\r\n")))])
         return reply
 
     def store(self, commands: Iterable[Command]) -> Steps[None]:

@@ -236,7 +236,7 @@ def _worst(troubles: list[str], attentions: list[str]) -> tuple[Health, str]:
     for health, found in (("trouble", troubles), ("attention", attentions)):
         said = [sentence for sentence in found if sentence]
         if said:
-            return "trouble" if health == "trouble" else "attention", said[0]
+            return "trouble" if health == "trouble" else "attention", f"{said[0].rstrip('.')}."
     return "good", ""
 
 

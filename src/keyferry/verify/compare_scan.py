@@ -19,7 +19,7 @@ from keyferry.transfer.comparing_config import Sieve
 from keyferry.transfer.comparing_names import sifted
 from keyferry.verify.compare_line import Line
 from keyferry.verify.compare_page import Page, Pages
-from keyferry.wire.resp import Argument, encode_command
+from keyferry.wire.resp import Argument, encode_command, error_words
 
 
 @dataclass(slots=True)
@@ -183,7 +183,7 @@ class ScanPass(ABC):
     def _scanned_page(self, data: bytes) -> None:
         if data.startswith(b"-"):
             self.refused(self._scanned, b"", data[1:-2])
-            raise stopping_error(self._scanned.side, _text(data[1:-2]))
+            raise stopping_error(self._scanned.side, error_words(data[1:-2]))
         cursor, lanes = sifted(data, self._parts.sieve)
         self._scan_pending = False
         self._next_cursor = cursor
@@ -203,7 +203,7 @@ class ScanPass(ABC):
             ServerBusy: The server asks us to wait.
             ServerError: It refuses for good.
         """
-        message = _text(text)
+        message = error_words(text)
         if line.cluster:
             found = redirection(message)
             if found is not None or message.startswith("TRYAGAIN"):
@@ -214,7 +214,3 @@ class ScanPass(ABC):
                 raise ServerBusy(line.side, message)
             case Verdict.STOP:
                 raise stopping_error(line.side, message)
-
-
-def _text(message: bytes) -> str:
-    return message.decode("utf-8", "backslashreplace")

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from keyferry.copy.connect import Sides, evicted_keys
 from keyferry.copy.probe import Probe
 from keyferry.model.errors import Side
-from keyferry.model.keys import escape
+from keyferry.model.keynames import KeyNames
 from keyferry.telemetry.comparing import Difference
 from keyferry.telemetry.progress import Teller
 from keyferry.verify.big import BigLooks
@@ -192,8 +192,10 @@ class Judge:
             )
             touched += map(place_of, other)
             if failures:
-                first = failures[0]
-                parts.tell(f"{len(failures):,} could not be repaired; {escape(first.key)}: {first.reason}")
+                first, names = failures[0], KeyNames(settings.copy.show_keys)
+                parts.tell(
+                    f"{len(failures):,} could not be repaired; {names.name(first.key)}: {first.reason}"
+                )
         parts.watch.stage = "looking again"
         still = {place_of(one): one for one in self._look(routes, looker, touched, ROUNDS_AFTER_REPAIR)}
         settled = {place for place in touched if place not in still}

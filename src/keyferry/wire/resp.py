@@ -18,6 +18,7 @@ DEPTH_MAX = 64
 BULK_BYTES_MAX = 2 << 30
 LINE_BYTES_MAX = 1 << 20
 SHORT_LINE_BYTES = 12
+REPEATED = ", with args beginning with:"
 DOLLAR, COLON = b"$:"
 
 
@@ -34,6 +35,14 @@ class ReplyError:
     @property
     def code(self) -> str:
         return self.message.partition(" ")[0]
+
+
+def error_words(line: bytes) -> str:
+    """An error as text, without its ``-``, and without what it repeats of a command that the server does not know.
+
+    That is names of keys, and values (server.c: ``unknown command '%.128s', with args beginning with: %s``).
+    """
+    return line.decode("utf-8", "backslashreplace").partition(REPEATED)[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +208,7 @@ def _bulk(kind: int, data: bytes, start: int, length: int) -> tuple[Reply, int]:
         raise ProtocolError("The server sent a string without its end.")
     value = data[start:end]
     if kind == 0x21:  # "!"
-        return ReplyError(value.decode("utf-8", "backslashreplace")), end + 2
+        return ReplyError(error_words(value)), end + 2
     return value[4:] if kind == 0x3D else value, end + 2  # "=": three letters and a colon say the format
 
 
@@ -221,7 +230,7 @@ def _scalar(kind: int, rest: bytes) -> Reply:
         case b"+":
             return Status(rest)
         case b"-":
-            return ReplyError(rest.decode("utf-8", "backslashreplace"))
+            return ReplyError(error_words(rest))
         case b"_":
             return None
         case b"#":
