@@ -76,7 +76,9 @@ def test_both_forms_hold_the_same_fields_in_the_same_order() -> None:
     record = logging.makeLogRecord({"levelname": "WARNING", "msg": "It is late.", "created": 1795459293.123})
     setattr(record, EVENT, "keys_failed")
     setattr(record, FIELDS, {"failed": 3, "hint": None, "lag_s": 0.25, "ready": False})
-    plain, as_json = (LineFormatter(as_json=form, common={"name": "shop"}).format(record) for form in (0, 1))
+    plain, as_json = (
+        LineFormatter(as_json=form, common={"name": "shop"}).format(record) for form in (False, True)
+    )
     assert plain == (
         "ts=2026-11-23T18:41:33.123Z level=warning event=keys_failed name=shop failed=3 lag_s=0.250 ready=false "
         'msg="It is late."'

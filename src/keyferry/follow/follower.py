@@ -45,7 +45,7 @@ from keyferry.journal.state import State
 from keyferry.model.errors import ServerAway, ServerError
 from keyferry.telemetry.comparing import Difference
 from keyferry.telemetry.following import Stage, SyncObserver, SyncReport
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 from keyferry.verify.passes import CompareContext
 
 LOOK_AT_SLOTS_EVERY_S = 0.5
@@ -289,7 +289,7 @@ class Follower:
             try:
                 FailureLog(self._copy.failures_file, None).write(self.accounts.failures())
             except OSError as error:
-                self._tell(f"{self._copy.failures_file} cannot be written: {error.strerror}.")
+                self._tell(Alert(f"{self._copy.failures_file} cannot be written: {error.strerror}."))
         if not self.equal.hearing:
             with contextlib.suppress(ServerError):
                 self.watch.turn(force=True)
@@ -465,7 +465,7 @@ class Follower:
 
     def _generation(self, reason: str) -> None:
         self.watch.generation += 1
-        self._tell(f"{reason}: generation {self.watch.generation} begins, everything is compared.")
+        self._tell(Alert(f"{reason}: generation {self.watch.generation} begins, everything is compared."))
 
     def _on_everything(self, reason: str) -> None:
         """Anything may differ, of whatever shard."""

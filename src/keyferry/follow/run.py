@@ -24,7 +24,7 @@ from keyferry.journal.state import State, state_name
 from keyferry.model.address import Endpoint
 from keyferry.model.errors import InterruptedRun, RefusedError, ServerAway, ServerError, UsageError
 from keyferry.telemetry.following import SyncObserver, SyncReport
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 
 VERIFY_AGAIN_S = 2.0
 VERIFY_AGAIN_S_MAX = 60.0
@@ -232,7 +232,7 @@ class FollowRun:
                 if first or waited_s > self._settings.copy.retry_s:
                     hint = trouble.hint if isinstance(trouble, ServerAway) else "Give the same command again."
                     raise ServerAway(trouble.side, message, hint) from None
-                self._tell(f"{message} Trying again.")
+                self._tell(Alert(f"{message} Trying again."))
                 self._pause(BACKOFF_S_MAX / 2)
 
     def _begin(self) -> None:
@@ -317,7 +317,9 @@ class FollowRun:
         if not left:
             return True
         if left == cannot:
-            self._tell(f"{left:,} {'key' if left == 1 else 'keys'} cannot be carried, all others are equal.")
+            self._tell(
+                Alert(f"{left:,} {'key' if left == 1 else 'keys'} cannot be carried, all others are equal.")
+            )
             return True
         self._tell(
             f"The verification found {left:,} keys that still differ; settling them and looking again."
@@ -344,7 +346,7 @@ class FollowRun:
             self._trouble = _Trouble(now, follower.watch.progress)
         if message != self._trouble.message:
             self._trouble.message = message
-            self._tell(f"{message} Trying again.")
+            self._tell(Alert(f"{message} Trying again."))
         follower.watch.enter("waiting for a server", side)
         retry_s, away_s = self._settings.copy.retry_s, now
         while True:
