@@ -22,8 +22,13 @@ GROUPS = yaml.safe_load((CONTRIB / "prometheus" / "keyferry-alerts.yml").read_te
     "groups"
 ]
 RULES = [rule for group in GROUPS for rule in group["rules"]]
+ASKED = re.findall(
+    r"^\| .*\? \| `(.+?)`", (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"), re.MULTILINE
+)
 
-FUNCTIONS = frozenset(("changes", "count", "deriv", "increase", "last_over_time", "rate", "sum", "time"))
+FUNCTIONS = frozenset(
+    ("histogram_quantile", "changes", "count", "deriv", "increase", "last_over_time", "rate", "sum", "time")
+)
 WORDS = frozenset(("and", "by", "unless"))
 TOKEN = re.compile(
     r"""(?P<text>"(?:[^"\\]|\\.)*") | (?P<span>\[(?:\d+[smhd]|\$__rate_interval)\]) | (?P<number>\d+(?:\.\d+)?)
@@ -123,6 +128,11 @@ def test_alerts_are_told_apart() -> None:
 def test_the_dashboard_asks_for_what_there_is(query: str) -> None:
     check(query)
     assert query.count('migration="$name"') == query.count("keyferry_"), "of the chosen migration alone"
+
+
+@pytest.mark.parametrize("expression", ASKED)
+def test_the_page_asks_for_what_there_is(expression: str) -> None:
+    check(expression)
 
 
 def test_the_dashboard_can_be_imported() -> None:
