@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -85,3 +86,13 @@ def test_both_forms_hold_the_same_fields_in_the_same_order() -> None:
     )
     assert list(json.loads(as_json)) == list(fields_of(plain))
     assert json.loads(as_json)["failed"] == 3
+
+
+def test_every_event_is_documented() -> None:
+    """By the words of the modules that make them."""
+    root = Path(__file__).parents[2]
+    modules = [*(root / "src/keyferry/app").glob("log*.py"), root / "src/keyferry/app/checking.py"]
+    text = "\n".join(module.read_text() for module in modules)
+    made = set(re.findall(r'(?:\.say|LogEvent|_with)\(\s*(?:record, )?"([a-z_]+)"', text))
+    table = (root / "docs/logging.md").read_text().split("## Events")[1].split("\n## ")[0]
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", table, re.MULTILINE)) == made
