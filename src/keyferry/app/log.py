@@ -84,7 +84,6 @@ class RunLog:
     def __init__(self, wishes: LogWishes, common: Mapping[str, Value] | None = None) -> None:
         self._wishes = wishes
         self._began_s = time.monotonic()
-        self._ended = False
         self._logger: logging.Logger | None = None
         if wishes.any:
             place = FilePlace(wishes.file) if wishes.file is not None else _standard_error()
@@ -113,8 +112,9 @@ class RunLog:
 
     def say(self, event: str, msg: str = "", level: Level = Level.INFO, /, **fields: Value) -> None:
         """One event, from any thread; never waits for its line."""
-        if self._logger is not None:
-            self._logger.log(level, "%s", msg, extra={EVENT: event, FIELDS: fields})
+        logger = self._logger
+        if logger is not None:
+            logger.log(level, "%s", msg, extra={EVENT: event, FIELDS: fields})
 
     def tell(self, event: LogEvent) -> None:
         """As ``say``."""
