@@ -7,8 +7,10 @@ from typing import Any
 
 from keyferry import __version__
 from keyferry.cutover.phase_report import writer_dict
+from keyferry.cutover.words import swap_sides
 from keyferry.follow.showing import events_list, failures_dict, progress_dict
 from keyferry.model.keynames import MARKS, KeyNames
+from keyferry.model.phases import Side
 from keyferry.model.writers import WriterEntry
 from keyferry.telemetry.glance import Glance, Lasting, glance_of_migration
 from keyferry.telemetry.migrating import (
@@ -81,7 +83,7 @@ def status_of(
         "limits": dict(limits),
         "elapsed_seconds": round(progress.elapsed_s, 3),
         "progress": progress_dict(sync, names) if sync else None,
-        "failures": failures_dict(sync, names),
+        "failures": _failures(progress, names),
         "verification": {
             "at_ms": verified.at_ms,
             "compared": verified.compared,
@@ -98,3 +100,11 @@ def status_of(
         "warnings": list(warnings),
         "events": events_list(events),
     }
+
+
+def _failures(progress: MigrationProgress, names: KeyNames) -> dict[str, Any]:
+    found = failures_dict(progress.sync, names)
+    if progress.authority is Side.TARGET:
+        for failed in found["last"]:
+            failed["reason"] = swap_sides(failed["reason"])
+    return found
