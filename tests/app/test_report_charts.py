@@ -77,11 +77,17 @@ def test_a_line_is_cut_where_no_process_ran() -> None:
     ]
     assert pauses_in(timeline) == [(1000, 9000)]
     axis = TimeAxis(0, 10_000)
-    lag, latency = charts(history, axis, pauses_in(timeline))
+    (lag, latency), quiet = charts(history, axis, pauses_in(timeline))
+    assert quiet == []
     assert lag.key == "lag" and lag.series[0].line.count("M") == 2
     assert lag.note == "typically 1.00 s; highest 2.00 s, at 00:00:01"
-    assert charts(history, axis, [])[0].series[0].line.count("M") == 1
+    assert charts(history, axis, [])[0][0].series[0].line.count("M") == 1
     assert [series.label for series in latency.series] == ["source"]
+
+
+def test_what_was_0_all_the_time_is_said_and_not_drawn() -> None:
+    history = {"columns": ["at_ms", "lag_s", "dirty_keys"], "rows": [[0, 0.0, None], [1000, 0.0, None]]}
+    assert charts(history, TimeAxis(0, 1000), []) == ([], ["Lag, in seconds"])
 
 
 def test_a_stage_that_was_short_is_still_seen() -> None:

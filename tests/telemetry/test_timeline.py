@@ -38,11 +38,12 @@ def test_stages_are_in_order_and_never_at_once(
 
 
 def test_a_report_knows_when_it_was_what() -> None:
-    events = [
+    events: list[tuple[int, str, dict[str, Any]]] = [
         (1_000, EventKind.STARTED, {}),
         (1_500, EventKind.STAGE, {"stage": "copying", "at_ms": 1_200}),
         (2_600, EventKind.STAGE, {"stage": "following", "at_ms": 2_500}),
-        (9_000, EventKind.STARTED, {}),
+        (8_900, EventKind.MOVED, {"direction": "noted by the next process"}),
+        (9_000, EventKind.STARTED, {"seen_ms": 4_700}),
         (9_100, EventKind.STAGE, {"stage": "comparing", "at_ms": 9_100}),
     ]
     facts: dict[str, Any] = {
@@ -54,7 +55,7 @@ def test_a_report_knows_when_it_was_what() -> None:
     assert (report.began_ms, report.seen_ms, report.stopped["error"]) == (1_000, 9_800, "e")
     assert report.timeline == [
         Span("copying", 1_200, 2_500),
-        Span("following", 2_500, 4_000),
+        Span("following", 2_500, 4_700),
         Span("comparing", 9_100, 9_800),
     ]
     again = report_of("shop", facts, [*events, (9_900, EventKind.STARTED, {})])

@@ -141,9 +141,7 @@ def time_ticks(from_ms: float, to_ms: float) -> list[tuple[float, str]]:
 
 
 def value_ticks(highest: float) -> list[float]:
-    """0 and two to four round numbers, the last of them not below ``highest``."""
-    if highest <= 0:
-        return [0.0, 1.0]
+    """0 and up to five round numbers, the last of them not below ``highest``, which is above 0."""
     power = 10.0 ** math.floor(math.log10(highest / 4))
     step = next(one * power for one in (1, 2, 2.5, 5, 10) if one * power * 4 >= highest * 0.999)
     return [step * number for number in range(math.ceil(highest / step * 0.999) + 1)]
@@ -189,21 +187,25 @@ _QUANTITIES = (
 )
 
 
-def charts(history: Mapping[str, Any], axis: TimeAxis, pauses: Sequence[tuple[float, float]]) -> list[Chart]:
-    """One for each quantity of which there is something to see.
+def charts(
+    history: Mapping[str, Any], axis: TimeAxis, pauses: Sequence[tuple[float, float]]
+) -> tuple[list[Chart], list[str]]:
+    """One for each quantity of which there is something to see, and the titles of those that were 0 all the time.
 
     Args:
         history: As ``Samples.as_dict``.
         pauses: From when to when no process ran: no line is drawn over that.
     """
     columns, rows = list(history.get("columns", ())), history.get("rows", ())
-    found = []
+    found, quiet = [], []
     for quantity in _QUANTITIES:
         lines = [(label, _points(columns, rows, name)) for name, label in quantity.columns]
         lines = [(label, points) for label, points in lines if len(points) > 1]
-        if lines:
+        if any(value > 0 for _, points in lines for _, value in points):
             found.append(_chart(quantity, lines, axis, pauses))
-    return found
+        elif lines:
+            quiet.append(quantity.title)
+    return found, quiet
 
 
 _Point = tuple[float, float]
@@ -236,11 +238,9 @@ def _chart(
         area = "".join(_area(piece, y(0)) for piece in pieces) if len(lines) == 1 else ""
         series.append(Series(label, line, area))
     when = datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S")
-    note = "0 all the time"
-    if highest > 0:
-        usual = median_high(value for _, points in lines for _, value in points)
-        typically = f"typically {quantity.say(usual)}; " if usual > 0 else ""
-        note = f"{typically}highest {quantity.say(highest)}, at {when}"
+    usual = median_high(value for _, points in lines for _, value in points)
+    typically = f"typically {quantity.say(usual)}; " if usual > 0 else ""
+    note = f"{typically}highest {quantity.say(highest)}, at {when}"
     y_ticks = [Tick(y(value), short(value)) for value in ticks]
     return Chart(quantity.key, quantity.title, series, y_ticks, note)
 

@@ -59,6 +59,7 @@ def _context(report: Mapping[str, Any], history: Mapping[str, Any], made_ms: int
     switches: Sequence[Mapping[str, Any]] = report.get("switches") or ()
     stages: Mapping[str, float] = report.get("stages") or {}
     axis = _axis(report, history)
+    charts, quiet = report_charts.charts(history, axis, report_charts.pauses_in(timeline))
     return {
         "version": __version__,
         "policy": security_policy(),
@@ -78,7 +79,8 @@ def _context(report: Mapping[str, Any], history: Mapping[str, Any], made_ms: int
         "axis": axis,
         "lanes": report_charts.lanes(timeline, axis, lambda stage: duration(stages.get(stage, 0.0))),
         "stages": [(stage, duration(seconds)) for stage, seconds in stages.items() if seconds >= 0.05],
-        "charts": report_charts.charts(history, axis, report_charts.pauses_in(timeline)),
+        "charts": charts,
+        "quiet": quiet,
         "switches": [report_words.switch_view(one) for one in switches[-report_words.SHOWN_MAX :]],
         "switches_hidden": max(0, len(switches) - report_words.SHOWN_MAX),
         "verifications": report_words.verifications(report),

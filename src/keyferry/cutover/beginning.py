@@ -14,7 +14,7 @@ from keyferry.model.errors import ServerAway, ServerError
 from keyferry.model.phases import Side
 from keyferry.model.record import PhaseRecord, RecordError, begun, completing, stepped
 from keyferry.model.record_trail import check_single
-from keyferry.telemetry.migrating import EventKind
+from keyferry.telemetry.migrating import EventKind, FactKey
 
 TRIES = 5
 
@@ -71,7 +71,7 @@ class Beginning:
         identity = copy.selection.fingerprint()
         if not self._journal.is_claimed(identity, source, target):
             self._journal.claim(identity, source, target)
-        self._journal.event(EventKind.STARTED)
+        self._journal.event(EventKind.STARTED, seen_ms=self._journal.get(FactKey.SEEN))
 
     def _records(self) -> dict[Side, PhaseRecord | None]:
         """Of the sides that can be asked; the one with authority is among them.

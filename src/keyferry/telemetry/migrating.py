@@ -42,7 +42,7 @@ class EventKind(StrEnum):
     """Of what the journal is told; the facts that go with it."""
 
     STARTED = "started"
-    """A process has begun to lead: ``pid``, ``version``."""
+    """A process has begun to lead: ``seen_ms``, when the one before it was alive for the last time."""
     STAGE = "stage"
     """``stage``: it has entered another one, at ``at_ms`` (in a switch it is noted afterwards)."""
     TOLD = "told"
@@ -384,13 +384,15 @@ def _add_times(report: MigrationReport, facts: Mapping[str, Any], events: Sequen
     entered = [
         (its.get("at_ms", at_ms), its["stage"]) for at_ms, kind, its in events if kind == EventKind.STAGE
     ]
-    heard = [at_ms for at_ms, _, _ in events]
-    heard += [row[0] for row in facts.get(FactKey.SAMPLES, {}).get("rows", ())]
+    # Not every event: some tell of an earlier process and are noted by the next one.
+    heard = [row[0] for row in facts.get(FactKey.SAMPLES, {}).get("rows", ())]
+    heard += [its["seen_ms"] for _, kind, its in events if kind == EventKind.STARTED and its.get("seen_ms")]
     stopped = facts.get(FactKey.STOPPED, {})
     if stopped and stopped["at_ms"] >= max(starts, default=0):
         report.stopped = dict(stopped)
     over_ms = facts.get(FactKey.ENDED, {}).get("at_ms") or report.stopped.get("at_ms")
-    report.seen_ms = over_ms or max([facts.get(FactKey.SEEN, 0), *heard])
+    newest_ms = max((at_ms for at_ms, _, _ in events), default=0)
+    report.seen_ms = over_ms or max([facts.get(FactKey.SEEN, 0), newest_ms, *heard])
     # What it has ended in is no stage that lasts.
     report.timeline = timeline_of(
         [one for one in entered if one[1] != "finished"], starts, heard, report.seen_ms
