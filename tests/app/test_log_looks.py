@@ -199,6 +199,21 @@ def test_sentences_have_the_level_that_they_were_told_with(tmp_path: Path) -> No
     assert events_in(path) == ["info said", "warning warning"]
 
 
+def test_a_sentence_told_again_and_again_is_a_line_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    monkeypatch.setattr(log_screen, "time", clock)
+    path = tmp_path / "run.log"
+    with logged(path) as log, LogScreen(log, migration()) as screen:
+        for _ in range(13):
+            screen.tell(Alert("Not ready for a cutover any more."))
+            clock.now_s += 10.0
+        screen.tell("Going on.")
+    assert events_in(path) == ["warning warning"] * 3 + ["info said"]
+    assert [line.count("repeated=5") for line in path.read_text().splitlines()] == [0, 1, 1, 0]
+
+
 class Views:
     """A display of numbers."""
 

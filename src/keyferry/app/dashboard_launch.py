@@ -34,7 +34,7 @@ from keyferry.app.http_place import HttpPlace, host_names, is_loopback, url
 from keyferry.app.log import log_of
 from keyferry.app.output import console_on
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 
 PROGRAM = (sys.executable, "-P", "-m", "keyferry.app.dashboard")
 PACKAGES = ("fastapi", "uvicorn", "sse_starlette", "prometheus_client")
@@ -226,7 +226,7 @@ class Dashboard:
             raise UsageError(f"The dashboard's process cannot be started: {error.strerror}.") from None
         self._thread.start()
         if not self._settled.wait(START_S):
-            self._tell(f"The dashboard is not up after {START_S:g} s; nobody waits for it any longer.")
+            self._tell(Alert(f"The dashboard is not up after {START_S:g} s; nobody waits for it any longer."))
         elif not self._up:
             raise UsageError(
                 "The dashboard's process ends as soon as it is started.",
@@ -261,10 +261,14 @@ class Dashboard:
             deaths = 1 if time.monotonic() - began_s >= LIVED_S else deaths + 1
             if deaths > STARTS_AGAIN_MAX:
                 break
-            self._tell("The dashboard has died: it is started again. What it shows goes on without it.")
+            self._tell(
+                Alert("The dashboard has died: it is started again. What it shows goes on without it.")
+            )
             if self._over.wait(PAUSE_S * 2 ** (deaths - 1)) or not self._again():
                 return
-        self._tell("The dashboard dies again and again: it stays away. What it has shown goes on without it.")
+        self._tell(
+            Alert("The dashboard dies again and again: it stays away. What it has shown goes on without it.")
+        )
         with self._lock:
             if self._listener is not None:
                 self._listener.close()
@@ -315,8 +319,10 @@ class Dashboard:
         """Says where it is. The token is printed on a terminal, and nowhere else: logs are read by many."""
         if not is_loopback(address):
             self._tell(
-                f"The dashboard listens on {address}, without TLS: whoever reaches it can read it, and needs the "
-                "token to act. On 127.0.0.1, behind ssh -L or a proxy, only you do."
+                Alert(
+                    f"The dashboard listens on {address}, without TLS: whoever reaches it can read it, and act with the "
+                    "token. On 127.0.0.1, behind ssh -L or a proxy of yours, only those you let do."
+                )
             )
         if self._private:
             # In a sync there is nothing to act on.

@@ -20,6 +20,8 @@ from keyferry.telemetry.progress import Alert
 PROGRESS_S, WAITING_S, DEBUG_S = 30.0, 60.0, 2.0
 """Between two lines of progress: while keys are gone over, while nothing is, and at the level debug."""
 CONCERN_S = 30.0
+REPEATED_S = 60.0
+"""A sentence that is told again and again, as at each try of something, is a line so often."""
 
 P = TypeVar("P")
 
@@ -41,6 +43,7 @@ class LogScreen(Generic[P]):
         self._heard: P | None = None
         self._heard_s = float("-inf")
         self._said_s = self._whispered_s = time.monotonic()
+        self._told, self._told_s, self._repeated = "", float("-inf"), 0
 
     def __enter__(self) -> LogScreen[P]:
         return self
@@ -83,10 +86,16 @@ class LogScreen(Generic[P]):
             self._log.say(event.event, event.msg, Level.DEBUG, **event.fields)
 
     def tell(self, sentence: str) -> None:
+        now_s = time.monotonic()
+        if sentence == self._told and now_s - self._told_s < REPEATED_S:
+            self._repeated += 1
+            return
+        repeated = self._repeated if sentence == self._told else 0
+        self._told, self._told_s, self._repeated = sentence, now_s, 0
         if isinstance(sentence, Alert):
-            self._log.say("warning", sentence, Level.WARNING)
+            self._log.say("warning", sentence, Level.WARNING, repeated=repeated or None)
         else:
-            self._log.say("said", sentence)
+            self._log.say("said", sentence, repeated=repeated or None)
 
     @contextmanager
     def aside(self) -> Iterator[None]:

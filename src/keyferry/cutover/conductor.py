@@ -50,6 +50,7 @@ from keyferry.telemetry.migrating import (
     MigrationStage,
     report_of,
 )
+from keyferry.telemetry.progress import Alert
 
 PUBLISH_EVERY_S = 0.2
 CUT_OVER_AGAIN_S = 10.0
@@ -234,7 +235,7 @@ class Conductor:
         try:
             self._tools.store.take_lead(self._authority.other, self._id, by)
         except ServerError as error:
-            self._voice.tell(f"{error.message} That side has no authority: going on without it.")
+            self._voice.tell(Alert(f"{error.message} That side has no authority: going on without it."))
 
     def turn(self, follower: Follower) -> bool:
         """Does what was asked for, or what is due. True: this direction is not followed any longer."""
@@ -258,7 +259,7 @@ class Conductor:
         try:
             return self._switch(Request("cutover", {"yes": True}), None, follower)
         except RefusedError as error:
-            self._voice.tell(error.message)
+            self._voice.tell(Alert(error.message))
             return False
 
     def _wants_cutover(self) -> bool:
@@ -452,7 +453,7 @@ class Conductor:
         try:
             advice = self._ending().end(request.command, self._authority)
         except KeyferryError as error:
-            self._voice.tell(error.message)
+            self._voice.tell(Alert(error.message))
             ticket.fail(error)
             return
         self._over = True
