@@ -65,7 +65,7 @@ def take(program: str, place: str, file: Path, colours: str) -> None:
             color_scheme="dark" if colours == "dark" else "light",
         )
         page.goto(place)
-        expect(page.locator("#switches tr[data-outcome=done]")).to_have_count(SWITCHES, timeout=within_ms)
+        expect(page.locator("#switches tr:has([data-mark=good])")).to_have_count(SWITCHES, timeout=within_ms)
         expect(page.locator("#stations [aria-current=step]")).to_contain_text("back", timeout=within_ms)
         # Two rows more, so that the last switch is not at the charts' very edge.
         page.wait_for_timeout(2_000)

@@ -12,6 +12,8 @@ from dev.chromium import PROGRAMS, VARIABLE, browsing, chromium
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
 from shop import WITHIN_S, Shop
 
+from keyferry.testing.servers import HOST
+
 WITHIN_MS = WITHIN_S * 1000
 DESK, PHONE = (1280, 800), (390, 844)
 LOST = r"Failed to load resource: net::ERR_"
@@ -40,8 +42,8 @@ def a_browser() -> Iterator[Browser]:
 class Dashboard:
     """One page. What it is asked to show it may take its time for; then it is a failure."""
 
-    def __init__(self, page: Page, shop: Shop) -> None:
-        self.page, self._shop = page, shop
+    def __init__(self, page: Page, origin: str) -> None:
+        self.page, self._origin = page, origin
         self._complaints: list[str] = []
         self._excused: list[str] = []
         page.set_default_timeout(WITHIN_MS)
@@ -51,7 +53,7 @@ class Dashboard:
 
     def open(self, token: str = "") -> None:
         """As the address that the migration prints, or without its token."""
-        self.page.goto(f"{self._shop.origin}/{f'#token={token}' if token else ''}")
+        self.page.goto(f"{self._origin}/{f'#token={token}' if token else ''}")
 
     def excuse(self, *patterns: str) -> None:
         """From now on these are no mistakes of the page in the browser's console."""
@@ -69,7 +71,9 @@ class Dashboard:
         expect(here).to_contain_text(re.compile(name, re.IGNORECASE), timeout=WITHIN_MS)
 
     def health_is(self, word: str) -> None:
-        expect(self.page.locator("#glance-health")).to_have_attribute("data-health", word, timeout=WITHIN_MS)
+        """``word`` may be several, as in a regular expression."""
+        health = self.page.locator("#glance-health")
+        expect(health).to_have_attribute("data-health", re.compile(f"^({word})$"), timeout=WITHIN_MS)
 
     def says(self, where: str, pattern: str) -> None:
         """Text that comes to stand in an element."""
@@ -81,23 +85,31 @@ class Dashboard:
         expect(self.page.locator(what)).to_have_count(number, timeout=WITHIN_MS)
 
     def button(self, action: str) -> Locator:
-        return self.page.locator(f"button[data-action={action}]:visible").first
+        return self.page.locator(f"button[data-action={action}]")
+
+    def may_press(self, action: str) -> None:
+        expect(self.button(action)).not_to_have_attribute("aria-disabled", "true", timeout=WITHIN_MS)
 
     @property
     def dialog(self) -> Locator:
         return self.page.locator("dialog#confirm")
 
     def press(self, action: str) -> None:
-        """Presses the button when it may be pressed, and waits for what it would do."""
-        button = self.button(action)
-        expect(button).to_be_enabled(timeout=WITHIN_MS)
-        button.click()
+        """Presses the button as soon as it may be pressed, and waits for its dialog."""
+        self.may_press(action)
+        self.button(action).click()
         expect(self.dialog).to_be_visible(timeout=WITHIN_MS)
 
     def confirm(self) -> None:
+        """As soon as the dialog lets itself be confirmed."""
         go = self.page.locator("#confirm-go")
         expect(go).to_be_enabled(timeout=WITHIN_MS)
         go.click()
+
+    def leave(self) -> None:
+        """By Escape."""
+        self.page.keyboard.press("Escape")
+        expect(self.dialog).to_be_hidden(timeout=WITHIN_MS)
 
     def overflow_px(self) -> int:
         """By how much the page is wider than its window."""
@@ -147,7 +159,7 @@ class Dashboard:
             self._complaints.append(f"{message.text} ({message.location.get('url', '')})")
 
     def _requested(self, request: Request) -> None:
-        if not request.url.startswith(f"{self._shop.origin}/"):
+        if not request.url.startswith(f"{self._origin}/"):
             self._complaints.append(f"a request to {request.url}")
 
     def _is_excused(self, text: str) -> bool:
@@ -156,16 +168,34 @@ class Dashboard:
 
 @contextmanager
 def looking(
-    browser: Browser, shop: Shop, size: tuple[int, int] = DESK, colours: Colours = "light"
+    browser: Browser, origin: str, size: tuple[int, int] = DESK, colours: Colours = "light"
 ) -> Iterator[Dashboard]:
     """A page of its own session storage, which at the end of the block has to be without fault."""
     context = browser.new_context(
         viewport={"width": size[0], "height": size[1]}, color_scheme=colours, has_touch=size == PHONE
     )
     context.add_init_script(_TELL_VIOLATIONS)
+    dashboard = Dashboard(context.new_page(), origin)
     try:
-        dashboard = Dashboard(context.new_page(), shop)
         yield dashboard
         assert dashboard.complaints() == []
+    except AssertionError as error:
+        error.add_note(f"the browser complains of {dashboard.complaints()}")
+        raise
     finally:
         context.close()
+
+
+@contextmanager
+def looking_through(browser: Browser, shop: Shop, proxy_port: int) -> Iterator[Dashboard]:
+    """A page whose every byte goes over a proxy, so that its network can be taken away.
+
+    Playwright's own "offline" leaves a stream open that is there already.
+    """
+    rule = f"MAP localhost:{shop.port} {HOST}:{proxy_port}"
+    far = browser.browser_type.launch(executable_path=chromium(), args=[f"--host-resolver-rules={rule}"])
+    try:
+        with looking(far, f"http://localhost:{shop.port}") as dashboard:
+            yield dashboard
+    finally:
+        far.close()

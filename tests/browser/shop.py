@@ -30,10 +30,10 @@ NAME = "shop"
 KEYS = 3_000
 WITHIN_S = 60.0
 HABITS = Habits(ticks_per_s=10.0, pipeline=4, singles=2, reads=2)
-KEY_NAMES = ("beacon:", "own:", "string:", "user:", "session:")
+KEY_NAMES = ("beacon:", "own:", "session:", "orders:", "leaderboard:")
 """How names of keys begin that the service and the data have."""
 Found = TypeVar("Found")
-_PLACE = re.compile(r"dashboard: (http://127\.0\.0\.1:(\d+)/)")
+_PLACE = re.compile(r"http://127\.0\.0\.1:(\d+)/")
 
 
 class Shop:
@@ -157,7 +157,7 @@ class Shop:
 
     def _place(self) -> int | None:
         found = _PLACE.search(self._said.read_text())
-        return int(found[2]) if found else None
+        return int(found[1]) if found else None
 
     def _token(self) -> str | None:
         file = self._state / f"dashboard-{NAME}.token"
@@ -171,7 +171,7 @@ def running(
     """A source with keys, and a migration of it with a dashboard."""
     with source.session() as session:
         fill(session, KEYS)
-    given = [source.url, target.url, *more]
+    given = [source.url, target.url, "--max-latency", "0", *more]
     if kind == "migrate":
         given += ["--name", NAME, "--gate", "none"]
     shop = Shop(directory, given, kind)
