@@ -25,7 +25,7 @@ from keyferry.follow.settings import SyncSettings
 from keyferry.follow.source import Followed
 from keyferry.follow.touched import Touched
 from keyferry.model.keynames import KeyNames
-from keyferry.telemetry.progress import Teller
+from keyferry.telemetry.progress import Alert, Teller
 from keyferry.verify.passes import CompareContext
 
 
@@ -154,8 +154,10 @@ class TargetSide:
         for database, key in self._foreign_looks.found(now):
             if self._foreign.add((database, key)):
                 self._tell(
-                    f"Somebody else has written to the target: {self._names.name(key)} "
-                    f"(database {database}). The source's value is put back."
+                    Alert(
+                        f"Somebody else has written to the target: {self._names.name(key)} "
+                        f"(database {database}). The source's value is put back."
+                    )
                 )
             self._marking.mark(database, [key])
 
