@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import stat
@@ -21,6 +22,7 @@ from commandline import keyferry
 from keyferry.app.dashboard_launch import Dashboard, Watched, board_for, listening
 from keyferry.app.http_place import HttpPlace, check_host_name, host_names, parse_place, url
 from keyferry.model.errors import InterruptedRun, ServerAway, UsageError
+from keyferry.telemetry.progress import Alert
 
 ANY = HttpPlace("127.0.0.1", 0)
 LIMIT_S = 30.0
@@ -101,6 +103,35 @@ def test_the_child_is_told_what_it_needs_and_the_end(
     assert not watched.token_file.exists()
     with pytest.raises(OSError):
         os.kill(hello["pid"], 0)
+
+
+def test_on_a_terminal_the_token_is_printed_and_nowhere_else(
+    kept: Kept, watched: Watched, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    with Dashboard(ANY, watched, said.append, private=True, program=kept.program) as board:
+        token = kept.lines()[0]["token"]
+        assert not watched.token_file.exists()
+    assert capsys.readouterr().err == f"dashboard: {board.url}#token={token}\n"
+    assert said == []
+
+
+def test_a_sync_has_nothing_to_act_on(kept: Kept, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    said: list[str] = []
+    watched = Watched("sync", "sync", tmp_path / "sync-0123.sock")
+    for private in (False, True):
+        with Dashboard(ANY, watched, said.append, private=private, program=kept.program) as board:
+            assert not watched.token_file.exists()
+    assert re.fullmatch(r"The dashboard is at http://127\.0\.0\.1:\d+/\.", "".join(said))
+    assert capsys.readouterr().err == f"dashboard: {board.url}\n"
+
+
+def test_whoever_opens_it_to_others_is_warned(kept: Kept, watched: Watched) -> None:
+    said: list[str] = []
+    with Dashboard(HttpPlace("0.0.0.0", 0), watched, said.append, program=kept.program) as board:
+        assert board.url.startswith("http://127.0.0.1:")
+    assert said[0].startswith("The dashboard listens on 0.0.0.0, without TLS: whoever reaches it can read it")
+    assert isinstance(said[0], Alert)
 
 
 @pytest.mark.parametrize(
