@@ -15,6 +15,9 @@ class Meter:
         self._marks: deque[tuple[float, int]] = deque(maxlen=int(WINDOW_S / STEP_S) + 1)
 
     def mark(self, now_s: float, total: int) -> None:
+        """A total that has become smaller is another one, such as of a pass that has begun: rates begin anew."""
+        if self._marks and total < self._marks[-1][1]:
+            self._marks.clear()
         if not self._marks or now_s - self._marks[-1][0] >= STEP_S:
             self._marks.append((now_s, total))
 
@@ -22,5 +25,5 @@ class Meter:
         """Per second, since the oldest mark of the window; 0 while there is none."""
         for at, then in self._marks:
             if WINDOW_S >= now_s - at > 0:
-                return (total - then) / (now_s - at)
+                return max(0.0, (total - then) / (now_s - at))
         return 0.0
