@@ -8,6 +8,7 @@ import { listen, stateOf } from "./live.js";
 import { Series, madeAt, rowOf } from "./series.js";
 import { tables } from "./tables.js";
 import { takeFromAddress } from "./token.js";
+import { clock } from "./words.js";
 
 const NARROW = "(max-width: 640px)";
 
@@ -28,6 +29,8 @@ function head(status) {
 function changed() {
   state = stateOf(seen, Date.now());
   glance(seen, state, Date.now());
+  charts.fresh = state === "live";
+  say(byId("facts-title"), state === "live" || !seen.status ? "Now" : `Last look, ${clock(madeAt(seen.status))}`);
   actions?.show();
 }
 

@@ -52,9 +52,9 @@ export class Chart {
     this._svg.addEventListener("keydown", (event) => this._key(event));
   }
 
-  /** `marks`: [{at_ms, label}]; `gapMs`: rows that are further apart are not joined. */
-  set({ rows, marks, fromMs, toMs, gapMs }) {
-    Object.assign(this, { _rows: rows, _marks: marks, _fromMs: fromMs, _toMs: toMs, _gapMs: gapMs });
+  /** `marks`: [{at_ms, label}]; `gapMs`: rows that are further apart are not joined; `fresh`: the last row is of now. */
+  set({ rows, marks, fromMs, toMs, gapMs, fresh }) {
+    Object.assign(this, { _rows: rows, _marks: marks, _fromMs: fromMs, _toMs: toMs, _gapMs: gapMs, _fresh: fresh });
     this._draw();
   }
 
@@ -143,9 +143,10 @@ export class Chart {
     if (!row) return;
     const { lines, value } = this._kind;
     lines.forEach((line, index) => say(this._values[index], value(row[line.key])));
-    say(this._when, this._at === null ? "now" : clock(row.at_ms));
+    const when = this._at === null && this._fresh ? "now" : clock(row.at_ms);
+    say(this._when, when);
     const said = lines.map((line) => `${line.label} ${value(row[line.key])}`).join(", ");
-    put(this._svg, "aria-label", `${this._kind.title}, ${this._at === null ? "now" : clock(row.at_ms)}: ${said}`);
+    put(this._svg, "aria-label", `${this._kind.title}, ${when}: ${said}`);
     if (!this._width) return;
     const x = this._x(row.at_ms).toFixed(1);
     const dots = lines.filter((line) => row[line.key] !== null && row[line.key] !== undefined);

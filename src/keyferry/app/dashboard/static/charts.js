@@ -2,14 +2,14 @@
 
 import { Chart } from "./chart.js";
 import { byId, put } from "./dom.js";
-import { count, latency, moment, short } from "./words.js";
+import { NONE, count, latency, moment, short } from "./words.js";
 
 const MINUTE_MS = 60 * 1000;
 const SPANS = { all: null, "10": 10 * MINUTE_MS };
 const REDRAW_MS = 500;
 
-const perSecond = (value) => (value === null || value === undefined ? "–" : `${count(value)}/s`);
-const seconds = (value) => (value === 0 ? "0" : moment(value));
+const perSecond = (value) => (value === null || value === undefined ? NONE : `${count(value)}/s`);
+const seconds = (value) => (value === 0 ? "0" : value < 1 ? moment(value) : `${short(value)} s`);
 
 const KINDS = [
   {
@@ -32,7 +32,7 @@ const KINDS = [
     lines: [{ key: "lag_s", label: "behind", tone: "one" }],
   },
   {
-    name: "latency", title: "Latency", unit: "of a small request", least: 1, axis: (value) => `${short(value)} ms`, value: latency,
+    name: "latency", title: "Latency", unit: "of a small request", least: 1, axis: (value) => (value < 1000 ? `${short(value)} ms` : `${short(value / 1000)} s`), value: latency,
     lines: [
       { key: "source_latency_ms", label: "source", tone: "source" },
       { key: "target_latency_ms", label: "target", tone: "target" },
@@ -44,6 +44,7 @@ export class Charts {
   constructor(series) {
     this._series = series;
     this._marks = [];
+    this._fresh = true;
     this._drawnAt = 0;
     this._later = 0;
     this._span = "all";
@@ -70,6 +71,13 @@ export class Charts {
     this._marks = switches.map((one) => ({ at_ms: one.at_ms, label: labelOf(one) }));
   }
 
+  /** Whether what is drawn is of now, or of a last look. */
+  set fresh(fresh) {
+    if (this._fresh === fresh) return;
+    this._fresh = fresh;
+    this.draw();
+  }
+
   /** Soon, and not more often than an eye can follow. */
   draw() {
     if (this._later) return;
@@ -86,7 +94,7 @@ export class Charts {
     const toMs = rows.at(-1).at_ms;
     const fromMs = Math.min(rows[0].at_ms, toMs - MINUTE_MS / 2);
     const gapMs = Math.max(10_000, 3.5 * 1000 * this._series.everyS);
-    for (const chart of this._charts) chart.set({ rows, marks: this._marks, fromMs, toMs, gapMs });
+    for (const chart of this._charts) chart.set({ rows, marks: this._marks, fromMs, toMs, gapMs, fresh: this._fresh });
   }
 }
 

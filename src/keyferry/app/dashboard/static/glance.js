@@ -10,6 +10,15 @@ const PASSES = new Set(["copying", "comparing", "verifying"]);
 const CONNECTION = { connecting: "connecting", live: "live", old: "stands still", lost: "connection lost", ended: "ended", died: "died" };
 const TOLD_EVERY_MS = 10_000;
 
+const HALFWAY = {
+  why: "A switch was under way: writes may be waiting.",
+  next: "Start it again at once with the same command: it puts right what was left.",
+};
+const QUIET = {
+  why: "What you see below is from then. The service goes on without it; what changes is found by the next start.",
+  next: "Start it again with the same command: it goes on where it was.",
+};
+
 let toldAt = 0;
 let told = "";
 
@@ -41,8 +50,7 @@ function words(seen, state, now) {
       ...nothing,
       doing: `The migration's process died without a word, ${clock(seen.endedAt)}.`,
       health: "trouble",
-      why: "What you see below is from then. The service needs it only while a switch is under way.",
-      next: "Start it again with the same command: it goes on where it was.",
+      ...(seen.status?.stage === "switching" ? HALFWAY : QUIET),
     };
   }
   if (state === "lost") {
@@ -103,8 +111,7 @@ function bar({ progress, stage }) {
   put(byId("progress"), "data-shown", percent !== null ? "true" : "false");
   const meter = byId("progress-bar");
   put(meter, "value", percent ?? 0);
-  const left = passes && percent !== null ? `${count(progress.keys_done)} of ${count(progress.keys_total)} keys, ${percent} %` : "";
-  say(byId("progress-text"), left);
+  say(byId("progress-text"), percent === null ? "" : `${percent} %, ${count(progress.keys_per_second)} keys/s`);
 }
 
 function stations(status) {

@@ -81,6 +81,8 @@ export function listen(url, on) {
 
   open();
   setInterval(watch, 1000);
+  // A stream over a network that is gone breaks only after minutes; one to this machine goes on. A new one tells.
+  addEventListener("offline", open);
   addEventListener("online", () => seen.lostAt && open());
   return seen;
 }

@@ -23,8 +23,8 @@ function numbers(status) {
   const now = status.progress ?? {};
   const limits = status.limits ?? {};
   const facts = {
-    keys: status.progress ? `${count(now.keys_done)} of ${count(now.keys_total)}` : "–",
-    settled: `${count(now.settled_keys)}`,
+    keys: now.keys_total ? `${count(now.keys_done)} of ${count(now.keys_total)}` : "–",
+    settled: count(now.settled_keys),
     wait: now.cutover_s === null || now.cutover_s === undefined ? "not known yet" : moment(now.cutover_s),
     failed: count(now.failed),
     foreign: count(now.foreign_keys),
