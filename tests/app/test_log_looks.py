@@ -18,6 +18,7 @@ from keyferry.app.log_requests import RequestLog
 from keyferry.app.log_screen import Both, LogScreen, logged_screen
 from keyferry.app.screen import PlainScreen
 from keyferry.cutover.desk import QueueDesk
+from keyferry.cutover.directions import told_by
 from keyferry.cutover.requests import Request
 from keyferry.model.keynames import KeyNames
 from keyferry.model.phases import Side
@@ -197,6 +198,14 @@ def test_sentences_have_the_level_that_they_were_told_with(tmp_path: Path) -> No
         screen.tell("Going on.")
         screen.tell(Alert("The source does not answer. Trying again."))
     assert events_in(path) == ["info said", "warning warning"]
+
+
+def test_an_alert_stays_one_on_the_way_back() -> None:
+    told: list[str] = []
+    told_by(Side.TARGET, told.append)(Alert("The source is away."))
+    told_by(Side.TARGET, told.append)("Changes of the source are followed.")
+    assert told == ["The target is away.", "Changes of the target are followed."]
+    assert [isinstance(sentence, Alert) for sentence in told] == [True, False]
 
 
 def test_a_sentence_told_again_and_again_is_a_line_a_minute(
