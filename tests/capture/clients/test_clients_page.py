@@ -12,7 +12,6 @@ from dataclasses import fields
 from pathlib import Path
 
 from keyferry.capture.clients.counts import Counts, Reason
-from keyferry.capture.clients.metrics import NAMES, ClientCollector
 from keyferry.capture.clients.options import OURS, ClientOptions
 from keyferry.testing.servers import Server
 
@@ -108,14 +107,6 @@ def test_every_reason_and_count_is_there() -> None:
         "unknown_commands",
     }:
         assert f"counts.{name}" in page
-
-
-def test_every_metric_is_there() -> None:
-    said = rows("once per process")
-    assert {name.removesuffix("_total") for name in said} == {one.name for one in ClientCollector().collect()}
-    labels = {name: labels for name, _, labels in NAMES}
-    for name, cells in said.items():
-        assert tuple(re.findall(r"`(\w+)`", cells)) == labels[name.removesuffix("_total")]
 
 
 def test_every_error_is_what_it_is_said_to_be() -> None:

@@ -98,15 +98,15 @@ class Described:
 # How metrics are read from a look
 
 
-def _at(*path: str, factor: float = 1.0) -> Reader:
-    """A number of the status; no sample where it has none."""
+def _at(*path: str, per: float = 1.0) -> Reader:
+    """A number of the status, in units of which one of ours has ``per``; no sample where it has none."""
 
     def read(look: Look) -> Iterator[Sample]:
         found: Any = look.status
         for step in path:
             found = found.get(step) if isinstance(found, Mapping) else None
         if found is not None:
-            yield (), float(found) * factor
+            yield (), float(found) / per
 
     return read
 
@@ -258,7 +258,7 @@ RUN = (
         "gauge",
         "Unix seconds",
         "When this process began; an earlier one may have begun the migration",
-        _at("started_ms", factor=0.001),
+        _at("started_ms", per=1000),
     ),
     Described(
         "keyferry_stage",
@@ -421,7 +421,7 @@ SERVERS = (
         "gauge",
         "seconds",
         "How much later than at rest servers may answer before it slows down; not served without such a guard",
-        _at("limits", "max_latency_ms", factor=0.001),
+        _at("limits", "max_latency_ms", per=1000),
     ),
 )
 MIGRATION = (
@@ -488,7 +488,7 @@ VERIFICATION = (
         "gauge",
         "Unix seconds",
         "When the last verification of all keys was over; not served before the first",
-        _at("verification", "at_ms", factor=0.001),
+        _at("verification", "at_ms", per=1000),
     ),
     Described(
         "keyferry_verification_compared_keys",
