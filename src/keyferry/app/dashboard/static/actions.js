@@ -31,7 +31,6 @@ export class Actions {
   show() {
     const { status } = this._seen;
     const state = this._state();
-    show(byId("acting"), !status || status.kind === "migrate");
     const paused = Boolean(status?.paused);
     for (const button of this._buttons()) {
       const action = button.dataset.action;

@@ -2,7 +2,7 @@
 
 import { Actions } from "./actions.js";
 import { Charts } from "./charts.js";
-import { byId, say } from "./dom.js";
+import { byId, put, say } from "./dom.js";
 import { glance } from "./glance.js";
 import { listen, stateOf } from "./live.js";
 import { Series, madeAt, rowOf } from "./series.js";
@@ -22,16 +22,22 @@ function head(status) {
   say(byId("name"), status.name);
   say(byId("source"), status.source);
   say(byId("target"), status.target);
-  const title = status.glance?.health === "trouble" ? "Trouble" : status.stage;
-  document.title = `${title} · ${status.name} · Keyferry`;
+  put(document.body, "data-kind", status.kind);
 }
 
 function changed() {
   state = stateOf(seen, Date.now());
   glance(seen, state, Date.now());
+  document.title = [titleOf(), seen.status?.name, "Keyferry"].filter(Boolean).join(" · ");
   charts.fresh = state === "live";
   say(byId("facts-title"), state === "live" || !seen.status ? "Now" : `Last look, ${clock(madeAt(seen.status))}`);
   actions?.show();
+}
+
+/** What is read in a row of tabs. */
+function titleOf() {
+  if (state !== "live") return state;
+  return seen.status.glance?.health === "trouble" ? "Trouble" : seen.status.stage;
 }
 
 const seen = listen("/api/events", {

@@ -9,6 +9,7 @@ const LEFT = 46;
 const RIGHT = 10;
 const TOP = 14;
 const BOTTOM = 20;
+const CHAR = 6.2; // about the width of one in a label
 
 /**
  * Args of the constructor: `name` (data-chart), `title`, `lines`: [{key, label, tone}], `unit`: of the axis,
@@ -109,14 +110,25 @@ export class Chart {
       parts.push(drawn("line", { x1: x, x2: x, y1: floor, y2: floor + 3, class: "tick" }));
       parts.push(text(x, HEIGHT - 5, clock(at, this._toMs), "middle"));
     }
-    for (const mark of this._marks) {
+    parts.push(...this._drawMarks(floor, right));
+    this._grid.replaceChildren(...parts);
+  }
+
+  /** A line for each; words where there is room, the newest first. */
+  _drawMarks(floor, right) {
+    const parts = [];
+    let free = Infinity;
+    for (const mark of [...this._marks].reverse()) {
       const x = this._x(mark.at_ms);
       if (x < LEFT || x > right) continue;
       parts.push(drawn("line", { x1: x, x2: x, y1: TOP - 3, y2: floor, class: "mark" }));
-      const anchor = x > right - 60 ? "end" : x < LEFT + 60 ? "start" : "middle";
-      parts.push(text(x, TOP - 5, mark.label, anchor, "mark"));
+      const half = (mark.label.length * CHAR) / 2;
+      const middle = Math.min(right - half, Math.max(half, x));
+      if (middle + half > free) continue;
+      free = middle - half - CHAR;
+      parts.push(text(middle, TOP - 5, mark.label, "middle", "mark"));
     }
-    this._grid.replaceChildren(...parts);
+    return parts;
   }
 
   _drawLines() {

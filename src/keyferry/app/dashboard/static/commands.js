@@ -13,11 +13,11 @@ const ONE_WAY = { name: "no_rollback", label: "Without a way back", kind: "flag"
 
 export const COMMANDS = {
   cutover: {
-    title: "Cut over to the target", go: "Cut over now", looks: true, options: [GATE, TIMEOUT, PHASE, ONE_WAY],
+    title: "Cutover to the target", go: "Cutover now", looks: true, options: [GATE, TIMEOUT, PHASE, ONE_WAY],
     text: "Gives authority to the target. Writes wait for some milliseconds. What is late or wrong before the switch is made is undone.",
   },
   rollback: {
-    title: "Roll back to the source", go: "Roll back now", looks: true, options: [GATE, TIMEOUT],
+    title: "Rollback to the source", go: "Rollback now", looks: true, options: [GATE, TIMEOUT],
     text: "Gives authority back to the source, with everything that was written to the target since. Writes wait for some milliseconds.",
   },
   finish: {
@@ -37,11 +37,11 @@ export const COMMANDS = {
     text: "Stops everything that the migration reads or writes of the keys. What changes meanwhile is remembered; the service does not notice.",
   },
   unpause: {
-    title: "Go on", go: "Go on now", looks: false, options: [],
+    title: "Unpause", go: "Unpause now", looks: false, options: [],
     text: "Goes on after a pause.",
   },
   throttle: {
-    title: "Change how fast it works", go: "Set", looks: false,
+    title: "Throttle: change how fast it works", go: "Set", looks: false,
     options: [
       { name: "max_rate", label: "Keys per second at most (0: no limit)", kind: "number", hint: "as it is" },
       { name: "max_latency_ms", label: "Slow down when a server answers this much later than at rest, in ms (0: off)", kind: "number", hint: "as it is" },

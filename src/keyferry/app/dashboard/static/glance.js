@@ -36,7 +36,7 @@ export function glance(seen, state, now) {
   tell(seen, said, now);
   if (seen.status) {
     bar(seen.status);
-    stations(seen.status);
+    stations(seen.status, state === "ended" && seen.ended.exit_code === 0);
   }
 }
 
@@ -114,9 +114,9 @@ function bar({ progress, stage }) {
   say(byId("progress-text"), percent === null ? "" : `${percent} %, ${count(progress.keys_per_second)} keys/s`);
 }
 
-function stations(status) {
+function stations(status, over) {
   const names = status.stations ?? [];
-  const at = status.station === "finished" ? names.length : names.indexOf(status.station);
+  const at = over || status.station === "finished" ? names.length : names.indexOf(status.station);
   const items = names.map((name, index) => ({ name, place: index < at ? "done" : index === at ? "here" : "ahead" }));
   list(
     byId("stations"),

@@ -5,6 +5,7 @@ const FOLLOWS = new Set(["following", "following back"]);
 
 /** Why the action makes no sense now, as a sentence; empty when it does. */
 export function against(action, status, state) {
+  if (state === "ended") return "It is over.";
   if (state !== "live" && state !== "old") return "The migration cannot be reached now.";
   if (!status || status.kind !== "migrate") return "There is nothing to be asked.";
   if (OVER.has(status.stage)) return "The migration is over.";
@@ -21,7 +22,7 @@ const RULES = {
   unpause: (status) => (status.paused ? "" : "It is not paused."),
   throttle: nothingFollowed,
   verify: (status) => {
-    if (status.paused) return "It is paused: go on first.";
+    if (status.paused) return "It is paused: unpause it first.";
     return FOLLOWS.has(status.stage) ? "" : `All keys can be compared while it follows; now it is ${status.stage}.`;
   },
   cutover: (status) => {

@@ -50,7 +50,6 @@ function numbers(status) {
 function readiness(status) {
   const to = status.authority === "target" ? "rollback" : "cutover";
   const under = status.stage === "switching";
-  show(byId("readiness-part"), status.kind === "migrate");
   summary("readiness", under ? "under way" : status.ready ? `ready for a ${to}` : `not ready for a ${to}`, status.ready && !under ? "good" : null);
   list(byId("not-ready"), under || status.ready ? [] : (status.not_ready ?? []), () => make("li"), say);
   show(byId("not-ready-none"), under || status.ready);

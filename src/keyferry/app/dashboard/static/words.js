@@ -22,7 +22,7 @@ export function short(number) {
   for (const [unit, letter] of [[1e9, "G"], [1e6, "M"], [1e4, "K"]]) {
     if (Math.abs(number) >= unit) {
       const shown = number / (letter === "K" ? 1e3 : unit);
-      return `${shown >= 100 ? shown.toFixed(0) : shown.toFixed(1)}${letter}`;
+      return `${shown >= 100 ? shown.toFixed(0) : shown.toFixed(1).replace(".0", "")}${letter}`;
     }
   }
   return number !== 0 && Math.abs(number) < 10 && !Number.isInteger(number) ? number.toFixed(1) : WHOLE.format(number);
