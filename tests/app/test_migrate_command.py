@@ -91,6 +91,7 @@ def test_stopped_and_started_again_it_goes_on(source: Server, target: Server, tm
     said = json.loads(out)
     assert said["exit_code"] == 130
     assert said["ended"] == ""
+    assert (said["stopped"]["exit_code"], said["stopped"]["error"]) == (130, said["error"])
     assert said["verifications"]
     assert [run["copied"]["copied"] for run in said["moved"]] == [KEYS]
     with source.session() as session:
