@@ -10,15 +10,29 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
+
+import pytest
+
+from keyferry.cutover.control import ControlServer
+from keyferry.cutover.control_place import control_path
+from keyferry.cutover.desk import QueueDesk, Ticket
+from keyferry.cutover.requests import Request
+from keyferry.testing.binaries import ServerBinary
+from keyferry.testing.dataset import fill
+from keyferry.testing.servers import Server
 
 LOOPBACK = "127.0.0.1"
 TOKEN = "tests-know-it"
-ANSWERS_WITHIN_S = 30.0
+ANSWERS_WITHIN_S = 60.0
 JSON = "application/json"
+KEYS = 300
+SOURCE, TARGET = "redis-7.0", "valkey-9.1"
 
 
 class Answer(NamedTuple):
@@ -133,6 +147,16 @@ class Dashboard:
         given = {"Content-Type": JSON, "Authorization": f"Bearer {token}", **(headers or {})}
         return self.request("POST", f"/api/actions/{command}", json.dumps(options).encode(), given)
 
+    def wait_for_place(self) -> None:
+        """Until one more may follow the events."""
+        until_s = time.monotonic() + ANSWERS_WITHIN_S
+        while True:
+            with self.events() as events:
+                if events.answer.status == 200:
+                    return
+            assert time.monotonic() < until_s
+            time.sleep(0.05)
+
     def events(self) -> Events:
         return Events(self.port)
 
@@ -143,6 +167,15 @@ class Dashboard:
             assert time.monotonic() < until_s, answer
             time.sleep(0.05)
         return answer
+
+    def wait_until(self, what: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first status of which this is true."""
+        until_s = time.monotonic() + ANSWERS_WITHIN_S
+        while (answer := self.get("/api/status")).status != 200 or not holds(answer.json):
+            assert time.monotonic() < until_s, (what, answer)
+            time.sleep(0.05)
+        status: dict[str, Any] = answer.json
+        return status
 
     def end(self, **ended: Any) -> None:
         """As the migration ends; without arguments it dies without a word."""
@@ -175,3 +208,89 @@ def dashboard(control: Path, port: int = 0, **hello: Any) -> Iterator[Dashboard]
         yield board
     finally:
         board.close()
+
+
+@dataclass
+class Shop:
+    """A ``keyferry migrate`` that runs between two servers, in a process of its own."""
+
+    process: subprocess.Popen[bytes]
+    control: Path
+
+
+@contextmanager
+def migrating_shop(binaries: dict[str, ServerBinary]) -> Iterator[Shop]:
+    """One, from the beginning of the block to its end."""
+    if not {SOURCE, TARGET} <= binaries.keys():
+        pytest.skip(f"{SOURCE} or {TARGET} is not at hand")
+    with (
+        Server(binaries[SOURCE]) as source,
+        Server(binaries[TARGET]) as target,
+        # Short: a path of a socket has to be.
+        TemporaryDirectory() as directory,
+    ):
+        with source.session() as session:
+            fill(session, KEYS)
+        state = Path(directory)
+        arguments = [source.url, target.url, "--name", "shop", "--state-dir", directory, "--gate", "none"]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "keyferry", "migrate", *arguments],
+            env={name: its for name, its in os.environ.items() if not name.startswith("KEYFERRY_")},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        control = control_path(state, "shop")
+        try:
+            until_s = time.monotonic() + ANSWERS_WITHIN_S
+            while not control.exists():
+                assert process.poll() is None and time.monotonic() < until_s, process.returncode
+                time.sleep(0.05)
+            yield Shop(process, control)
+        finally:
+            process.kill()
+            process.wait()
+
+
+class PatientDesk(QueueDesk):
+    """Of a run that does nothing: what is asked waits.
+
+    Attributes:
+        tickets: Of everything that was asked.
+    """
+
+    def __init__(self) -> None:
+        super().__init__({"name": "shop", "stage": "following"})
+        self.tickets: list[Ticket] = []
+
+    def ask(self, request: Request, process: int | None = None) -> Ticket:
+        ticket = super().ask(request, process)
+        self.tickets.append(ticket)
+        return ticket
+
+
+@dataclass
+class Idle:
+    """A run that does nothing, behind its control socket."""
+
+    desk: PatientDesk
+    control: Path
+
+
+@contextmanager
+def idling() -> Iterator[Idle]:
+    """One, from the beginning of the block to its end."""
+    desk = PatientDesk()
+    with (
+        TemporaryDirectory() as directory,
+        ControlServer(control_path(Path(directory), "shop"), desk) as server,
+        closing(desk),
+    ):
+        yield Idle(desk, server.path)
+
+
+@contextmanager
+def idle_dashboard() -> Iterator[tuple[Idle, Dashboard]]:
+    """The same, and its dashboard, which knows of it."""
+    with idling() as idle, dashboard(idle.control) as board:
+        board.wait_for("/api/status", 200)
+        yield idle, board

@@ -221,7 +221,7 @@ async def _look_on(live: Live, asking: Asking) -> None:
         answer = await asking.ask(Request("status"), _unheard)
         _check(answer)
         live.look(answer.facts)
-        if began_s - asked_s >= HISTORY_EVERY_S:
+        if began_s - asked_s >= HISTORY_EVERY_S or not live.history or not live.history["rows"]:
             asked_s = began_s
             await _look_back(live, asking)
         took_s = time.monotonic() - began_s

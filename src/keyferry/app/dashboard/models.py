@@ -194,9 +194,9 @@ class EventShape(_Shape):
 class StatusShape(_Shape):
     """One look at the run: what `keyferry status --json` says. What a sync does not have is empty."""
 
-    kind: RunKind
+    kind: RunKind = Field(description="A sync only copies and follows.")
     version: str = Field(description="Of Keyferry.")
-    name: str
+    name: str = Field(description="Of the migration; a sync may have none.")
     source: str = Field(description="Where it is; never with a user or a password.")
     target: str = Field(description="The same of the target.")
     pid: int = Field(description="Of keyferry's process.")
@@ -219,10 +219,10 @@ class StatusShape(_Shape):
     touched: int = Field(description="Keys changed since the last verification.")
     ready: bool = Field(description="Whether it can be switched now.")
     not_ready: list[str] = Field(description="Why not, as sentences.")
-    writers: list[WriterShape]
+    writers: list[WriterShape] = Field(description="Live ones, by their ids.")
     switches: list[SwitchShape] = Field(description="The oldest first.")
     barred: str = Field(description="How far the side that was left is barred, as a sentence.")
-    warnings: list[str]
+    warnings: list[str] = Field(description="As sentences; each once.")
     events: list[EventShape] = Field(description="The newest ones, the oldest of them first.")
     age_seconds: float = Field(description="How old this look is, in seconds; above 10 it stands still.")
 
