@@ -77,7 +77,9 @@ def _context(report: Mapping[str, Any], history: Mapping[str, Any], made_ms: int
         "moved": report_words.moved(report),
         "chart": report_charts,
         "axis": axis,
-        "lanes": report_charts.lanes(timeline, axis, lambda stage: duration(stages.get(stage, 0.0))),
+        "lanes": report_charts.lanes(
+            timeline, axis, lambda stage: duration(stages[stage]) if stage in stages else ""
+        ),
         "stages": [(stage, duration(seconds)) for stage, seconds in stages.items() if seconds >= 0.05],
         "charts": charts,
         "quiet": quiet,

@@ -20,7 +20,7 @@ from keyferry.cutover.control_place import connected, control_path
 from keyferry.journal.ended import EndedJournal, ended_journals, file_stem
 from keyferry.journal.reading import living_journal, read_journal
 from keyferry.model.errors import ExitCode, UsageError
-from keyferry.telemetry.migrating import FactKey, MigrationReport, report_of
+from keyferry.telemetry.migrating import REPORTED, FactKey, MigrationReport, report_of
 
 _HEAD_BYTES = 2048
 
@@ -34,7 +34,7 @@ class Found(NamedTuple):
 
 def read_report(name: str, path: Path) -> Found:
     """What the journal at ``path`` says of the migration. Raises as ``read_journal``."""
-    look = read_journal(path)
+    look = read_journal(path, REPORTED)
     return Found(report_of(name, look.facts, look.events), look.facts.get(FactKey.SAMPLES, {}))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,8 +32,11 @@ def living_journal(directory: Path, name: str) -> Path:
     return directory / f"migrate-{file_stem(name)}.sqlite"
 
 
-def read_journal(path: Path) -> JournalLook:
+def read_journal(path: Path, kinds: Iterable[str] = ()) -> JournalLook:
     """Reads it.
+
+    Args:
+        kinds: Only events of these; all when empty.
 
     Raises:
         UsageError: There is none, it cannot be read, or another version of Keyferry wrote it.
@@ -43,7 +47,7 @@ def read_journal(path: Path) -> JournalLook:
             database.execute("BEGIN")
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version == FORMAT:
-                return _read(database)
+                return _read(database, tuple(kinds))
     except sqlite3.DatabaseError as error:
         raise UsageError(f"The journal {path} cannot be read: {error}.") from None
     except ValueError as error:
@@ -53,9 +57,10 @@ def read_journal(path: Path) -> JournalLook:
     )
 
 
-def _read(database: sqlite3.Connection) -> JournalLook:
+def _read(database: sqlite3.Connection, kinds: tuple[str, ...]) -> JournalLook:
     facts = database.execute("SELECT key, value FROM facts").fetchall()
-    events = database.execute("SELECT at_ms, kind, facts FROM events ORDER BY id").fetchall()
+    where = f"WHERE kind IN ({','.join('?' * len(kinds))})" if kinds else ""
+    events = database.execute(f"SELECT at_ms, kind, facts FROM events {where} ORDER BY id", kinds).fetchall()
     return JournalLook(
         {key: json.loads(text) for key, text in facts},
         [Event(at_ms, kind, json.loads(text)) for at_ms, kind, text in events],

@@ -57,6 +57,10 @@ class EventKind(StrEnum):
     """``direction``, and what ``SyncReport.as_dict`` says, when a run of the feed in this direction is over."""
 
 
+REPORTED = tuple(kind for kind in EventKind if kind is not EventKind.TOLD)
+"""What a report is made of."""
+
+
 class FactKey(StrEnum):
     """What the journal keeps the newest value of."""
 
