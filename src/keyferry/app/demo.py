@@ -28,13 +28,21 @@ from keyferry.app.demo_watched import REPORT, demo_board, leave_report
 from keyferry.app.display_migrate import DEFAULT_STATE_DIR, MigrateView
 from keyferry.app.http_place import HttpPlace
 from keyferry.app.record import Recorder
+from keyferry.app.reporting import report_so_far
 from keyferry.app.screen import open_screen
 from keyferry.app.signals import stopping
 from keyferry.app.words import count, counted
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
+from keyferry.cutover.conductor import run_migration
+from keyferry.cutover.control import ControlServer
+from keyferry.cutover.control_place import PATH_BYTES_MAX, control_path
+from keyferry.cutover.desk import QueueDesk
+from keyferry.cutover.settings import MigrationSettings
 from keyferry.follow.settings import SyncSettings
+from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
+from keyferry.telemetry.glance import Glance
 from keyferry.telemetry.migrating import FactKey, MigrationProgress
 from keyferry.testing.binaries import ServerBinary, embedded_pair, probe
 from keyferry.testing.dataset import Filled, fill
@@ -72,8 +80,7 @@ def demo_command(
         target_server = stack.enter_context(Server(target_binary))
         try:
             play = _Play(screen, source_server, target_server, directory)
-            with play.board(http, http_host) as board:
-                well = play.run(keys, board)
+            well = play.run(keys, http, http_host)
         except InterruptedRun:
             raise InterruptedRun("The demo was interrupted; both servers are stopped.") from None
     screen.say(Text("Both servers are stopped.", style="dim"))
@@ -102,16 +109,23 @@ class _Play:
         display = open_screen(title, MigrateView(NAME, copy.state_dir))
         self._shown = screen.watching(display, drawn, title, _says_more)
         self._stage = Stage(screen, self._shown)
+        self._path = control_path(copy.state_dir, NAME)
+        self._desk = QueueDesk(report=functools.partial(report_so_far, NAME, copy.state_dir))
 
-    def board(self, place: HttpPlace | None, further: Sequence[str]) -> Board:
-        """Its dashboard."""
-        from keyferry.cutover.control_place import control_path
+    def run(self, keys: int, place: HttpPlace | None, further: Sequence[str]) -> bool:
+        """Whether all went well.
 
-        watched = Watched("migrate", NAME, control_path(self._sync.copy.state_dir, NAME))
-        return demo_board(place, further, watched, self._stage.warn)
+        Args:
+            place, further: Of the dashboard, as of ``demo_board``.
+        """
+        watched = Watched("migrate", NAME, self._path)
+        with (
+            ControlServer(self._path, self._desk),
+            demo_board(place, further, watched, self._stage.warn) as board,
+        ):
+            return self._run(keys, board)
 
-    def run(self, keys: int, board: Board) -> bool:
-        """Whether all went well; ``board`` hears how it has ended."""
+    def _run(self, keys: int, board: Board) -> bool:
         for server in (self._source, self._target):
             make_users(server)
         filled = self._fill(keys)
@@ -124,9 +138,9 @@ class _Play:
             raise KeyferryError("The migration has ended before the story did.")
         for text in result_lines(result):
             self._screen.say(text)
-        self._screen.say(row("report", REPORT.name))
+        self._screen.say(row("report", REPORT.name if report else "cannot be written here"))
         status = ExitCode.DONE if result.well else ExitCode.KEYS_FAILED
-        board.ended(status, " ".join(("The demo is over.", *verdict(result))), report=str(report))
+        board.ended(status, " ".join(("The demo is over.", *verdict(result))), report=report)
         return result.well
 
     def _fill(self, keys: int) -> Filled:
@@ -134,35 +148,43 @@ class _Play:
             _bar("filling the source") as advance,
             self._source.session(timeout_s=TIMEOUT_S) as session,
         ):
-            return fill(session, keys, on_progress=advance)
 
-    def _migrate(self) -> tuple[Story, Path]:
+            def filling(done: int, total: int) -> None:
+                advance(done, total)
+                self._publish(f"Filling the source: {count(done)} of {counted(total, 'key')}.")
+
+            return fill(session, keys, on_progress=filling)
+
+    def _publish(self, doing: str) -> None:
+        """What the dashboard says before there is a migration."""
+        glance = Glance(doing, "good", "", "", "Nothing to press: the demo acts by itself.")
+        copy = self._sync.copy
+        self._desk.publish(
+            {
+                "name": NAME,
+                "source": copy.source.location,
+                "target": copy.target.location,
+                "pid": os.getpid(),
+                "stage": "connecting",
+                "glance": glance.as_dict(),
+            }
+        )
+
+    def _migrate(self) -> tuple[Story, str]:
         """Leads the migration in this thread, and its operator in another one.
 
         Returns:
             The story, and where the report is.
         """
-        from keyferry.app.reporting import report_so_far
-        from keyferry.cutover.conductor import run_migration
-        from keyferry.cutover.control import ControlServer
-        from keyferry.cutover.control_place import control_path
-        from keyferry.cutover.desk import QueueDesk
-        from keyferry.cutover.settings import MigrationSettings
-        from keyferry.journal.migration import MigrationJournal
-
-        copy = self._sync.copy
         settings = MigrationSettings(self._sync, NAME)
-        path = control_path(copy.state_dir, NAME)
         stop = StopFlag()
-        so_far = functools.partial(report_so_far, NAME, copy.state_dir)
-        desk = QueueDesk({"name": NAME, "pid": os.getpid(), "stage": "connecting"}, report=so_far)
-        stage = self._stage
+        stage, desk = self._stage, self._desk
         with ExitStack() as opened:
-            story = Story(stage, self._source, self._target, self._directory, path, KINDS, HABITS, stop)
+            story = Story(stage, self._source, self._target, self._directory, self._path, KINDS, HABITS, stop)
             opened.enter_context(stopping(stop))
+            self._publish("Starting a service that writes and reads all the time.")
             story.open(opened)
-            journal = opened.enter_context(MigrationJournal(copy.state_dir, NAME))
-            opened.enter_context(ControlServer(path, desk))
+            journal = opened.enter_context(MigrationJournal(self._sync.copy.state_dir, NAME))
             opened.enter_context(self._shown)
             opened.enter_context(story)
             try:
@@ -174,7 +196,7 @@ class _Play:
             finally:
                 # Before the story is waited for: it may be waiting for an answer.
                 desk.close()
-            file = leave_report(report, journal.get(FactKey.SAMPLES))
+            file = leave_report(report, journal.get(FactKey.SAMPLES), stage.warn)
         if story.error is not None:
             raise story.error
         self._screen.say(migration_line(report))
@@ -211,8 +233,6 @@ def _bar(what: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def _directory() -> Iterator[Path]:
     """A temporary one in which a control socket's path is no longer than it may be."""
-    from keyferry.cutover.control_place import PATH_BYTES_MAX, control_path
-
     for place in (None, "/tmp"):
         with tempfile.TemporaryDirectory(prefix="keyferry-demo-", dir=place) as name:
             if (

@@ -9,6 +9,7 @@ from typing import Any
 
 from keyferry.app.dashboard_launch import Board, Dashboard, NoDashboard, Watched, missing_packages
 from keyferry.app.http_place import LOOPBACK, HttpPlace
+from keyferry.model.errors import UsageError
 from keyferry.telemetry.migrating import MigrationReport
 from keyferry.telemetry.progress import Teller
 
@@ -24,17 +25,20 @@ def demo_board(place: HttpPlace | None, further: Sequence[str], watched: Watched
     )
 
 
-def leave_report(report: MigrationReport, samples: Mapping[str, Any] | None, file: Path = REPORT) -> Path:
+def leave_report(
+    report: MigrationReport, samples: Mapping[str, Any] | None, tell: Teller, file: Path = REPORT
+) -> str:
     """Writes the page, in place of that of an earlier demo; never half of it.
 
     Returns:
-        Where it is, in full.
-
-    Raises:
-        UsageError: It cannot be written.
+        Where it is, in full; empty where it cannot be written: that takes nothing from the demo.
     """
     from keyferry.app.reporting import write_page
 
     whole = file.absolute()
-    write_page(whole, report.as_dict(), samples)
-    return whole
+    try:
+        write_page(whole, report.as_dict(), samples)
+    except UsageError as error:
+        tell(error.message)
+        return ""
+    return str(whole)
