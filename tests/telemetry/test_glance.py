@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from keyferry.cutover.plan import GATED, UNDOING, Step
 from keyferry.cutover.ready import Facts, not_ready
 from keyferry.model.phases import Side
 from keyferry.telemetry.following import SyncProgress
@@ -13,6 +14,8 @@ from keyferry.telemetry.glance import (
     ASK_VERIFY,
     AWAY_TROUBLE_S,
     LASTING_S,
+    SLOWED_S,
+    STILL_S,
     Glance,
     Lasting,
     MigrationGlances,
@@ -153,7 +156,7 @@ def test_not_ready_says_why_and_how_it_becomes_so() -> None:
     assert said.startswith("No cutover yet: The target is 3.0 s behind. (and 1 more reason)")
     assert "verified by itself" in said
     back = replace(BACK, not_ready=("The source is 3.0 s behind.",))
-    assert seen(back).next == "No rollback yet: The source is 3.0 s behind."
+    assert seen(back).next.endswith("No rollback yet: The source is 3.0 s behind.")
 
 
 def test_the_words_that_ask_for_a_verification_are_those_of_the_judgement() -> None:
@@ -219,11 +222,46 @@ def test_what_comes_and_goes_is_told_when_it_has_lasted() -> None:
     assert glances.look(READY, 200.0).health == "good"
     assert glances.look(behind, 200.1).health == "good"
     slowed = replace(READY, sync=replace(SYNC, throttle="slowed"))
-    assert glances.look(slowed, 200.1 + LASTING_S).why.startswith("A server answers later")
+    assert glances.look(slowed, 200.1 + SLOWED_S).why.startswith("A server answers later")
 
     assert glances.look(AWAY, 300.0).health == "attention"
     assert glances.look(AWAY, 300.0 + AWAY_TROUBLE_S).health == "trouble"
     assert glances.look(READY, 311.0).health == "good"
+
+
+def test_a_server_that_hangs() -> None:
+    hangs = replace(SYNC, target_latency_ms=3_000.0)
+    assert seen(replace(READY, sync=hangs)).why == "The target takes 3.0 s to answer."
+    assert seen(replace(BACK, sync=hangs)).why == "The source takes 3.0 s to answer."
+    longer = replace(READY, sync=replace(SYNC, source_latency_ms=10_000.0))
+    glance = seen(longer)
+    assert glance.health == "trouble" and "The source" in glance.why
+    assert glance.next.startswith("Look into that first.") and glance.command == ""
+
+
+def test_a_pass_that_stands_still() -> None:
+    glances = MigrationGlances(lag_target_s=1.0)
+    assert glances.look(COPYING, 0.0).health == "good"
+    assert glances.look(COPYING, 0.2).health == "good"
+    assert "Nothing has got on for 5.0 s" in glances.look(COPYING, 0.2 + STILL_S).why
+    on = replace(COPYING, sync=replace(PASS, keys_done=45_211))
+    assert glances.look(on, 6.0).health == "good"
+    paused = replace(COPYING, paused=True)
+    assert "paused" in glances.look(paused, 6.1).why
+    assert "paused" in glances.look(paused, 99.0).why
+
+
+def test_every_step_of_a_switch_says_whether_writes_wait() -> None:
+    def doing(step: Step) -> str:
+        return seen(replace(SWITCHING, step=step)).doing
+
+    for step in (*GATED, Step.COMPLETE):
+        assert doing(step) == f"Cutting over: writes wait ({step})."
+    for step in UNDOING.values():
+        assert "put back" in doing(step)
+    for step in Step:
+        waits = step in GATED or step in (Step.COMPLETE, Step.OPEN)
+        assert ("writes wait" in doing(step)) == waits
 
 
 def test_writers_that_stay_behind_are_looked_at_before_a_cutover() -> None:

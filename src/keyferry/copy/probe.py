@@ -18,6 +18,8 @@ from keyferry.wire.session import Session
 PING_EVERY_S = 0.01
 INFO_EVERY_S = 1.0
 SHOWN_SAMPLES = 50
+SILENT_MS = 1000.0
+"""Less may be our own work between two looks."""
 BASELINE_PINGS = 20
 BASELINE_S_MAX = 0.3
 """A distant server is asked less often: its round trips are long, not its moods."""
@@ -88,6 +90,11 @@ class Probe:
     def waiting_ms(self, now_s: float) -> float:
         """How long the server has let us wait for an answer that is still missing."""
         return max(0.0, (now_s - self._sent_s) * 1000 - self.baseline_ms) if self._expected else 0.0
+
+    def shown_ms(self, now_s: float) -> float | None:
+        """As ``latency_ms``, or how long an answer is missing when that is long: a server that hangs gives no samples."""
+        waiting_ms = self.waiting_ms(now_s)
+        return self.latency_ms if waiting_ms < SILENT_MS else max(waiting_ms, self.latency_ms or 0.0)
 
     def read(self, came_s: float) -> None:
         """Takes replies.

@@ -22,17 +22,20 @@ class ShardLooks:
         self._deployment: Deployment | None = None
         self._addresses: dict[str, str] = {}
 
-    def look(self, feed: str, probes: Iterable[Probe], *, copying: bool) -> tuple[ShardLook, ...]:
+    def look(
+        self, feed: str, probes: Iterable[Probe], now_s: float, *, copying: bool
+    ) -> tuple[ShardLook, ...]:
         """In the order of the deployment; where there are too many, those with most dirty keys.
 
         Args:
             feed: That the run uses.
+            now_s: Monotonic.
             copying: The first copy goes on: how far each is counts.
         """
         if not self._sources:
             return ()
         self._learn_addresses()
-        latencies = {probe.shard: probe.latency_ms for probe in probes if probe.side == "source"}
+        latencies = {probe.shard: probe.shown_ms(now_s) for probe in probes if probe.side == "source"}
         known = [self._sources[shard] for shard in self._addresses if shard in self._sources]
         if len(known) > SHARDS_SHOWN:
             most = {id(one) for one in heapq.nlargest(SHARDS_SHOWN, known, key=lambda one: one.dirty_keys)}

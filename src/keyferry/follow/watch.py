@@ -163,12 +163,12 @@ class FollowWatch:
             foreign_keys=self.foreign_keys,
             failed=self.failed,
             elapsed_s=now - self._began_s,
-            source_latency_ms=self._latency_ms("source"),
-            target_latency_ms=self._latency_ms("target"),
+            source_latency_ms=self._latency_ms("source", now),
+            target_latency_ms=self._latency_ms("target", now),
             throttle=self._pace.state,
             shards=len(self._sources),
             biggest=self.biggest(),
-            shard_looks=self._looks.look(self.feed, self._probes(), copying=self.stage == "copying"),
+            shard_looks=self._looks.look(self.feed, self._probes(), now, copying=self.stage == "copying"),
             failures=self._failures(),
             away=self.away,
         )
@@ -208,6 +208,6 @@ class FollowWatch:
             for database, hot in found[:3]
         )
 
-    def _latency_ms(self, side: Side) -> float | None:
-        found = [probe.latency_ms for probe in self._probes() if probe.side == side]
+    def _latency_ms(self, side: Side, now: float) -> float | None:
+        found = [probe.shown_ms(now) for probe in self._probes() if probe.side == side]
         return max((latency for latency in found if latency is not None), default=None)

@@ -18,7 +18,13 @@ from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, in_mig
 Health = Literal["good", "attention", "trouble"]
 
 LASTING_S = 3.0
-"""So long the guard slows, or the target is behind, before it is said."""
+"""So long the target is behind, or a writer is, before it is said."""
+SLOWED_S = 30.0
+"""So long the guard slows without a pause: to spare a server for moments is what it is for."""
+SLOW_S = 2.0
+"""A server that takes so long to answer hangs, or nearly so."""
+STILL_S = 5.0
+"""So long nothing has got on, although there is something to do."""
 AWAY_TROUBLE_S = 10.0
 """A server that does not answer for so long has not just been restarted."""
 WAIT_S = 0.5
@@ -59,6 +65,7 @@ class Lasting:
     slowed_s: float = 0.0
     behind_s: float = 0.0
     late_s: float = 0.0
+    still_s: float = 0.0
 
 
 class Since:
@@ -67,8 +74,17 @@ class Since:
     def __init__(self, lag_target_s: float) -> None:
         self._lag_target_s = lag_target_s
         self._since_s: dict[str, float] = {}
+        self._done: tuple[int, ...] = ()
 
-    def look(self, stage: str, sync: SyncProgress | None, now_s: float, writers_late: int = 0) -> Lasting:
+    def look(
+        self,
+        stage: str,
+        sync: SyncProgress | None,
+        now_s: float,
+        *,
+        paused: bool = False,
+        writers_late: int = 0,
+    ) -> Lasting:
         """How long it lasts by now. Args: now_s: Monotonic."""
         following = stage in ("following", "following back", "verifying")
         return Lasting(
@@ -77,8 +93,16 @@ class Since:
             behind_s=self._lasts(
                 "behind", following and sync is not None and sync.lag_s > self._lag_target_s, now_s
             ),
+            still_s=self._lasts("still", not paused and self._is_still(stage, sync), now_s),
             late_s=self._lasts("late", writers_late > 0 and stage != "switching", now_s),
         )
+
+    def _is_still(self, stage: str, sync: SyncProgress | None) -> bool:
+        """Whether it has done nothing since the last look."""
+        if sync is None or stage not in _PASSES:
+            return False
+        before, self._done = self._done, (sync.keys_done, sync.settled_keys, sync.generation)
+        return before == self._done
 
     def _lasts(self, what: str, is_so: bool, now_s: float) -> float:
         if not is_so:
@@ -106,7 +130,9 @@ class MigrationGlances:
             now_s: Monotonic.
             writers_late: Live ones that have not taken the phase that counts, or say that something is wrong.
         """
-        lasting = self._since.look(progress.stage, progress.sync, now_s, writers_late)
+        lasting = self._since.look(
+            progress.stage, progress.sync, now_s, paused=progress.paused, writers_late=writers_late
+        )
         return glance_of_migration(
             progress, lasting, writers_late=writers_late, cutover_when_ready=self._by_itself
         )
@@ -137,6 +163,8 @@ def glance_of_migration(
     health, why = _health(progress, lasting, late)
     by_itself = cutover_when_ready and not _has_switched(progress)
     next_, command = _next(progress, by_itself, late)
+    if health == "trouble" and command in ("cutover", "finish"):
+        next_, command = f"Look into that first. {next_}", ""
     left = "" if progress.paused else _left(progress.stage, progress.sync)
     return Glance(_doing(progress), health, why, left, next_, command)
 
@@ -157,7 +185,7 @@ def _doing(progress: MigrationProgress) -> str:
     match progress.stage:
         case "switching":
             way = "Cutting over" if progress.authority is Side.SOURCE else "Rolling back"
-            return f"{way}: {progress.step}." if progress.step else f"{way}."
+            return f"{way}: {_step(progress.step)}." if progress.step else f"{way}."
         case "switched":
             return "The service is on the target; nothing is followed any more."
         case "finished":
@@ -165,6 +193,19 @@ def _doing(progress: MigrationProgress) -> str:
     if progress.paused:
         return "Paused: nothing of ours is written; what changes is remembered."
     return _passing(progress.stage, in_migration_words(progress))
+
+
+def _step(step: str) -> str:
+    if step.startswith("undo"):
+        return f"everything is put back ({step})"
+    if step in _BEFORE_GATE:
+        return f"nobody waits yet ({step})"
+    return f"nobody waits any more ({step})" if step in _AFTER_GATE else f"writes wait ({step})"
+
+
+_BEFORE_GATE = frozenset(("prepare", "reverse", "narrow"))
+_AFTER_GATE = frozenset(("bar-after", "hook"))
+"""Of plan.Step."""
 
 
 def _passing(stage: str, sync: SyncProgress | None) -> str:
@@ -176,7 +217,7 @@ def _passing(stage: str, sync: SyncProgress | None) -> str:
     behind = f", {_behind(sync.lag_s)}" if sync is not None else ""
     match stage:
         case "following":
-            return f"Following: every key was gone over, changes of the source reach the target{behind}."
+            return f"Following: what changes on the source reaches the target{behind}."
         case "following back":
             return f"The service is on the target; the source follows it{behind}."
         case "waiting for a server":
@@ -243,8 +284,18 @@ def _worst(troubles: list[str], attentions: list[str]) -> tuple[Health, str]:
 def _away(sync: SyncProgress | None, lasting: Lasting) -> list[str]:
     """Trouble only."""
     if lasting.away_s < AWAY_TROUBLE_S:
-        return []
+        return [_hanging(sync, AWAY_TROUBLE_S)]
     return [f"{_who(sync)} has not answered for {duration(lasting.away_s)}."]
+
+
+def _hanging(sync: SyncProgress | None, slow_s: float) -> str:
+    if sync is None:
+        return ""
+    found = {"source": sync.source_latency_ms or 0.0, "target": sync.target_latency_ms or 0.0}
+    side = max(found, key=lambda one: found[one])
+    return (
+        "" if found[side] < slow_s * 1000 else f"The {side} takes {duration(found[side] / 1000)} to answer."
+    )
 
 
 def _who(sync: SyncProgress | None) -> str:
@@ -258,6 +309,7 @@ def _followed(sync: SyncProgress | None, authority: Side, lasting: Lasting) -> l
     found = []
     if lasting.away_s:
         found.append(f"{_who(sync)} does not answer: it is asked again and again.")
+    found.append(_hanging(sync, SLOW_S))
     if sync.failed:
         found.append(f"{counted(sync.failed, 'key')} cannot be carried: look at the failures.")
     if lasting.behind_s >= LASTING_S:
@@ -267,8 +319,10 @@ def _followed(sync: SyncProgress | None, authority: Side, lasting: Lasting) -> l
         found.append(
             f"Somebody else wrote {counted(sync.foreign_keys, 'key')} on the {authority.other}: find out who."
         )
-    if lasting.slowed_s >= LASTING_S:
-        found.append("A server answers later than at rest, so it is gone over more slowly.")
+    if lasting.still_s >= STILL_S:
+        found.append(f"Nothing has got on for {duration(lasting.still_s)}: does a server answer no more?")
+    if lasting.slowed_s >= SLOWED_S:
+        found.append("A server answers later than at rest: keys are gone over slowly, to spare it.")
     return found
 
 
@@ -342,7 +396,8 @@ def _next_on_target(progress: MigrationProgress) -> tuple[str, str]:
     if progress.stage != "following back":
         return f"{NOTHING_TO_PRESS} A rollback is possible again when all is compared.", ""
     if not progress.ready:
-        return _not_yet(progress, "rollback")
+        why_not, _ = _not_yet(progress, "rollback")
+        return f"Look at your service. Press finish when you trust the target. {why_not}", "finish"
     return (
         "Look at your service. Press finish when you trust the target (it cannot be taken back then), "
         f"rollback when you do not: {_wait(progress)}.",
