@@ -10,8 +10,10 @@ import pytest
 from commandline import keyferry
 from migration_process import STATE, running
 
+from keyferry.app.reporting import report_so_far
 from keyferry.journal.ended import ended_journals
 from keyferry.journal.migration import MigrationJournal
+from keyferry.model.errors import RefusedError
 from keyferry.telemetry.migrating import EventKind, FactKey
 from keyferry.testing.dataset import fill
 from keyferry.testing.servers import Server
@@ -82,6 +84,17 @@ def test_of_one_name_the_unfinished_else_the_newest(tmp_path: Path) -> None:
     assert listed[0] == "shop: not finished"
     assert [line.partition(":")[0] for line in listed[1:]] == ["--ended 1", "--ended 2"]
     assert "aborted, old:1 to new:1" in listed[2]
+
+
+def test_nobody_makes_a_report_beside_a_closed_gate(tmp_path: Path) -> None:
+    with MigrationJournal(tmp_path, "shop") as journal:
+        journal.set(FactKey.SWITCH, {"begun": ["prepare"], "done": []})
+        assert report_so_far("shop", tmp_path)["running"]
+        journal.set(FactKey.SWITCH, {"begun": ["prepare", "hold"], "done": ["prepare"]})
+        with pytest.raises(RefusedError, match="after it"):
+            report_so_far("shop", tmp_path)
+        journal.set(FactKey.SWITCH, {"begun": ["hold", "open", "hook"], "done": ["hold", "open"]})
+        assert report_so_far("shop", tmp_path)["running"]
 
 
 @pytest.mark.parametrize(

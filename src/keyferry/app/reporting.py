@@ -17,9 +17,10 @@ from keyferry.app.display_migrate import DEFAULT_STATE_DIR
 from keyferry.app.output import check_writable, emit, emit_json, write_text
 from keyferry.app.summary_migrate import of_migration
 from keyferry.cutover.control_place import connected, control_path
+from keyferry.cutover.plan import Step
 from keyferry.journal.ended import EndedJournal, ended_journals, file_stem
-from keyferry.journal.reading import living_journal, read_journal
-from keyferry.model.errors import ExitCode, UsageError
+from keyferry.journal.reading import living_journal, read_fact, read_journal
+from keyferry.model.errors import ExitCode, RefusedError, UsageError
 from keyferry.telemetry.migrating import REPORTED, FactKey, MigrationReport, report_of
 
 _HEAD_BYTES = 2048
@@ -39,8 +40,17 @@ def read_report(name: str, path: Path) -> Found:
 
 
 def report_so_far(name: str, directory: Path) -> dict[str, Any]:
-    """Of a migration that runs, from any thread, as JSON can say it. Raises as ``read_journal``."""
-    return {**read_report(name, living_journal(directory, name)).report.as_dict(), "running": True}
+    """Of a migration that runs, from any thread of its process, as JSON can say it.
+
+    Raises:
+        RefusedError: Writes wait just now: nothing that takes a while is to be done beside that.
+        UsageError: As ``read_journal``.
+    """
+    path = living_journal(directory, name)
+    switch = read_fact(path, FactKey.SWITCH) or {}
+    if Step.HOLD in switch.get("begun", ()) and Step.OPEN not in switch.get("done", ()):
+        raise RefusedError("A switch is under way: there is a report after it.", "Ask again in a moment.")
+    return {**read_report(name, path).report.as_dict(), "running": True}
 
 
 def report_command(name: str, options: Mapping[str, Any]) -> int:

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -41,20 +41,33 @@ def read_journal(path: Path, kinds: Iterable[str] = ()) -> JournalLook:
     Raises:
         UsageError: There is none, it cannot be read, or another version of Keyferry wrote it.
     """
+    with _opened(path) as database:
+        return _read(database, tuple(kinds))
+
+
+def read_fact(path: Path, key: str) -> Any:
+    """The newest value of one fact; None when there is none. Raises as ``read_journal``."""
+    with _opened(path) as database:
+        row = database.execute("SELECT value FROM facts WHERE key = ?", (key,)).fetchone()
+        return None if row is None else json.loads(row[0])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
     uri = f"file:{quote(str(path.absolute()))}?mode=ro"
     try:
         with closing(sqlite3.connect(uri, uri=True, isolation_level=None, timeout=READ_S)) as database:
             database.execute("BEGIN")
-            version = database.execute("PRAGMA user_version").fetchone()[0]
-            if version == FORMAT:
-                return _read(database, tuple(kinds))
+            if database.execute("PRAGMA user_version").fetchone()[0] != FORMAT:
+                raise UsageError(
+                    f"The journal {path} was written by another version of Keyferry.",
+                    "Read it with that version.",
+                )
+            yield database
     except sqlite3.DatabaseError as error:
         raise UsageError(f"The journal {path} cannot be read: {error}.") from None
     except ValueError as error:
         raise UsageError(f"The journal {path} is damaged: {error}.") from None
-    raise UsageError(
-        f"The journal {path} was written by another version of Keyferry.", "Read it with that version."
-    )
 
 
 def _read(database: sqlite3.Connection, kinds: tuple[str, ...]) -> JournalLook:
