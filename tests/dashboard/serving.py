@@ -31,6 +31,13 @@ LOOPBACK = "127.0.0.1"
 TOKEN = "tests-know-it"
 ANSWERS_WITHIN_S = 60.0
 JSON = "application/json"
+PACKAGE = "keyferry.app.dashboard"
+_BOUNDED = f"""
+import json, sys
+from {PACKAGE} import serve
+vars(serve).update(json.loads(sys.argv[1]))
+sys.exit(serve.main())
+"""
 KEYS = 300
 SOURCE, TARGET = "redis-7.0", "valkey-9.1"
 
@@ -86,15 +93,27 @@ class Events:
 
 
 class Dashboard:
-    """One that runs."""
+    """One that runs.
 
-    def __init__(self, control: Path, port: int = 0, *, kind: str = "migrate", **hello: Any) -> None:
+    Args:
+        bounds: Of ``serve``, in place of its own.
+    """
+
+    def __init__(
+        self,
+        control: Path,
+        port: int = 0,
+        *,
+        kind: str = "migrate",
+        bounds: Mapping[str, float] | None = None,
+        **hello: Any,
+    ) -> None:
         self._listener = socket.create_server((LOOPBACK, port))
         self.port = self._listener.getsockname()[1]
         self.host = f"{LOOPBACK}:{self.port}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("KEYFERRY_")}
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "keyferry.app.dashboard"],
+            [sys.executable, *(("-c", _BOUNDED, json.dumps(bounds)) if bounds else ("-m", PACKAGE))],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -289,8 +308,8 @@ def idling() -> Iterator[Idle]:
 
 
 @contextmanager
-def idle_dashboard() -> Iterator[tuple[Idle, Dashboard]]:
+def idle_dashboard(**hello: Any) -> Iterator[tuple[Idle, Dashboard]]:
     """The same, and its dashboard, which knows of it."""
-    with idling() as idle, dashboard(idle.control) as board:
+    with idling() as idle, dashboard(idle.control, **hello) as board:
         board.wait_for("/api/status", 200)
         yield idle, board

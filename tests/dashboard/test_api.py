@@ -32,6 +32,7 @@ from keyferry.app.dashboard.models import (
     HealthShape,
     HistoryShape,
     Nothing,
+    ReportShape,
     StatusShape,
     Switch,
     Throttle,
@@ -99,8 +100,21 @@ def test_a_run_that_has_said_nothing_has_the_same_shape() -> None:
         check_whole(StatusShape, {**blank_status(kind, "shop"), "age_seconds": 0.0})
     with idle_dashboard() as (_, board):
         status = board.get("/api/status").json
+        none = board.get("/api/report")
     check_whole(StatusShape, status)
     assert status["stage"] == "following"
+    check_whole(AnswerShape, none.json)
+    assert none.status == 404 and none.json["sentence"]
+
+
+def test_the_report_so_far_is_there_for_programs_and_people(board: Dashboard) -> None:
+    report = board.get("/api/report")
+    check_whole(ReportShape, report.json)
+    assert (report.json["name"], report.json["ended"]) == ("shop", "")
+    page = board.get("/report")
+    assert page.status == 200 and page.headers["content-type"].startswith("text/html")
+    assert "script-src" not in page.headers["content-security-policy"]
+    assert b"shop" in page.body and b"<script" not in page.body
 
 
 def test_every_path_and_field_is_documented(board: Dashboard) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
+from http.client import HTTPConnection
 
+import psutil
 import pytest
-from serving import JSON, LOOPBACK, TOKEN, Dashboard, Idle, idle_dashboard
+from serving import ANSWERS_WITHIN_S, JSON, LOOPBACK, TOKEN, Dashboard, Idle, idle_dashboard
 from starlette.datastructures import Headers
 
 from keyferry.app.dashboard.api import BROWSERS_MAX
@@ -199,15 +202,47 @@ def test_browsers_have_a_bound_and_their_places_come_free(board: Dashboard) -> N
     board.wait_for_place()
 
 
-def test_one_that_does_not_read_holds_up_nobody(idle_board: tuple[Idle, Dashboard]) -> None:
-    idle, board = idle_board
-    with socket.socket() as deaf, board.events() as events:
-        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        deaf.connect((LOOPBACK, board.port))
-        deaf.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        # More than its buffers hold is asked for, and not one byte read.
-        deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 100)
-        events.until("status")
-        idle.desk.publish({"name": "shop", "stage": "copying"})
-        assert events.until("status")["stage"] == "copying"
+def test_one_that_does_not_read_or_never_ends_its_request_is_let_go() -> None:
+    with idle_dashboard(bounds={"HEADERS_S": 0.3, "UNREAD_S": 0.3}) as (idle, board):
+        with socket.socket() as deaf, board.events() as events:
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect((LOOPBACK, board.port))
+            # More is asked for than all buffers on the way hold, and not one byte read.
+            deaf.sendall(b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n" * 200)
+            # Meanwhile others are served.
+            events.until("status")
+            idle.desk.publish({"name": "shop", "stage": "copying"})
+            assert events.until("status")["stage"] == "copying"
+            assert board.get("/api/status").status == 200
+            is_let_go(deaf, board.process.pid)
+        for begun in (b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: local"):
+            with socket.create_connection((LOOPBACK, board.port), timeout=ANSWERS_WITHIN_S) as slow:
+                slow.sendall(begun)
+                assert ends(slow)
+        again = HTTPConnection(LOOPBACK, board.port, timeout=ANSWERS_WITHIN_S)
+        with closing(again):
+            again.request("GET", "/healthz")
+            again.getresponse().read()
+            # The next request on the same connection.
+            again.sock.sendall(b"GET / HT")
+            assert ends(again.sock)
         assert board.get("/api/status").status == 200
+
+
+def ends(connection: socket.socket) -> bool:
+    """Reads all that comes; whether it is closed then."""
+    try:
+        while connection.recv(65536):
+            pass
+    except ConnectionError:
+        pass
+    return True
+
+
+def is_let_go(connection: socket.socket, process: int) -> None:
+    """Waits until that process has it no more. Without reading."""
+    until_s = time.monotonic() + ANSWERS_WITHIN_S
+    here = connection.getsockname()
+    while here in [tuple(one.raddr) for one in psutil.Process(process).net_connections("tcp4")]:
+        assert time.monotonic() < until_s, "it is still served"
+        time.sleep(0.05)

@@ -275,6 +275,7 @@ class ReportShape(_Shape):
     seen_ms: int = Field(description="When something was last heard of it, as Unix time in milliseconds.")
     timeline: list[SpanShape]
     stopped: dict[str, Any] = Field(description="How its last process ended before its time; else empty.")
+    running: bool = Field(description="Whether a process leads it now.")
 
 
 class HealthShape(_Shape):

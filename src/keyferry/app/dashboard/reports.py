@@ -54,7 +54,7 @@ class Reports:
             facts = await self._facts()
             if not self._page:
                 # Drawn beside: hundreds of rows must not keep events from others.
-                self._page = await asyncio.to_thread(page, {**facts, "running": True}, history)
+                self._page = await asyncio.to_thread(page, facts, history)
             return self._page
 
     async def _facts(self) -> Mapping[str, Any]:
@@ -73,4 +73,8 @@ class Reports:
             return error
         if answer.exit_code == ExitCode.REFUSED:
             return RefusedError(answer.sentence, answer.hint)
-        return KeyferryError(answer.sentence, answer.hint) if answer.exit_code else answer.facts
+        return (
+            KeyferryError(answer.sentence, answer.hint)
+            if answer.exit_code
+            else {**answer.facts, "running": True}
+        )
