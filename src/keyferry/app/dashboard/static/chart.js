@@ -4,6 +4,7 @@ import { drawn, make, put, say } from "./dom.js";
 import { nearest, path, runs, steps, times } from "./scale.js";
 import { clock } from "./words.js";
 
+const MINUTE_MS = 60_000;
 const HEIGHT = 128;
 const LEFT = 46;
 const RIGHT = 10;
@@ -104,11 +105,12 @@ export class Chart {
       drawn("line", { x1: LEFT, x2: right, y1: this._y(level), y2: this._y(level) }),
       text(LEFT - 6, this._y(level) + 3.5, this._kind.axis(level), "end"),
     ]);
-    for (const at of times(this._fromMs, this._toMs, Math.max(2, Math.floor(this._width / 95)))) {
+    const { moments, stepMs } = times(this._fromMs, this._toMs, Math.max(2, Math.floor(this._width / 80)));
+    for (const at of moments) {
       const x = this._x(at);
       if (x < LEFT + 18 || x > right - 18) continue;
       parts.push(drawn("line", { x1: x, x2: x, y1: floor, y2: floor + 3, class: "tick" }));
-      parts.push(text(x, HEIGHT - 5, clock(at, this._toMs), "middle"));
+      parts.push(text(x, HEIGHT - 5, clock(at, this._toMs, stepMs < MINUTE_MS), "middle"));
     }
     parts.push(...this._drawMarks(floor, right));
     this._grid.replaceChildren(...parts);

@@ -3,7 +3,7 @@
 
 import { byId, list, make, put, say, show } from "./dom.js";
 import { ageOf } from "./live.js";
-import { clock, count, duration, share } from "./words.js";
+import { clock, count, duration, share, unbroken } from "./words.js";
 
 const HEALTH = { good: "Healthy", attention: "Needs a look", trouble: "Trouble", unknown: "Not known", over: "Over" };
 const PASSES = new Set(["copying", "comparing", "verifying"]);
@@ -26,12 +26,12 @@ export function glance(seen, state, now) {
   put(document.body, "data-connection", state);
   connection(seen, state, now);
   const said = words(seen, state, now);
-  say(byId("glance-doing"), said.doing);
+  say(byId("glance-doing"), unbroken(said.doing));
   put(byId("glance-health"), "data-health", said.health);
   say(byId("glance-word"), HEALTH[said.health] ?? said.health);
-  say(byId("glance-why"), said.why);
+  say(byId("glance-why"), unbroken(said.why));
   say(byId("glance-left"), said.left);
-  say(byId("glance-next"), said.next);
+  say(byId("glance-next"), unbroken(said.next));
   show(byId("glance-next-row"), Boolean(said.next));
   tell(seen, said, now);
   if (seen.status) {
@@ -66,7 +66,7 @@ function words(seen, state, now) {
   if (state === "old") {
     return {
       ...nothing,
-      doing: `It has not looked around for ${duration(ageOf(seen, now))}: it is busy, or stuck.`,
+      doing: `The migration has not answered for ${duration(ageOf(seen, now))}: it is busy, or stuck.`,
       health: "unknown",
       why: `Its last look: ${glance.doing ?? seen.status.stage}`,
       next: "Wait a moment. If it stays so, look at its process.",

@@ -1,6 +1,6 @@
 // Arithmetic of axes and lines; knows no document.
 
-const TIMES_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172800, 604800];
+const TIMES_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 14400, 21600, 43200, 86400, 172800, 604800];
 
 /** Round steps from 0 to at least `largest`: about `wanted` of them. */
 export function steps(largest, wanted = 3, least = 1) {
@@ -13,14 +13,14 @@ export function steps(largest, wanted = 3, least = 1) {
   return found;
 }
 
-/** Moments to be named on a time axis, at local round times. */
+/** Moments to be named on a time axis, at local round times: {moments, stepMs}. */
 export function times(fromMs, toMs, wanted) {
   const span = (toMs - fromMs) / 1000;
   const step = (TIMES_S.find((one) => span / one <= wanted) ?? TIMES_S.at(-1)) * 1000;
   const shift = new Date(toMs).getTimezoneOffset() * 60000;
   const found = [];
   for (let at = Math.ceil((fromMs - shift) / step) * step + shift; at <= toMs; at += step) found.push(at);
-  return found;
+  return { moments: found, stepMs: step };
 }
 
 /** Rows in runs without a hole: between processes of a migration nobody counted. */

@@ -4,6 +4,7 @@ const WHOLE = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const CLOCK = new Intl.DateTimeFormat(undefined, {
   hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23",
 });
+const SHORT_CLOCK = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const DAY = new Intl.DateTimeFormat(undefined, { month: "short", day: "numeric" });
 
 export const NONE = "–";
@@ -70,10 +71,15 @@ export function share(done, total) {
 }
 
 /** The time of day here; with the day where that is another one. */
-export function clock(atMs, nowMs = Date.now()) {
+export function clock(atMs, nowMs = Date.now(), seconds = true) {
   const at = new Date(atMs);
-  const time = CLOCK.format(at);
+  const time = (seconds ? CLOCK : SHORT_CLOCK).format(at);
   return at.toDateString() === new Date(nowMs).toDateString() ? time : `${DAY.format(at)} ${time}`;
+}
+
+/** The same sentence with each number kept beside its unit. */
+export function unbroken(text) {
+  return text.replace(/(\d) (s|ms|min|h|d|%|keys?)(?![a-z])/g, "$1\u00a0$2");
 }
 
 function two(number) {
