@@ -9,6 +9,7 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import threading
 import time
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from commandline import keyferry
 
-from keyferry.app.dashboard_launch import Dashboard, Watched, board_for, listening
+from keyferry.app.dashboard_launch import PACKAGES, Dashboard, Watched, board_for, listening
 from keyferry.app.http_place import HttpPlace, check_host_name, host_names, parse_place, url
 from keyferry.model.errors import InterruptedRun, ServerAway, UsageError
 from keyferry.telemetry.progress import Alert
@@ -237,6 +238,16 @@ def test_without_the_packages_one_sentence_says_what_to_install(
     assert str(caught.value) == (
         "--http needs packages that are not installed: no_such_package. pip install 'keyferry[http]'"
     )
+
+
+def test_a_migration_loads_no_web_server() -> None:
+    script = (
+        "import sys, keyferry.app.migrating, keyferry.app.syncing, keyferry.app.sync_showing\n"
+        "import keyferry.cutover.conductor, keyferry.cutover.control\n"
+        f"print(sorted({{name.partition('.')[0] for name in sys.modules}} & {{*{PACKAGES!r}, 'starlette', 'pydantic'}}))"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert ended.stdout == b"[]\n"
 
 
 def test_without_the_option_there_is_none(watched: Watched) -> None:
