@@ -12,7 +12,7 @@ from rich.console import Console, RenderableType
 from test_display_migrate import ALL, BACK, NOT_READY, READY, SWITCH
 
 from keyferry.app.display_status import WRITERS_SHOWN, frame, line, progress_of
-from keyferry.cutover.showing import status_of
+from keyferry.cutover.showing import status_of, writers_late
 from keyferry.model.phases import Phase
 from keyferry.model.writers import WriterEntry, WriterFacts
 from keyferry.telemetry.migrating import MigrationProgress, Verified
@@ -153,3 +153,23 @@ def test_before_anything_is_known() -> None:
 def test_an_old_look_is_said_to_be_old() -> None:
     assert "It looked around" not in shown({**status(READY), "age_seconds": 0.4})
     assert "It looked around 12 s ago" in shown({**status(READY), "age_seconds": 12.0})
+
+
+def test_what_is_the_matter_and_what_to_do_now() -> None:
+    text = shown(status(replace(READY, verified=Verified(NOW_MS, 10, 3))), width=200)
+    assert "trouble   The last verification found 3 keys that differ." in text
+    assert "what now  Look into that first." in text
+    assert "what now" not in shown({**status(READY), "glance": None})
+
+
+def test_latencies_are_those_of_the_migrations_source_and_target() -> None:
+    assert READY.sync is not None
+    back = replace(BACK, sync=replace(READY.sync, source_latency_ms=7.0, target_latency_ms=3.0))
+    said = status(back)
+    assert said["progress"]["source_latency_ms"] == 3.0
+    assert "source 3.0 ms, target 7.0 ms" in shown(said)
+
+
+def test_a_writer_is_late_until_it_has_taken_the_phase() -> None:
+    late, troubled = replace(WRITER, epoch=2), replace(WRITER, note="The target is away.")
+    assert writers_late({"a": WRITER, "b": late, "c": troubled}, epoch=3) == 2

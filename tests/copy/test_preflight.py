@@ -40,6 +40,7 @@ from keyferry.copy.preflight import judge, plan_of
 from keyferry.copy.rights import Probe, acl_rule, notifies, psync_allowed, right_of
 from keyferry.model.errors import ExitCode, RefusedError
 from keyferry.model.identity import Family, ServerIdentity
+from keyferry.model.keynames import MARKS
 from keyferry.model.methods import Method
 from keyferry.model.selection import Selection
 from keyferry.wire.resp import ReplyError
@@ -474,6 +475,8 @@ def test_the_largest_key_and_the_longest_string() -> None:
     finding = only("key sizes", facts(source_only={"sample": sample}))
     assert finding.level == "ok"
     assert finding.sentence == "Largest of 2 sampled keys: hash \\xff\\x00, 104.9 MB; it travels in pieces."
+    masked = only("key sizes", facts(source_only={"sample": sample}), CheckRequest(names=MARKS))
+    assert f": hash {MARKS.name(sample.keys[1].key)}, 104.9 MB" in masked.sentence
     whole = only("key sizes", facts(source_only={"sample": sample}), CheckRequest(big_key_bytes=0))
     assert whole.level == "warning"
     assert "leave --big-key-bytes" in whole.advice

@@ -111,3 +111,9 @@ def test_broken_input_is_told(data: bytes) -> None:
     parser.feed(data)
     with pytest.raises(ProtocolError):
         parser.replies()
+
+
+def test_an_error_repeats_neither_names_nor_values() -> None:
+    parser = ReplyParser()
+    parser.feed(b"-ERR unknown command 'RESTORE', with args beginning with: 'user:42' '0' 'secret' \r\n")
+    assert list(parser.replies()) == [ReplyError("ERR unknown command 'RESTORE'")]

@@ -164,7 +164,7 @@ def glance_of_migration(
     by_itself = cutover_when_ready and not _has_switched(progress)
     next_, command = _next(progress, by_itself, late)
     if health == "trouble" and command in ("cutover", "finish"):
-        next_, command = f"Look into that first. {next_}", ""
+        next_, command = f"Look into that first. Then: {next_}", ""
     left = "" if progress.paused else _left(progress.stage, progress.sync)
     return Glance(_doing(progress), health, why, left, next_, command)
 
