@@ -21,7 +21,7 @@ import pytest
 from keyferry.cutover import control
 from keyferry.cutover.control import CLIENTS_MAX, ControlServer
 from keyferry.cutover.control_client import ControlClient, ask
-from keyferry.cutover.control_place import connected, control_path, live_paths, name_of
+from keyferry.cutover.control_place import connected, control_path, is_ours, live_paths, name_of
 from keyferry.cutover.desk import WAITING_MAX, QueueDesk, Ticket
 from keyferry.cutover.requests import REQUEST_BYTES_MAX, End, Event, Request, Said
 from keyferry.model.errors import ExitCode, KeyferryError, RefusedError, UsageError
@@ -364,6 +364,26 @@ def test_what_nobody_has_begun_is_withdrawn_with_its_client(
         assert until(lambda: len(desk._waiting) == 1)
     assert until(lambda: desk._waiting[0][1].ended)
     assert desk.take() is None
+
+
+def test_who_has_gone_before_it_was_heard_has_asked_nothing(
+    path: Path, desk: QueueDesk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while this process was stopped: whoever asked has given up, and must not be served unseen."""
+    gone = threading.Event()
+
+    def late(connection: socket.socket) -> bool:
+        return gone.wait(10) and is_ours(connection)
+
+    monkeypatch.setattr(control, "is_ours", late)
+    asked: list[Request] = []
+    with migration(desk, lambda request, ticket: asked.append(request) or ticket.end(0, "Done.")):  # type: ignore[func-returns-value]
+        with ControlServer(path, desk):
+            with connected(path) as connection:
+                connection.sendall(Request("cutover", {"yes": True}).line())
+            gone.set()
+            assert ask(path, Request("pause"), nothing).sentence == "Done."
+        assert [request.command for request in asked] == ["pause"]
 
 
 def test_what_was_taken_and_waits_is_withdrawn_too(

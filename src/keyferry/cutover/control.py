@@ -146,6 +146,9 @@ class ControlServer:
             return End(error.exit_code, error.message, error.hint)
 
     def _relay(self, connection: socket.socket, request: Request) -> None:
+        if _has_gone(connection):
+            # It asked while this process was stopped, and was told that nobody answers.
+            return
         process = process_at(connection)
         ticket = self._desk.ask(request, process[0] if process else None)
         asked_at = said_at = time.monotonic()

@@ -26,7 +26,7 @@ LOOK_EVERY_S = 0.5
 HISTORY_EVERY_S = 2.0
 QUICK_S = 0.02
 """An answer that takes longer is asked for less often, in proportion."""
-LOOK_EVERY_S_MAX = 5.0
+LOOK_EVERY_S_MAX = 2.0
 AGAIN_S = 0.5
 """After a look that nobody answered."""
 TELL_EVERY_S = 5.0
