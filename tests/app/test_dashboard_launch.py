@@ -222,7 +222,9 @@ def test_a_port_that_is_taken_is_waited_for_and_then_said(monkeypatch: pytest.Mo
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         monkeypatch.setattr("keyferry.app.dashboard_launch.PORT_S", 0.2)
-        with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use"):
+        with pytest.raises(
+            UsageError, match=rf"cannot listen on 127.0.0.1:{port}: Address already in use\. Name"
+        ):
             listening(HttpPlace("127.0.0.1", port))
         monkeypatch.setattr("keyferry.app.dashboard_launch.PORT_S", LIMIT_S)
         threading.Timer(0.3, other.close).start()

@@ -365,7 +365,9 @@ def listening(place: HttpPlace) -> socket.socket:
             if error.errno == errno.EADDRINUSE and time.monotonic() < until_s:
                 time.sleep(0.1)
                 continue
-            why = error.strerror or str(error)
+            # Not the error's own words, which repeat the address; a name that leads nowhere has none in errno.
+            named = isinstance(error, socket.gaierror) or not error.errno
+            why = str(error.strerror or error) if named else os.strerror(error.errno)  # type: ignore[arg-type]
         except UnicodeError:
             why = "that is no name of a host"
         raise UsageError(
