@@ -176,7 +176,9 @@ def test_the_gate_is_in_milliseconds_and_its_steps_fill_it() -> None:
     assert [step.name for step in gated] == ["hold", "commit", "open"]
     assert gated[0].at == 0
     assert sum(step.width for step in gated) == pytest.approx(100)
-    assert view.steps[-1].took == "500.0 ms"
+    assert view.steps[0].took == "20.0 ms"
+    assert view.steps[-1].name == "open"  # No command was given that could have run.
+    assert switch_view(switch(hook="done").as_dict()).steps[-1].took == "500.0 ms"
     assert switch_view(switch(gate_ms=None, steps=[]).as_dict()).waited == "nobody waited"
     assert set(STEPS) == set(Step)
 
@@ -185,7 +187,7 @@ def test_the_numbers_that_everybody_asks_for() -> None:
     said = {fact.label: fact.value for fact in numbers(report())}
     assert said == {
         "keys copied": "500",
-        "changes carried": "7",
+        "changes": "7",
         "writes waited": "12.3 ms",
         "verified": "equal",
         "took": "10 s",

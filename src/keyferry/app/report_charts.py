@@ -18,9 +18,9 @@ from keyferry.app.words import count
 WIDTH = 760.0
 LEFT, RIGHT = 132.0, 14.0
 """Room for labels beside the plot, in the units of the picture."""
-HEIGHT, TOP = 96.0, 10.0
+HEIGHT, TOP = 82.0, 10.0
 """Of a plot, and above it."""
-LANE = 30.0
+LANE = 27.0
 BAR_MIN = 1.5
 """Something that happened is seen, however short it was."""
 TICKS_MAX = 8

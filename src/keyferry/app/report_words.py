@@ -166,7 +166,7 @@ def numbers(report: Report) -> list[Fact]:
     copied, payload = _copied(there, "copied"), _copied(there, "bytes")
     facts = [
         Fact("keys copied", count(copied), size(payload)),
-        Fact("changes carried", count(_sum(there, "settled"))),
+        Fact("changes", count(_sum(there, "settled"))),
     ]
     done = [one for one in report.get("switches") or () if one["outcome"] == "done"]
     if done:
@@ -279,7 +279,7 @@ def switch_view(switch: Report) -> SwitchView:
         waited=waited,
         sentence=switch["reason"],
         facts=[fact for fact in facts if fact.value],
-        steps=_steps(switch["steps"]),
+        steps=_steps([step for step in switch["steps"] if switch["hook"] or step["step"] != Step.HOOK]),
     )
 
 
