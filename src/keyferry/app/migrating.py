@@ -98,7 +98,7 @@ def _screen(settings: MigrationSettings, log: RunLog, names: KeyNames) -> Screen
     title = f"keyferry migrate {copy.source} to {copy.target}, {settings.name}"
     glances = MigrationGlances(settings.sync.lag_target_s, cutover_when_ready=settings.cutover_when_ready)
     looks = MigrationLooks(names, glances)
-    return logged_screen(log, title, MigrateView(settings.name, copy.state_dir), looks)
+    return logged_screen(log, title, MigrateView(settings.name, copy.state_dir, names), looks)
 
 
 def _watched(settings: MigrationSettings) -> Watched:

@@ -55,7 +55,8 @@ def sync_command(source: str, target: str, options: Mapping[str, Any]) -> int:
     log.started(settings.copy.source.location, settings.copy.target.location)
     title = f"keyferry sync {settings.copy.source} to {settings.copy.target}"
     glances = SyncGlances(settings.lag_target_s, until_synced=settings.until_synced)
-    screen = logged_screen(log, title, SyncView(), SyncLooks(KeyNames(options["show_keys"]), glances))
+    names = KeyNames(options["show_keys"])
+    screen = logged_screen(log, title, SyncView(names), SyncLooks(names, glances))
     with ExitStack() as opened:
         with errors_delivered(options, TOO_EARLY, lambda: _so_far(screen.last)):
             if options["dry_run"]:
