@@ -19,7 +19,7 @@ let actions = null;
 let state = "connecting";
 
 function head(status) {
-  say(byId("name"), status.name);
+  say(byId("name"), status.name || status.kind);
   say(byId("source"), status.source);
   say(byId("target"), status.target);
   put(document.body, "data-kind", status.kind);
