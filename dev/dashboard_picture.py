@@ -25,7 +25,7 @@ BYTES_MAX = 200_000
 KEYS = 300_000
 WITHIN_S = 180.0
 SWITCHES = 3
-_PLACE = re.compile(r"http://127\.0\.0\.1:\d+/")
+_PLACE = re.compile(r"(http://127\.0\.0\.1:\d+/) and the token for what acts in (\S+)\.\n")
 
 
 def main() -> int:
@@ -73,11 +73,11 @@ def take(program: str, place: str, file: Path, colours: str) -> None:
 
 
 def _place(demo: subprocess.Popen[bytes], said: Path) -> str:
-    """Where the demo says that its dashboard is."""
+    """Where the demo says that its dashboard is, with its token."""
     until_s = time.monotonic() + WITHIN_S
     while time.monotonic() < until_s and demo.poll() is None:
         if found := _PLACE.search(said.read_text()):
-            return found[0]
+            return f"{found[1]}#token={Path(found[2]).read_text().strip()}"
         time.sleep(0.1)
     raise SystemExit(f"The demo does not say where its dashboard is:\n{said.read_text()}")
 

@@ -10,9 +10,7 @@ from typing import Any, Literal
 import pytest
 from dev.chromium import PROGRAMS, VARIABLE, browsing, chromium
 from playwright.sync_api import Browser, ConsoleMessage, Locator, Page, Request, expect
-from shop import WITHIN_S, Shop
-
-from keyferry.testing.servers import HOST
+from shop import WITHIN_S
 
 WITHIN_MS = WITHIN_S * 1000
 DESK, PHONE = (1280, 800), (390, 844)
@@ -106,6 +104,11 @@ class Dashboard:
         expect(go).to_be_enabled(timeout=WITHIN_MS)
         go.click()
 
+    def answer(self) -> str:
+        """How what the dialog asked ended, as soon as it has: "ok", "attention" or "no"."""
+        expect(self.dialog).to_have_attribute("data-outcome", re.compile(r"\w"), timeout=WITHIN_MS)
+        return self.dialog.get_attribute("data-outcome") or ""
+
     def leave(self) -> None:
         """By Escape."""
         self.page.keyboard.press("Escape")
@@ -184,18 +187,3 @@ def looking(
         raise
     finally:
         context.close()
-
-
-@contextmanager
-def looking_through(browser: Browser, shop: Shop, proxy_port: int) -> Iterator[Dashboard]:
-    """A page whose every byte goes over a proxy, so that its network can be taken away.
-
-    Playwright's own "offline" leaves a stream open that is there already.
-    """
-    rule = f"MAP localhost:{shop.port} {HOST}:{proxy_port}"
-    far = browser.browser_type.launch(executable_path=chromium(), args=[f"--host-resolver-rules={rule}"])
-    try:
-        with looking(far, f"http://localhost:{shop.port}") as dashboard:
-            yield dashboard
-    finally:
-        far.close()

@@ -27,8 +27,8 @@ from keyferry.testing.service_job import Job
 from keyferry.testing.service_waits import Calls
 
 NAME = "shop"
-KEYS = 3_000
-WITHIN_S = 60.0
+KEYS = 2_000
+WITHIN_S = 90.0
 HABITS = Habits(ticks_per_s=10.0, pipeline=4, singles=2, reads=2)
 KEY_NAMES = ("beacon:", "own:", "session:", "orders:", "leaderboard:")
 """How names of keys begin that the service and the data have."""
@@ -91,6 +91,10 @@ class Shop:
     def ask(self, command: str, **options: Any) -> End:
         """As the commands of another terminal ask."""
         return ask(control_path(self._state, NAME), Request(command, options), lambda said: None)
+
+    def cut_over(self) -> None:
+        """From another terminal, as soon as it can be."""
+        self.wait_for("a cutover", lambda: self.ask("cutover", yes=True).exit_code == 0)
 
     def status(self) -> dict[str, Any]:
         """Empty while its socket is being made."""
@@ -173,7 +177,7 @@ def running(
         fill(session, KEYS)
     given = [source.url, target.url, "--max-latency", "0", *more]
     if kind == "migrate":
-        given += ["--name", NAME, "--gate", "none"]
+        given += ["--name", NAME, "--gate", "none", "--lag-target", "5", "--prepare-timeout", "5"]
     shop = Shop(directory, given, kind)
     try:
         shop.start()
