@@ -51,7 +51,7 @@ COMES_BACK_S = 3.0
 CLOSE_S = 1
 """For answers that are under way at the end."""
 TERMINATED_S = 5.0
-"""After a SIGTERM: the same signal may have gone to the migration, which still has something to say."""
+"""After a SIGTERM: the same signal may have gone to the migration, which has an end to tell then."""
 NICENESS = 5
 DEBUG_VARIABLE = "KEYFERRY_DEBUG"
 OWN_FAULT = 70
@@ -151,7 +151,11 @@ async def _hear_end(
     for one in waiting:
         one.cancel()
     how = done.pop().result()
-    live.end(how if isinstance(how, Mapping) else DIED)
+    if not isinstance(how, Mapping):
+        # Another one may follow on this socket: browsers come back to it.
+        server.should_exit = True
+        return
+    live.end(how)
     for _ in range(round(LINGER_S / LINGER_LOOK_S)):
         if not live.is_awaited(COMES_BACK_S):
             break
