@@ -100,9 +100,9 @@ def test_every_moment_has_whole_sentences(progress: MigrationProgress) -> None:
     {
         "ready": "cutover",
         "paused": "unpause",
-        "back": "finish",
         "switched": "finish",
         **dict.fromkeys(("connecting", "copying", "comparing", "verifying", "not ready", "away"), ""),
+        "back": "",
         **dict.fromkeys(("switching", "rolling back", "finished"), ""),
     }.items(),
 )
@@ -139,6 +139,9 @@ def test_time_left_is_rounded(seconds: float | None, left: str) -> None:
 
 def test_ready_says_what_a_cutover_costs() -> None:
     assert "writes wait less than a second" in seen(READY).next
+    assert seen(READY).doing.startswith("Ready for a cutover: ")
+    assert seen(NOT_READY).doing.startswith("Following: ")
+    assert "Press finish" in seen(BACK).next and "rollback" in seen(BACK).next
     slow = replace(READY, sync=replace(SYNC, cutover_s=2.0))
     assert "writes wait about 2.0 s" in seen(slow).next
     by_itself = seen(READY, cutover_when_ready=True)
@@ -232,6 +235,7 @@ def test_what_comes_and_goes_is_told_when_it_has_lasted() -> None:
 def test_a_server_that_hangs() -> None:
     hangs = replace(SYNC, target_latency_ms=3_000.0)
     assert seen(replace(READY, sync=hangs)).why == "The target takes 3.0 s to answer."
+    assert "behind" not in seen(replace(READY, sync=hangs)).doing
     assert seen(replace(BACK, sync=hangs)).why == "The source takes 3.0 s to answer."
     longer = replace(READY, sync=replace(SYNC, source_latency_ms=10_000.0))
     glance = seen(longer)

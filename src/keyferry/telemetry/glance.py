@@ -43,7 +43,7 @@ class Glance:
         why: What is the matter, as a sentence; empty when nothing is.
         left: How long what it does will take; empty where nobody knows, or it goes on until it is told otherwise.
         next: What to do or to press, and what not, as sentences.
-        command: That ``next`` names to be given now; empty when there is none.
+        command: That ``next`` names to be given now; empty when there is none, or a choice.
     """
 
     doing: str
@@ -192,18 +192,25 @@ def _doing(progress: MigrationProgress) -> str:
             return "The migration is over."
     if progress.paused:
         return "Paused: nothing of ours is written; what changes is remembered."
-    return _passing(progress.stage, in_migration_words(progress))
+    doing = _passing(progress.stage, in_migration_words(progress))
+    if progress.ready and progress.stage == "following":
+        return doing.replace("Following:", "Ready for a cutover:")
+    return doing
 
 
 def _step(step: str) -> str:
     if step.startswith("undo"):
         return f"everything is put back ({step})"
     if step in _BEFORE_GATE:
-        return f"nobody waits yet ({step})"
+        return f"{_BEFORE_GATE[step]}, nobody waits yet ({step})"
     return f"nobody waits any more ({step})" if step in _AFTER_GATE else f"writes wait ({step})"
 
 
-_BEFORE_GATE = frozenset(("prepare", "reverse", "narrow"))
+_BEFORE_GATE = {
+    "prepare": "writers are asked to get ready",
+    "reverse": "the way back is made ready",
+    "narrow": "what changed last is carried and compared",
+}
 _AFTER_GATE = frozenset(("bar-after", "hook"))
 """Of plan.Step."""
 
@@ -214,7 +221,9 @@ def _passing(stage: str, sync: SyncProgress | None) -> str:
         return f"{_PASSES[stage]}: {count(sync.keys_done)} of {count(sync.keys_total)} ({percent} %)."
     if stage in _PASSES:
         return f"{_PASSES[stage]}."
-    behind = f", {_behind(sync.lag_s)}" if sync is not None else ""
+    # While a server hangs, nobody knows what has changed there.
+    known = sync is not None and not _hanging(sync, SLOW_S)
+    behind = f", {_behind(sync.lag_s)}" if sync is not None and known else ""
     match stage:
         case "following":
             return f"Following: what changes on the source reaches the target{behind}."
@@ -393,15 +402,16 @@ def _next_following(progress: MigrationProgress, by_itself: bool, late: int) -> 
 
 
 def _next_on_target(progress: MigrationProgress) -> tuple[str, str]:
+    """Never a command by itself: which of the two it is only somebody knows who has looked at the service."""
     if progress.stage != "following back":
         return f"{NOTHING_TO_PRESS} A rollback is possible again when all is compared.", ""
     if not progress.ready:
         why_not, _ = _not_yet(progress, "rollback")
-        return f"Look at your service. Press finish when you trust the target. {why_not}", "finish"
+        return f"Look at your service. Press finish when you trust the target. {why_not}", ""
     return (
         "Look at your service. Press finish when you trust the target (it cannot be taken back then), "
         f"rollback when you do not: {_wait(progress)}.",
-        "finish",
+        "",
     )
 
 
