@@ -11,6 +11,7 @@ import functools
 import importlib.util
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -31,7 +32,7 @@ from keyferry.app.record import Recorder
 from keyferry.app.reporting import report_so_far
 from keyferry.app.screen import open_screen
 from keyferry.app.signals import stopping
-from keyferry.app.words import count, counted
+from keyferry.app.words import count, counted, duration
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.conductor import run_migration
@@ -148,16 +149,19 @@ class _Play:
             _bar("filling the source") as advance,
             self._source.session(timeout_s=TIMEOUT_S) as session,
         ):
+            began_s = time.monotonic()
 
             def filling(done: int, total: int) -> None:
                 advance(done, total)
-                self._publish(f"Filling the source: {count(done)} of {counted(total, 'key')}.")
+                left_s = (time.monotonic() - began_s) * (total - done) / max(1, done)
+                left = f"about {duration(round(left_s, -1))} left" if left_s >= 10 else "a few seconds left"
+                self._publish(f"Filling the source: {count(done)} of {counted(total, 'key')}.", left)
 
             return fill(session, keys, on_progress=filling)
 
-    def _publish(self, doing: str) -> None:
+    def _publish(self, doing: str, left: str) -> None:
         """What the dashboard says before there is a migration."""
-        glance = Glance(doing, "good", "", "", "Nothing to press: the demo acts by itself.")
+        glance = Glance(doing, "good", "", left, "Nothing to press: the demo acts by itself.")
         copy = self._sync.copy
         self._desk.publish(
             {
@@ -182,7 +186,7 @@ class _Play:
         with ExitStack() as opened:
             story = Story(stage, self._source, self._target, self._directory, self._path, KINDS, HABITS, stop)
             opened.enter_context(stopping(stop))
-            self._publish("Starting a service that writes and reads all the time.")
+            self._publish("Starting a service that writes and reads all the time.", "a few seconds left")
             story.open(opened)
             journal = opened.enter_context(MigrationJournal(self._sync.copy.state_dir, NAME))
             opened.enter_context(self._shown)
