@@ -228,6 +228,9 @@ def test_every_pair_of_deployments(deployment_pair: tuple[Deployment, Deployment
         sync.follows()
         fill(source, [("SET", "key:1", "x"), ("DEL", "key:2"), ("SADD", "s", "1"), ("SET", "{a}b", "1")])
         becomes_equal(source, target)
+        ports = {int(look.shard.rpartition(":")[2]) for look in sync.last.shard_looks}
+        assert ports == {node.port for node in source.primaries}
+        assert sum(look.keys_total or 0 for look in sync.last.shard_looks) == 500
 
 
 @pytest.mark.parametrize("feed", ["tracking", "notifications", "sweeps"])
