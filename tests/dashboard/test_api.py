@@ -38,6 +38,13 @@ from keyferry.app.dashboard.models import (
     Throttle,
 )
 from keyferry.cutover.requests import COMMANDS, LOOKS
+from keyferry.cutover.showing import status_of
+from keyferry.follow.showing import sync_status_of
+from keyferry.model.keynames import KeyNames
+from keyferry.model.phases import Phase, Side
+from keyferry.model.writers import WriterEntry, WriterFacts
+from keyferry.telemetry.following import BigKey, FailedKey, HotKey, ShardLook, SyncProgress
+from keyferry.telemetry.migrating import MigrationProgress, SwitchReport, Verified
 from keyferry.telemetry.samples import COLUMNS
 from keyferry.testing.binaries import ServerBinary
 
@@ -105,6 +112,66 @@ def test_a_run_that_has_said_nothing_has_the_same_shape() -> None:
     assert status["stage"] == "following"
     check_whole(AnswerShape, none.json)
     assert none.status == 404 and none.json["sentence"]
+
+
+def test_what_is_rarely_there_is_documented_too() -> None:
+    sync = SyncProgress(
+        stage="following",
+        feed="tracking",
+        generation=1,
+        keys_total=10,
+        keys_done=5,
+        keys_per_second=1.0,
+        seconds_left=5.0,
+        changes_per_second=1.0,
+        dirty_keys=1,
+        lag_s=0.5,
+        settled_keys=3,
+        settled_per_second=1.0,
+        cutover_s=0.1,
+        hottest=(HotKey(b"hot", 0, 2.5, 100, 0.5),),
+        foreign_keys=1,
+        failed=1,
+        elapsed_s=1.0,
+        source_latency_ms=0.2,
+        target_latency_ms=0.3,
+        throttle="free",
+        shards=2,
+        biggest=(BigKey(b"big", 0, 1 << 30, 1000, "hash"),),
+        shard_looks=(ShardLook("127.0.0.1:7000", 1, "tracking", 5, 2, 0.2),),
+        failures=(FailedKey(b"bad", 0, "It is too new."),),
+    )
+    facts = WriterFacts("web-1", 7, "app", "redis-py 6.4")
+    writer = WriterEntry(facts, 5000, phase=Phase.DUAL, epoch=2, connections={Side.SOURCE: ("7",)})
+    switch = SwitchReport("cutover", 1, "pause", "done", 12.5, [("hold", 0.001)], warnings=["Look."])
+    status = status_of(
+        MigrationProgress(sync, "following", verified=Verified(1, 10, 0)),
+        name="shop",
+        source="127.0.0.1:1",
+        target="127.0.0.1:2",
+        pid=1,
+        limits={"max_rate": None, "max_latency_ms": 2.0},
+        touched=1,
+        writers={"a": writer},
+        switches=(switch,),
+        barred="",
+        warnings=("Look.",),
+        events=((1, "It began."),),
+    )
+    check_whole(StatusShape, {**status, "age_seconds": 0.1})
+    assert all(status["progress"][name] for name in ("hottest", "biggest", "shard_looks"))
+    assert status["writers"] and status["switches"] and status["failures"]["last"] and status["events"]
+    follows = sync_status_of(
+        sync,
+        name="",
+        source="127.0.0.1:1",
+        target="127.0.0.1:2",
+        pid=1,
+        started_ms=1,
+        limits={},
+        names=KeyNames(show=True),
+    )
+    check_whole(StatusShape, {**follows, "age_seconds": 0.1})
 
 
 def test_the_report_so_far_is_there_for_programs_and_people(board: Dashboard) -> None:
