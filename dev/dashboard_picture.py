@@ -19,7 +19,9 @@ from playwright.sync_api import expect
 from dev.chromium import browsing, chromium
 
 FILE = Path("docs/images/dashboard.png")
-WIDTH_PX, HEIGHT_PX = 1280, 960
+WIDTH_PX, HEIGHT_PX = 1280, 1024
+MARGIN_PX = 16
+"""Below the charts, where the picture ends."""
 BYTES_MAX = 200_000
 """More than a README should load."""
 KEYS = 300_000
@@ -69,7 +71,10 @@ def take(program: str, place: str, file: Path, colours: str) -> None:
         expect(page.locator("#stations [aria-current=step]")).to_contain_text("back", timeout=within_ms)
         # Two rows more, so that the last switch is not at the charts' very edge.
         page.wait_for_timeout(2_000)
-        page.screenshot(path=file)
+        charts = page.locator("#charts").bounding_box()
+        assert charts is not None
+        height = charts["y"] + charts["height"] + MARGIN_PX
+        page.screenshot(path=file, clip={"x": 0, "y": 0, "width": WIDTH_PX, "height": height})
 
 
 def _place(demo: subprocess.Popen[bytes], said: Path) -> str:
