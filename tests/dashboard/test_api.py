@@ -293,7 +293,7 @@ def test_a_migration_that_stands_still_then_dies_and_is_started_again(
             assert again.get("/api/status").status == 503
             # Nobody answers for it.
             lost = again.act("pause")
-            assert lost.status in (422, 502) and "shop" in lost.json["sentence"]
+            assert (lost.status, lost.json["exit_code"]) == (502, 3) and "shop" in lost.json["sentence"]
 
 
 def test_what_has_not_begun_is_withdrawn_when_whoever_asked_goes() -> None:

@@ -16,7 +16,7 @@ from keyferry.app.dashboard.asking import ask
 from keyferry.app.dashboard.guarding import Refusal
 from keyferry.cutover.desk import SENTENCES_MAX
 from keyferry.cutover.requests import End, Request, Said
-from keyferry.model.errors import ExitCode, KeyferryError
+from keyferry.model.errors import ExitCode, KeyferryError, UsageError
 
 ACTIONS_MAX = 4
 """At a time; a migration does one after the other."""
@@ -49,11 +49,16 @@ class Acting:
         """
         if self._under_way >= ACTIONS_MAX:
             return Refusal(409, f"{ACTIONS_MAX} requests are under way already.").response()
+        try:
+            request = Request(command, options)
+        except UsageError as error:
+            return answered(End(error.exit_code, error.message, error.hint), [])
         self._under_way += 1
         try:
-            return await self._answer(http, Request(command, options))
+            return await self._answer(http, request)
         except KeyferryError as error:
-            return answered(End(error.exit_code, error.message, error.hint), [])
+            # Nobody answers: whoever asked us has done nothing wrong.
+            return answered(End(ExitCode.SERVER, error.message, error.hint), [])
         finally:
             self._under_way -= 1
 

@@ -128,7 +128,8 @@ class Guard:
     def _token_refusal(self, authorization: str, now_s: float) -> Refusal | None:
         scheme, _, given = authorization.partition(" ")
         right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), self._token)
-        if right and scheme.lower() == "bearer":
+        # Without a token nobody acts.
+        if right and self._token and scheme.lower() == "bearer":
             return None
         if given and len(self._wrong_s) == WRONG_TOKENS_PER_S and now_s - self._wrong_s[0] < 1.0:
             return Refusal(429, "Too many wrong tokens.", "", headers={"Retry-After": "1"})
@@ -137,7 +138,7 @@ class Guard:
         return Refusal(
             401,
             "This token is not the dashboard's." if given else "What acts needs the dashboard's token.",
-            "It is printed where keyferry was started.",
+            "It is printed where keyferry was started, or the file is named that it stands in.",
             headers={"WWW-Authenticate": "Bearer"},
         )
 
