@@ -20,7 +20,7 @@ from dev.chromium import browsing, chromium
 
 FILE = Path("docs/images/dashboard.png")
 WIDTH_PX, HEIGHT_PX = 1280, 1024
-MARGIN_PX = 16
+MARGIN_PX = 6
 """Below the charts, where the picture ends."""
 BYTES_MAX = 200_000
 """More than a README should load."""
