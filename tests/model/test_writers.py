@@ -8,7 +8,14 @@ import pytest
 
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import RecordUnreadable
-from keyferry.model.writers import NAMES_MAX, WriterEntry, WriterFacts, decode_entry, encode_entry
+from keyferry.model.writers import (
+    NAMES_MAX,
+    TEXT_CHARS_MAX,
+    WriterEntry,
+    WriterFacts,
+    decode_entry,
+    encode_entry,
+)
 
 FACTS = WriterFacts("web1", 7, "gunicorn", "keyferry 0.1")
 ENTRY = WriterEntry(
@@ -19,6 +26,13 @@ ENTRY = WriterEntry(
 def test_what_is_written_is_read() -> None:
     assert decode_entry("a", encode_entry(ENTRY)) == ENTRY
     assert decode_entry("a", encode_entry(WriterEntry(FACTS, 1))) == WriterEntry(FACTS, 1)
+
+
+def test_text_of_others_moves_no_cursor_and_begins_no_line() -> None:
+    facts = WriterFacts("web\x1b[2J", 7, "shop\n12:00:00  All is well.", "a\r\N{RIGHT-TO-LEFT OVERRIDE}b")
+    found = decode_entry("a", encode_entry(WriterEntry(facts, 1, note="x" * 10_000 + "\x07")))
+    assert found.facts == WriterFacts("web\ufffd[2J", 7, "shop\ufffd12:00:00  All is well.", "a\ufffd\ufffdb")
+    assert found.note == "x" * TEXT_CHARS_MAX
 
 
 def test_an_older_writer_names_no_connections() -> None:

@@ -15,6 +15,8 @@ from keyferry.model.record import RecordUnreadable
 CONNECTIONS_MAX = 1000
 """Named per side; a process that has more names the newest."""
 NAMES_MAX = 8
+TEXT_CHARS_MAX = 1000
+"""Of what is for people."""
 _WRITTEN = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -103,7 +105,7 @@ def decode_entry(writer_id: str, value: bytes) -> WriterEntry:
             raise TypeError("it is no JSON object")
         return WriterEntry(
             WriterFacts(
-                _text(data, "host"), _number(data, "pid"), _text(data, "program"), _text(data, "client")
+                _said(data, "host"), _number(data, "pid"), _said(data, "program"), _said(data, "client")
             ),
             lease_ms=_number(data, "lease_ms", least=1),
             renewals=_number(data, "renewals"),
@@ -113,7 +115,7 @@ def decode_entry(writer_id: str, value: bytes) -> WriterEntry:
             since_ms=_number(data, "since_ms"),
             seen_ms=_number(data, "seen_ms"),
             answered=_text(data, "answered"),
-            note=_text(data, "note"),
+            note=_said(data, "note"),
             names=_texts(data, "names"),
         )
     except (ValueError, TypeError) as error:
@@ -128,6 +130,12 @@ def _text(data: dict[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise TypeError(f"its {name} is no text")
     return value
+
+
+def _said(data: dict[str, Any], name: str) -> str:
+    """Text of another program, for people: it moves no cursor of a terminal and begins no line."""
+    text = _text(data, name)[:TEXT_CHARS_MAX]
+    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
 
 
 def _texts(data: dict[str, Any], name: str) -> tuple[str, ...]:
