@@ -106,6 +106,18 @@ def test_numbers_are_written_as_in_the_terminal(tmp_path: Path) -> None:
     assert told(tmp_path, script) == known
 
 
+def test_rows_stay_in_order_when_the_clock_was_set_back(tmp_path: Path) -> None:
+    script = """
+        import { Series } from "./series.js";
+        const series = new Series();
+        const add = (whole, ...times) => series.add({ every_s: 1, columns: ["at_ms"], rows: times.map((at) => [at]), whole });
+        add(true, 1, 2, 9, 5, 6);
+        add(false, 7, 8);
+        const told = series.rows(null).map((row) => row.at_ms);
+    """
+    assert told(tmp_path, script) == [1, 2, 5, 6, 7, 8]
+
+
 def test_how_fresh_a_look_is(tmp_path: Path) -> None:
     script = """
         import { stateOf } from "./live.js";

@@ -6,7 +6,6 @@ Nobody ever waits for whoever asked: a reader that is slow, or gone, costs sente
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
 from collections import deque
@@ -15,7 +14,7 @@ from typing import Any, Protocol
 
 from keyferry.cutover.requests import End, Event, Request, Said
 from keyferry.model.errors import ExitCode, KeyferryError, RefusedError
-from keyferry.telemetry.samples import Samples
+from keyferry.telemetry.samples import Samples, rows_after
 
 WAITING_MAX = 16
 SENTENCES_MAX = 256
@@ -174,10 +173,7 @@ class QueueDesk:
     def history(self, after_ms: float = 0) -> Mapping[str, Any]:
         """How it has gone over time (telemetry/samples.py); only rows after that time, in ms since 1970."""
         history = self._history
-        rows = history["rows"]
-        # From the end: who asks again knows all but the newest.
-        newest = list(itertools.takewhile(lambda row: row[0] > after_ms, reversed(rows)))
-        return {**history, "rows": newest[::-1]}
+        return {**history, "rows": rows_after(history["rows"], after_ms)}
 
     def status(self) -> Mapping[str, Any]:
         """What was published last, and how old that is: ``age_seconds``."""

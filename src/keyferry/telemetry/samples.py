@@ -73,8 +73,20 @@ class Samples:
 
     def as_dict(self, after_ms: float = 0) -> dict[str, Any]:
         """``every_s``, ``columns`` and ``rows``, the oldest first; only rows after that time."""
-        rows = [row for row in self._rows if row[0] > after_ms] if after_ms else list(self._rows)
+        rows = rows_after(self._rows, after_ms) if after_ms else list(self._rows)
         return {"every_s": self.every_s, "columns": list(COLUMNS), "rows": rows}
+
+
+def rows_after(rows: Sequence[Any], after_ms: float) -> list[Any]:
+    """Those that came after the row of this time, in ms since 1970; without such a row those of a later time.
+
+    Not by their times alone: where the clock was set back the newest rows have earlier ones.
+    """
+    # From the end: who asks again knows all but the newest.
+    for index in range(len(rows) - 1, -1, -1):
+        if rows[index][0] == after_ms:
+            return list(rows[index + 1 :])
+    return [row for row in rows if row[0] > after_ms]
 
 
 def _row(at_ms: int, stage: str, progress: SyncProgress | None, authority: Side) -> Row:

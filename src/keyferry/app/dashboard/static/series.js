@@ -17,8 +17,7 @@ export class Series {
     if (whole) this._kept = [];
     if (!rows.length) return;
     const named = rows.map((row) => Object.fromEntries(columns.map((column, index) => [column, row[index]])));
-    const from = named[0].at_ms;
-    this._kept = this._kept.filter((row) => row.at_ms < from).concat(named).slice(-ROWS_MAX);
+    this._kept = inOrder(this._kept.concat(named)).slice(-ROWS_MAX);
   }
 
   /** One look, as it comes: finer than what is kept of a long run. */
@@ -41,6 +40,18 @@ export class Series {
     const until = fine[0]?.at_ms ?? Infinity;
     return this._kept.filter((row) => row.at_ms >= from && row.at_ms < until).concat(fine);
   }
+}
+
+/** Where the clock was set back, what was of a later time by then gives way to what came after it. */
+function inOrder(rows) {
+  let before = Infinity;
+  return rows.reduceRight((kept, row) => {
+    if (row.at_ms < before) {
+      before = row.at_ms;
+      kept.push(row);
+    }
+    return kept;
+  }, []).reverse();
 }
 
 /** The row of a status, in the words of `telemetry/samples.py`; null while there are no numbers. */
