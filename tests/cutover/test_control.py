@@ -126,6 +126,11 @@ def test_the_history_is_told_from_where_one_knows_it(
         assert whole == json.loads(json.dumps(samples.as_dict()))
         newer = client.ask(Request("history", {"after_ms": 3000}), nothing).facts
         assert newer == {**whole, "rows": whole["rows"][3:]}
+        samples.add(500, "copying", None)  # the clock is set back
+        desk.publish_history(samples.as_dict())
+        assert [
+            row[0] for row in client.ask(Request("history", {"after_ms": 5000}), nothing).facts["rows"]
+        ] == [500]
         end = client.ask(Request("report"), nothing)
         assert end.exit_code == ExitCode.REFUSED and end.sentence
 
@@ -192,6 +197,7 @@ def test_somebody_elses_socket_is_not_spoken_to(
         (b'{"command": "cutover", "options": {"timeout_s": 0}}\n', "seconds, above 0"),
         (b'{"command": "throttle", "options": {"max_rate": NaN}}\n', "0 for none"),
         (b'{"command": "throttle", "options": {"max_rate": true}}\n', "0 for none"),
+        (b'{"command": "throttle", "options": {"max_rate": 1%s}}\n' % (b"0" * 400), "0 for none"),
         (b'{"command": "cutover", "options": {"phase": "hold"}}\n', "one of target, target-dual"),
         (b"\xff\xfe\n", "one line of JSON"),
     ],

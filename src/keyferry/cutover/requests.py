@@ -44,8 +44,12 @@ class Option:
 
 
 def _is_number(value: object, least: float) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and math.isfinite(value) and value >= least  # type: ignore[operator, arg-type]
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    try:
+        return math.isfinite(value) and value >= least
+    except OverflowError:  # JSON has integers that no float is as large as.
+        return False
 
 
 def _word(*words: str) -> Option:
