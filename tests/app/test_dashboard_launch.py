@@ -290,6 +290,9 @@ def test_names_that_are_answered_to() -> None:
     assert "[::]:1" not in host_names(HttpPlace("::", 1), "::", machine="Box")
     assert url(HttpPlace("0.0.0.0", 1), "0.0.0.0") == "http://127.0.0.1:1/"
     assert url(HttpPlace("::1", 1), "::1") == "http://[::1]:1/"
+    # Not by the name: on the other address of localhost somebody else may listen, and read the token.
+    assert url(HttpPlace("localhost", 1), "127.0.0.1") == "http://127.0.0.1:1/"
+    assert url(HttpPlace("box.example", 1), "10.0.0.5") == "http://box.example:1/"
 
 
 @pytest.mark.parametrize("text", ["", "a/b", "http://a", "a b", "a@b", "a\x1bb"])

@@ -102,10 +102,16 @@ def host_names(
 
 
 def url(place: HttpPlace, address: str) -> str:
-    """To be opened on this machine. Arguments as of ``host_names``."""
+    """To be opened on this machine. Arguments as of ``host_names``.
+
+    On a loopback address in numbers: browsers look for ``localhost`` on ::1 first, where somebody else of this machine
+    may listen on the same port, and would read the token.
+    """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if ip.is_unspecified:
         return f"http://{'[::1]' if ip.version == 6 else LOOPBACK}:{place.port}/"
+    if ip.is_loopback:
+        return f"http://{bracketed(str(ip))}:{place.port}/"
     return f"http://{place}/"
 
 
