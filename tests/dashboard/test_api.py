@@ -220,7 +220,15 @@ def test_actions_answer_as_the_commands_do(board: Dashboard) -> None:
     assert board.act("throttle", max_rate=0).status == 200
     refused = board.act("rollback", yes=True)
     assert (refused.status, refused.json["exit_code"]) == (409, 4) and refused.json["sentence"]
-    for options in ({"on_cutover": "id"}, {"gate": "door"}, {"yes": "please"}, {"timeout_s": 0}):
+    for options in (
+        {"on_cutover": "id"},
+        {"gate": "door"},
+        {"yes": "please"},
+        {"yes": 1},
+        {"rollback": "no"},
+        {"timeout_s": 0},
+        {"timeout_s": "5"},
+    ):
         wrong = board.act("cutover", **options)
         check_whole(AnswerShape, wrong.json)
         assert (wrong.status, wrong.json["exit_code"]) == (422, 2), wrong
@@ -332,3 +340,6 @@ def test_the_token_and_the_process_keep_to_themselves(board: Dashboard) -> None:
         title = (process / "cmdline").read_bytes() + (process / "environ").read_bytes()
         assert TOKEN.encode() not in title and b"keyferry dashboard shop" in title
         assert os.getpriority(os.PRIO_PROCESS, board.process.pid) > os.getpriority(os.PRIO_PROCESS, 0)
+        # Where memory is short it goes, and the migration stays.
+        if os.access(process / "oom_score_adj", os.W_OK):
+            assert (process / "oom_score_adj").read_text() == "1000\n"

@@ -213,6 +213,18 @@ def test_browsers_have_a_bound_and_their_places_come_free(board: Dashboard) -> N
     board.wait_for_place()
 
 
+def test_browsers_that_come_at_once_are_counted_too() -> None:
+    with idle_dashboard() as (_, board), ExitStack() as opened:
+        clients = [
+            opened.enter_context(socket.create_connection((LOOPBACK, board.port), timeout=ANSWERS_WITHIN_S))
+            for _ in range(BROWSERS_MAX + 8)
+        ]
+        for client in clients:
+            client.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answers = [client.recv(12)[9:] for client in clients]
+        assert (answers.count(b"200"), answers.count(b"503")) == (BROWSERS_MAX, 8)
+
+
 def test_one_that_does_not_read_or_never_ends_its_request_is_let_go() -> None:
     with idle_dashboard(bounds={"HEADERS_S": 0.3, "UNREAD_S": 0.3}) as (idle, board):
         with socket.socket() as deaf, board.events() as events:

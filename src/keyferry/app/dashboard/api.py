@@ -17,7 +17,7 @@ from fastapi.staticfiles import StaticFiles
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.exceptions import HTTPException
 from starlette.responses import FileResponse, Response
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from keyferry import __version__
 from keyferry.app.dashboard.acting import Acting
@@ -175,7 +175,7 @@ def _looking(served: Served, reports: Reports, live: Live) -> APIRouter:
         """Server-sent events: everything above as it changes."""
         if live.browsers >= BROWSERS_MAX:
             return Refusal(503, f"{BROWSERS_MAX} browsers follow this already.").response()
-        return EventSourceResponse(_events(live), ping=PING_S)
+        return _Followed(live)
 
     @router.get("/healthz", response_model=HealthShape, responses={503: {"model": HealthShape}})
     async def healthz(
@@ -248,6 +248,21 @@ def _acting(acting: Acting) -> APIRouter:
 def _no_report(error: KeyferryError) -> Refusal:
     status = 404 if error.exit_code == ExitCode.REFUSED else 503
     return Refusal(status, error.message, error.hint, error.exit_code)
+
+
+class _Followed(EventSourceResponse):
+    """Holds a browser's place from before its answer begins: of many that come at once each is counted."""
+
+    def __init__(self, live: Live) -> None:
+        super().__init__(_events(live), ping=PING_S)
+        self._live = live
+        live.come()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._live.leave()
 
 
 async def _events(live: Live) -> AsyncIterator[ServerSentEvent]:

@@ -21,6 +21,7 @@ from keyferry.cutover.showing import status_of
 from keyferry.follow.showing import SYNC_STATIONS
 from keyferry.model.errors import KeyferryError
 from keyferry.telemetry.migrating import MigrationProgress
+from keyferry.telemetry.samples import rows_after
 
 LOOK_EVERY_S = 0.5
 HISTORY_EVERY_S = 2.0
@@ -102,7 +103,7 @@ class Live:
         """The history, only with rows after that time."""
         if self.history is None:
             return None
-        return {**self.history, "rows": [row for row in self.history["rows"] if row[0] > after_ms]}
+        return {**self.history, "rows": rows_after(self.history["rows"], after_ms)}
 
     # What has come
 
@@ -138,29 +139,33 @@ class Live:
 
     # What a browser hears
 
+    def come(self) -> None:
+        """A browser begins to follow the events."""
+        self.browsers += 1
+
+    def leave(self) -> None:
+        """One that came has gone."""
+        self.browsers -= 1
+        if self.ended is None:
+            self._left_s = time.monotonic()
+
     async def messages(self) -> AsyncIterator[Message]:
         """Everything from now on, to the end of the run, for one browser."""
         told = _Told()
-        self.browsers += 1
-        try:
-            while True:
-                # Before it is looked: what comes in between wakes this browser.
-                news = self._news
-                for message in self._untold(told):
-                    yield message
-                if self.ended is not None:
-                    yield Message("ended", json.dumps(self.ended))
-                    return
-                try:
-                    async with asyncio.timeout(max(0.0, told.at_s + TELL_EVERY_S - time.monotonic())):
-                        await news.wait()
-                except TimeoutError:
-                    if self._status is None:
-                        told.at_s = time.monotonic()
-        finally:
-            self.browsers -= 1
-            if self.ended is None:
-                self._left_s = time.monotonic()
+        while True:
+            # Before it is looked: what comes in between wakes this browser.
+            news = self._news
+            for message in self._untold(told):
+                yield message
+            if self.ended is not None:
+                yield Message("ended", json.dumps(self.ended))
+                return
+            try:
+                async with asyncio.timeout(max(0.0, told.at_s + TELL_EVERY_S - time.monotonic())):
+                    await news.wait()
+            except TimeoutError:
+                if self._status is None:
+                    told.at_s = time.monotonic()
 
     def _untold(self, told: _Told) -> list[Message]:
         """What this browser has not been told; afterwards it counts as told."""

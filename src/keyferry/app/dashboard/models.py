@@ -316,10 +316,13 @@ class Nothing(_Shape):
 class Throttle(_Shape):
     """New limits; what is not given stays as it is."""
 
-    max_rate: float | None = Field(default=None, ge=0, description="Keys per second; 0: no limit.")
+    max_rate: float | None = Field(
+        default=None, ge=0, strict=True, description="Keys per second; 0: no limit."
+    )
     max_latency_ms: float | None = Field(
         default=None,
         ge=0,
+        strict=True,
         description="Milliseconds of the servers' latency above which it slows; 0: no guard.",
     )
 
@@ -327,7 +330,10 @@ class Throttle(_Shape):
 class Act(_Shape):
     """Look first."""
 
-    yes: bool = Field(default=False, description="Act; without it the answer is what would be done.")
+    # Strict: what the control socket would not take for a yes is none here either.
+    yes: bool = Field(
+        default=False, strict=True, description="Act; without it the answer is what would be done."
+    )
 
 
 class Switch(Act):
@@ -335,14 +341,17 @@ class Switch(Act):
 
     gate: Gate | None = Field(default=None, description="How writes are made to wait.")
     timeout_s: float | None = Field(
-        default=None, gt=0, description="For this many seconds writes may wait; then it is undone."
+        default=None,
+        gt=0,
+        strict=True,
+        description="For this many seconds writes may wait; then it is undone.",
     )
 
 
 class Cutover(Switch):
     """A cutover. What is not given is as `keyferry migrate` was told."""
 
-    rollback: bool = Field(default=True, description="False: without a way back.")
+    rollback: bool = Field(default=True, strict=True, description="False: without a way back.")
     phase: Literal["target", "target-dual"] | None = Field(
         default=None, description="That the application comes to; target-dual: it goes on writing to both."
     )

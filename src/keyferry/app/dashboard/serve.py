@@ -52,7 +52,11 @@ CLOSE_S = 1
 """For answers that are under way at the end."""
 TERMINATED_S = 5.0
 """After a SIGTERM: the same signal may have gone to the migration, which has an end to tell then."""
-NICENESS = 5
+NICENESS = 10
+"""Beside a migration that needs the processor it gets a tenth of it, however many ask."""
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+OOM_SCORE_MAX = "1000"
+"""Of proc(5): where memory is short this process goes first, not the migration."""
 DEBUG_VARIABLE = "KEYFERRY_DEBUG"
 OWN_FAULT = 70
 """EX_SOFTWARE of sysexits.h."""
@@ -98,14 +102,21 @@ def main() -> int:
     if not debugs:
         # Without a handler Python's logging writes warnings to standard error.
         logging.getLogger().addHandler(logging.NullHandler())
-    with contextlib.suppress(OSError):
-        os.nice(NICENESS)
+    _step_back()
     try:
         return asyncio.run(_serve())
     except Exception:
         if debugs:
             raise
         return OWN_FAULT
+
+
+def _step_back() -> None:
+    """Whatever is short, the migration comes first."""
+    with contextlib.suppress(OSError):
+        os.nice(NICENESS)
+    with contextlib.suppress(OSError):
+        OOM_SCORE.write_text(OOM_SCORE_MAX)
 
 
 async def _serve() -> int:
