@@ -60,8 +60,10 @@ def test_a_full_disk_costs_its_lines_and_they_are_counted(tmp_path: Path) -> Non
     writer = LineWriter(FilePlace(path), lost)
     for _ in range(3):
         writer.put("nowhere")
-    path.unlink()
-    path.symlink_to(room)
+    # In one step: the writer makes a file where there is none.
+    other = tmp_path / "other"
+    other.symlink_to(room)
+    other.rename(path)
 
     def out() -> bool:
         writer.put("there")

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from commandline import keyferry, started
 
 from keyferry.cutover.control_client import ask
@@ -44,7 +45,10 @@ def wait(what: str, look: Callable[[], Any]) -> Any:
     return found
 
 
-def test_a_sync_can_be_looked_at_and_not_led(flushed: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_sync_can_be_looked_at_and_not_led(
+    flushed: Callable[..., Server], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the path of a socket may not be long
     source, target = flushed("redis-6.2"), flushed("valkey-9.1")
     with source.session() as session:
         fill(session, KEYS)
@@ -71,7 +75,7 @@ def test_a_sync_can_be_looked_at_and_not_led(flushed: Callable[..., Server], tmp
 
         wait("its history", rows)
 
-        (socket_file,) = (tmp_path / ".keyferry").glob("sync-*.sock")
+        (socket_file,) = Path(".keyferry").glob("sync-*.sock")
         end = ask(socket_file, Request("pause"), lambda said: None)
         assert (end.exit_code, end.sentence) == (
             ExitCode.REFUSED,
