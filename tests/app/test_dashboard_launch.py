@@ -106,9 +106,16 @@ def test_the_child_is_told_what_it_needs_and_the_end(
         os.kill(hello["pid"], 0)
 
 
+def test_the_token_of_a_run_that_has_begun_meanwhile_stays(kept: Kept, watched: Watched) -> None:
+    with Dashboard(ANY, watched, print, program=kept.program):
+        watched.token_file.write_text("of another run\n")
+    assert watched.token_file.read_text() == "of another run\n"
+
+
 def test_on_a_terminal_the_token_is_printed_and_nowhere_else(
-    kept: Kept, watched: Watched, capsys: pytest.CaptureFixture[str]
+    kept: Kept, watched: Watched, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("COLUMNS", "20")  # It is copied from there: in one piece.
     said: list[str] = []
     with Dashboard(ANY, watched, said.append, private=True, program=kept.program) as board:
         token = kept.lines()[0]["token"]

@@ -310,8 +310,10 @@ class Dashboard:
                 self._thread.join(1.0)
         if self._listener is not None:
             self._listener.close()
-        with suppress(OSError):
-            self._watched.token_file.unlink(missing_ok=True)
+        with suppress(OSError, UnicodeError):
+            # Our journal is free by now: another run of this name may have begun, with a token of its own.
+            if self._watched.token_file.read_text() == f"{self._token}\n":
+                self._watched.token_file.unlink()
 
     # What is said
 
@@ -328,7 +330,8 @@ class Dashboard:
             # In a sync there is nothing to act on.
             token = "" if self._watched.kind == "sync" else f"#token={self._token}"
             where = Text.assemble(("dashboard: ", "bold"), f"{self.url}{token}")
-            console_on(sys.stderr).print(where)
+            # In one line, however narrow the terminal: it is copied.
+            console_on(sys.stderr).print(where, soft_wrap=True)
         elif self._watched.kind == "sync":
             self._tell(f"The dashboard is at {self.url}.")
         else:
