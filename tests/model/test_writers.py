@@ -35,6 +35,13 @@ def test_text_of_others_moves_no_cursor_and_begins_no_line() -> None:
     assert found.note == "x" * TEXT_CHARS_MAX
 
 
+@pytest.mark.parametrize("field", ["pid", "epoch", "renewals", "lease_ms", "since_ms", "seen_ms"])
+def test_numbers_that_no_clock_and_no_count_comes_to(field: str) -> None:
+    data = json.loads(encode_entry(ENTRY)) | {field: 10**400}
+    with pytest.raises(RecordUnreadable, match=field):
+        decode_entry("a", json.dumps(data).encode())
+
+
 def test_an_older_writer_names_no_connections() -> None:
     data = json.loads(encode_entry(ENTRY))
     del data["names"]

@@ -17,6 +17,8 @@ CONNECTIONS_MAX = 1000
 NAMES_MAX = 8
 TEXT_CHARS_MAX = 1000
 """Of what is for people."""
+NUMBER_MAX = 2**53
+"""Every program that reads JSON knows integers up to here exactly."""
 _WRITTEN = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -147,8 +149,8 @@ def _texts(data: dict[str, Any], name: str) -> tuple[str, ...]:
 
 def _number(data: dict[str, Any], name: str, least: int = 0) -> int:
     value = data.get(name, 0)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ValueError(f"its {name} is no number of at least {least}")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= NUMBER_MAX:
+        raise ValueError(f"its {name} is no number from {least} to {NUMBER_MAX}")
     return value
 
 
