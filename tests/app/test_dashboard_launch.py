@@ -113,9 +113,8 @@ def test_the_token_of_a_run_that_has_begun_meanwhile_stays(kept: Kept, watched: 
 
 
 def test_on_a_terminal_the_token_is_printed_and_nowhere_else(
-    kept: Kept, watched: Watched, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    kept: Kept, watched: Watched, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "20")  # It is copied from there: in one piece.
     said: list[str] = []
     with Dashboard(ANY, watched, said.append, private=True, program=kept.program) as board:
         token = kept.lines()[0]["token"]

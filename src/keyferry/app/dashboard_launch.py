@@ -330,8 +330,7 @@ class Dashboard:
             # In a sync there is nothing to act on.
             token = "" if self._watched.kind == "sync" else f"#token={self._token}"
             where = Text.assemble(("dashboard: ", "bold"), f"{self.url}{token}")
-            # In one line, however narrow the terminal: it is copied.
-            console_on(sys.stderr).print(where, soft_wrap=True)
+            console_on(sys.stderr).print(where)
         elif self._watched.kind == "sync":
             self._tell(f"The dashboard is at {self.url}.")
         else:
