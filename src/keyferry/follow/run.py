@@ -266,6 +266,8 @@ class FollowRun:
         if self.follower.ground.resumed or self._equal:
             self._check_extras(extras)
             return
+        if not extras:
+            return
         they = f"The target holds {extras:,} {'key' if extras == 1 else 'keys'} that the source does not have"
         if self._settings.keep_extra:
             self._tell(f"{they}: they are kept.")
