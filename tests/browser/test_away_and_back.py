@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -94,6 +95,30 @@ def test_killed_and_started_again_it_is_found_by_the_open_page(
         desk.page.keyboard.press("Enter")
         desk.press("cutover")
         desk.says("#confirm-lines", "authority goes from the source")
+        desk.leave()
+        desk.excuse(LOST)
+        shop.process.send_signal(signal.SIGINT)
+        desk.connection_is("ended")
+        # Who stops it by hand is not told that there is trouble.
+        desk.health_is("over")
+        desk.says("#glance-next", "same command again")
+
+
+def test_a_look_that_grows_old_says_so_before_it_is_too_old(
+    browser: Browser, flushed: Callable[..., Server], tmp_path: Path
+) -> None:
+    source, target = flushed("redis-7.0"), flushed("valkey-9.1")
+    with running(tmp_path, source, target) as shop, looking(browser, shop.origin) as desk:
+        desk.open()
+        desk.station_is("ready")
+        desk.says("#connection", "live")
+        shop.process.send_signal(signal.SIGSTOP)
+        try:
+            desk.says("#connection", "last look \\d+ s ago")
+            desk.connection_is("old")
+        finally:
+            shop.process.send_signal(signal.SIGCONT)
+        desk.says("#connection", "live")
 
 
 def test_a_server_that_is_away_is_seen(

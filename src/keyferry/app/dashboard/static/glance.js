@@ -8,7 +8,11 @@ import { clock, count, duration, share, unbroken } from "./words.js";
 const HEALTH = { good: "Healthy", attention: "Needs a look", trouble: "Trouble", unknown: "Not known", over: "Over" };
 const PASSES = new Set(["copying", "comparing", "verifying"]);
 const CONNECTION = { connecting: "connecting", live: "live", old: "stands still", lost: "connection lost", ended: "ended", died: "died" };
+/** By exit status: done, done with something to look at, stopped by its operator. Everything else is trouble. */
+const ENDS = { 0: "over", 1: "attention", 130: "over" };
 const TOLD_EVERY_MS = 10_000;
+/** A look that is older is said to be, before the migration is said to stand still. */
+const AGED_S = 3;
 
 const HALFWAY = {
   why: "A switch was under way: writes may be waiting.",
@@ -80,7 +84,7 @@ function end(seen) {
   const kept = report ? `Its report: ${report}.` : "";
   return {
     doing: sentence || (code ? `It ended with exit status ${code}.` : "It has ended."),
-    health: code ? "trouble" : "over",
+    health: ENDS[code] ?? "trouble",
     why: code ? `Exit status ${code}, ${clock(seen.endedAt)}.` : `Ended ${clock(seen.endedAt)}.`,
     left: "",
     next: [hint, kept].filter(Boolean).join(" "),
@@ -90,7 +94,8 @@ function end(seen) {
 function connection(seen, state, now) {
   const node = byId("connection");
   put(node, "data-state", state);
-  say(byId("connection-word"), CONNECTION[state]);
+  const age = ageOf(seen, now);
+  say(byId("connection-word"), state === "live" && age > AGED_S ? `last look ${Math.round(age)} s ago` : CONNECTION[state]);
   const since = state === "lost" ? seen.lostAt || seen.heardAt : seen.endedAt;
   put(node, "title", seen.statusAt ? `Last look ${clock(seen.statusAt)}` : null);
   say(byId("connection-since"), state === "lost" || state === "ended" || state === "died" ? clock(since, now) : "");
