@@ -77,7 +77,7 @@ def report_command(name: str, options: Mapping[str, Any]) -> int:
     if options["as_json"]:
         emit_json(data)
     else:
-        emit(of_migration(found.report))
+        emit(of_migration(found.report, running=data["running"]))
         emit(Text.assemble(("\nThe page is in ", "dim"), str(file)))
     return ExitCode.DONE
 

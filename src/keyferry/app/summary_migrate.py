@@ -16,23 +16,31 @@ STAGE_S_MIN = 0.05
 SWITCHES_SHOWN = 10
 
 
-def of_migration(report: MigrationReport) -> Text:
-    """The end of a migration, or where it stands."""
-    rows = [*_stopped(report), *_moved(report), *_stages(report), *_switches(report), *_rest(report)]
-    text = lines(_title(report), "bold green" if report.clean else "bold yellow", rows)
+def of_migration(report: MigrationReport, *, running: bool = False) -> Text:
+    """The end of a migration, or where it stands. Args: running: A process leads it now."""
+    rows = [
+        *([] if running else _stopped(report)),
+        *_moved(report),
+        *_stages(report),
+        *_switches(report),
+        *_rest(report),
+    ]
+    text = lines(_title(report, running), "bold green" if report.clean else "bold yellow", rows)
     for sentence in report.advice:
         text.append(f"\n{sentence}")
     return text
 
 
-def _title(report: MigrationReport) -> str:
+def _title(report: MigrationReport, running: bool) -> str:
     took = duration(sum(report.stages.values()))
     if report.ended == "aborted":
         return f"Aborted: {report.name} is given up after {took}; the {report.authority or 'source'} has authority."
     if report.ended == "finished":
         here = report.target if report.authority == "target" else report.source
         return f"Finished: {report.name} is on the {report.authority or 'source'} {here}, after {took}."
-    return f"Not finished: {report.name}, after {took}."
+    if running:
+        return f"Under way: {report.name}, for {took} so far."
+    return f"Not finished: {report.name}, after {took}. The same keyferry migrate command goes on with it."
 
 
 def _stopped(report: MigrationReport) -> Iterator[tuple[str, str]]:
