@@ -34,6 +34,7 @@ from keyferry.cutover.acl_rules import (
 )
 from keyferry.cutover.reach import Commands, Primary, Reach
 from keyferry.model.errors import RefusedError, ServerAway, ServerError
+from keyferry.model.words import counted
 from keyferry.wire.resp import Reply, ReplyError
 
 OUR_NAMES = "keyferry"
@@ -342,7 +343,7 @@ class Bar:
         if not others:
             return []
         return [
-            f"On {place} Keyferry and {len(others)} connections of others use the same user, {user} (such as "
+            f"On {place} Keyferry and {counted(len(others), 'connection')} of others use the same user, {user} (such as "
             f"{others[0].addr}): its rights cannot be taken away."
         ]
 

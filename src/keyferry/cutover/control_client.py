@@ -120,7 +120,8 @@ def unreachable(path: Path, name: str, error: OSError) -> KeyferryError:
         )
     return UsageError(
         f"No migration {name} runs with the state directory {path.parent}.",
-        f"Start it with keyferry migrate SOURCE TARGET --name {name}, or name its --state-dir.",
+        f"keyferry report {name} says how far the last one came. Start it with keyferry migrate SOURCE TARGET "
+        f"--name {name}, or name its --state-dir.",
     )
 
 

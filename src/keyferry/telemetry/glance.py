@@ -286,7 +286,8 @@ def _worst(troubles: list[str], attentions: list[str]) -> tuple[Health, str]:
     for health, found in (("trouble", troubles), ("attention", attentions)):
         said = [sentence for sentence in found if sentence]
         if said:
-            return "trouble" if health == "trouble" else "attention", f"{said[0].rstrip('.')}."
+            why = said[0] if said[0].endswith("?") else f"{said[0].rstrip('.')}."
+            return "trouble" if health == "trouble" else "attention", why
     return "good", ""
 
 
