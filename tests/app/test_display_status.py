@@ -111,6 +111,9 @@ def test_writers_that_need_a_look_come_first() -> None:
     assert "on zulu" in rows[1] and "still at epoch 2" in rows[1]
     assert "silent" not in rows[2] and "still" not in rows[2]
     assert f"and {22 - WRITERS_SHOWN} more writers" in text
+    # Nobody looks at them while a server is away: an old look makes none of them silent.
+    away = replace(READY, stage="waiting for a server")
+    assert "silent" not in shown(status(away, writers=writers))
 
 
 def test_the_rest_of_it() -> None:

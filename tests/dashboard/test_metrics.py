@@ -274,6 +274,9 @@ def test_writers_by_phase_and_those_to_look_at() -> None:
     assert value(page, "keyferry_writers_silent") == 1
     assert value(page, "keyferry_writers_noted") == 1
     assert value(page, "keyferry_gate_closed") == 1
+    # Nobody has looked at them since the server went away: what was seen last makes none of them silent.
+    away = served({**STATUS, "stage": "waiting for a server", "writers": writers})
+    assert not away["keyferry_writers_silent"].samples
 
 
 def test_gates_of_switches() -> None:

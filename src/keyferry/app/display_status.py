@@ -166,7 +166,9 @@ def _writers(status: Status, now_ms: float) -> Iterator[Row]:
 def _trouble(writer: Mapping[str, Any], status: Status, now_ms: float) -> tuple[str, ...]:
     seen_ms = writer["seen_ms"]
     found = []
-    if seen_ms and is_silent(seen_ms, writer["lease_ms"], now_ms):
+    # While a server is away nobody looks at the writers: how long one has been silent is not known.
+    looked = status.get("stage") != "waiting for a server"
+    if looked and seen_ms and is_silent(seen_ms, writer["lease_ms"], now_ms):
         found.append(f"silent for {duration((now_ms - seen_ms) / 1000)}")
     if writer["epoch"] < status.get("epoch", 0):
         found.append(f"still at epoch {writer['epoch']}")

@@ -196,6 +196,12 @@ def _is_silent(look: Look, writer: Mapping[str, Any]) -> bool:
     return bool(seen_ms) and is_silent(seen_ms, writer.get("lease_ms", 0), look.now_ms)
 
 
+def _silent_writers(look: Look) -> Iterator[Sample]:
+    # While a server is away nobody looks at the writers.
+    if look.status.get("stage") != "waiting for a server":
+        yield from _counted_writers(_is_silent)(look)
+
+
 def _has_note(look: Look, writer: Mapping[str, Any]) -> bool:
     return bool(writer.get("note"))
 
@@ -471,8 +477,9 @@ MIGRATION = (
         "keyferry_writers_silent",
         "gauge",
         "writers",
-        "Of these the ones that should have renewed their lease, by their clocks and this machine's",
-        _migrations(_counted_writers(_is_silent)),
+        "Of these the ones that should have renewed their lease, by their clocks and this machine's; not known, and "
+        "not served, while it waits for a server",
+        _migrations(_silent_writers),
     ),
     Described(
         "keyferry_writers_noted",

@@ -4,6 +4,8 @@ import { byId, list, make, put, say, show, table } from "./dom.js";
 import { madeAt } from "./series.js";
 import { clock, count, counted, duration, latency, moment, size } from "./words.js";
 
+/** Nobody looks at the writers then: how long one has been silent is not known. */
+const WAITING = "waiting for a server";
 const SILENT_LEASES = 1.5; // as `keyferry status` judges it: renewals come three times per lease
 const GUARD = { off: "off", free: "on, full speed", slowed: "on, slowed by latency", limited: "held to your limit" };
 
@@ -56,9 +58,9 @@ function readiness(status) {
 }
 
 /** What somebody has to look at, of one writer; empty when there is nothing. */
-export function troubleOf(writer, epoch, nowMs) {
+export function troubleOf(writer, { epoch, stage }, nowMs) {
   const found = [];
-  if (writer.seen_ms && nowMs - writer.seen_ms > writer.lease_ms * SILENT_LEASES) {
+  if (stage !== WAITING && writer.seen_ms && nowMs - writer.seen_ms > writer.lease_ms * SILENT_LEASES) {
     found.push(`silent for ${duration((nowMs - writer.seen_ms) / 1000)}`);
   }
   if (writer.epoch < epoch) found.push(`has not taken epoch ${epoch} yet, is at ${writer.epoch}`);
@@ -68,7 +70,7 @@ export function troubleOf(writer, epoch, nowMs) {
 
 function writers(status) {
   const nowMs = madeAt(status);
-  const judged = (status.writers ?? []).map((writer) => ({ writer, trouble: troubleOf(writer, status.epoch, nowMs) }));
+  const judged = (status.writers ?? []).map((writer) => ({ writer, trouble: troubleOf(writer, status, nowMs) }));
   judged.sort((one, other) => Number(Boolean(other.trouble)) - Number(Boolean(one.trouble)) || order(one.writer, other.writer));
   const looked = judged.filter((one) => one.trouble).length;
   summary("writers", looked ? `${counted(judged.length, "writer")}, ${looked} to look at` : count(judged.length), looked ? "attention" : null);
@@ -77,7 +79,7 @@ function writers(status) {
     { label: "program", text: ({ writer }) => writer.program },
     { label: "where", text: ({ writer }) => `pid ${writer.pid} on ${writer.host}` },
     { label: "phase", text: ({ writer }) => writer.phase || "none taken yet" },
-    { label: "state", text: ({ trouble }) => trouble || "follows", mark: ({ trouble }) => trouble && "attention" },
+    { label: "state", text: ({ trouble }) => trouble || (status.stage === WAITING ? "not looked at now" : "follows"), mark: ({ trouble }) => trouble && "attention" },
   ]);
 }
 
