@@ -119,6 +119,13 @@ def test_without_a_token_nobody_acts() -> None:
         assert found is not None and found.status == 401
 
 
+@pytest.mark.parametrize(("dest", "status"), [("document", None), ("iframe", 403), ("object", 403)])
+def test_a_link_may_lead_here_and_a_frame_may_not(dest: str, status: int | None) -> None:
+    marks = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": dest}
+    found = Guard(HOSTS, TOKEN).refusal("GET", "/api/events", Headers({"host": HOSTS[0], **marks}), 0.0)
+    assert (found and found.status) == status
+
+
 def test_guesses_are_slowed_and_the_right_token_is_not() -> None:
     guard = Guard(HOSTS, TOKEN)
     right, wrong = (

@@ -160,11 +160,13 @@ def _is_address(name: str) -> bool:
 
 
 def _may_fetch(method: str, headers: Headers) -> bool:
-    """By what browsers say of a request themselves (Fetch Metadata Request Headers, W3C). Links may lead here."""
+    """By what browsers say of a request themselves (Fetch Metadata Request Headers, W3C). Links may lead here; a frame
+    in somebody else's page may not even ask."""
     site = headers.get("sec-fetch-site", "none")
     if site in ("same-origin", "none"):
         return True
-    return method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate"
+    to_a_tab = headers.get("sec-fetch-dest", "document") == "document"
+    return method in ("GET", "HEAD") and headers.get("sec-fetch-mode") == "navigate" and to_a_tab
 
 
 class Guarded:
