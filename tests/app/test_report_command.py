@@ -41,7 +41,9 @@ def test_at_any_time_of_a_migration(flushed: Callable[..., Server], tmp_path: Pa
         assert asked.facts["running"] and asked.facts["verifications"], asked.sentence
         made = keyferry("report", "shop", cwd=tmp_path)
         assert made.status == 0, made.err
-        assert made.out.startswith("Under way: shop, for ") and made.out.endswith(f"The page is in {PAGE}\n")
+        assert made.out.startswith("Under way: shop, begun ") and made.out.endswith(
+            f"The page is in {PAGE}\n"
+        )
         assert 'data-tone="running"' in (tmp_path / PAGE).read_text()
         migration.process.kill()
         migration.process.wait()

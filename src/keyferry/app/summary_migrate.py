@@ -39,7 +39,10 @@ def _title(report: MigrationReport, running: bool) -> str:
         here = report.target if report.authority == "target" else report.source
         return f"Finished: {report.name} is on the {report.authority or 'source'} {here}, after {took}."
     if running:
-        return f"Under way: {report.name}, for {took} so far."
+        # The stage that runs is written down now and then only: what is spent in all is behind.
+        return (
+            f"Under way: {report.name}, begun {duration(max(0.0, time.time() - report.began_ms / 1000))} ago."
+        )
     return f"Not finished: {report.name}, after {took}. The same keyferry migrate command goes on with it."
 
 
