@@ -230,7 +230,7 @@ def _passing(stage: str, sync: SyncProgress | None) -> str:
         case "following back":
             return f"The service is on the target; the source follows it{behind}."
         case "waiting for a server":
-            return f"Waiting: {_who(sync).lower()} does not answer."
+            return f"Waiting: {_who(sync).lower()} does not answer, or refuses."
         case "stopping":
             return "Stopping."
     return "Connecting: both servers are looked at."
@@ -318,7 +318,7 @@ def _followed(sync: SyncProgress | None, authority: Side, lasting: Lasting) -> l
         return []
     found = []
     if lasting.away_s:
-        found.append(f"{_who(sync)} does not answer: it is asked again and again.")
+        found.append(f"{_who(sync)} does not answer, or refuses (the events say what): it is asked again.")
     found.append(_hanging(sync, SLOW_S))
     if sync.failed:
         found.append(f"{counted(sync.failed, 'key')} cannot be carried: look at the failures.")
