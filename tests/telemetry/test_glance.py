@@ -230,6 +230,11 @@ def test_what_comes_and_goes_is_told_when_it_has_lasted() -> None:
     assert glances.look(AWAY, 300.0).health == "attention"
     assert glances.look(AWAY, 300.0 + AWAY_TROUBLE_S).health == "trouble"
     assert glances.look(READY, 311.0).health == "good"
+    # One that refuses again at once has not been back.
+    assert glances.look(AWAY, 312.0).health == "trouble"
+    assert glances.look(READY, 313.0).health == "good"
+    assert glances.look(READY, 319.0).health == "good"
+    assert glances.look(AWAY, 320.0).health == "attention"
 
 
 def test_a_server_that_hangs() -> None:

@@ -25,6 +25,8 @@ SLOW_S = 2.0
 """A server that takes so long to answer hangs, or nearly so."""
 STILL_S = 5.0
 """So long nothing has got on, although there is something to do."""
+AWAY_AGAIN_S = 5.0
+"""A server that is away again so soon, as a full one that refuses each time, has not been back."""
 AWAY_TROUBLE_S = 10.0
 """A server that does not answer for so long has not just been restarted."""
 WAIT_S = 0.5
@@ -75,6 +77,7 @@ class Since:
         self._lag_target_s = lag_target_s
         self._since_s: dict[str, float] = {}
         self._done: tuple[int, ...] = ()
+        self._away_s: float | None = None
 
     def look(
         self,
@@ -88,7 +91,7 @@ class Since:
         """How long it lasts by now. Args: now_s: Monotonic."""
         following = stage in ("following", "following back", "verifying")
         return Lasting(
-            away_s=self._lasts("away", stage == "waiting for a server", now_s),
+            away_s=self._away(stage == "waiting for a server", now_s),
             slowed_s=self._lasts("slowed", sync is not None and sync.throttle == "slowed", now_s),
             behind_s=self._lasts(
                 "behind", following and sync is not None and sync.lag_s > self._lag_target_s, now_s
@@ -96,6 +99,15 @@ class Since:
             still_s=self._lasts("still", not paused and self._is_still(stage, sync), now_s),
             late_s=self._lasts("late", writers_late > 0 and stage != "switching", now_s),
         )
+
+    def _away(self, is_away: bool, now_s: float) -> float:
+        if is_away:
+            self._away_s = now_s
+            return self._lasts("away", True, now_s)
+        if self._away_s is not None and now_s - self._away_s >= AWAY_AGAIN_S:
+            self._away_s = None
+            self._lasts("away", False, now_s)
+        return 0.0
 
     def _is_still(self, stage: str, sync: SyncProgress | None) -> bool:
         """Whether it has done nothing since the last look."""
