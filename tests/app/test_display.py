@@ -11,7 +11,7 @@ from rich.console import Console
 from keyferry.app.display import CopyView, frame, line
 from keyferry.app.pictures import LINE_S
 from keyferry.app.screen import PlainScreen
-from keyferry.app.words import duration, share, size
+from keyferry.model.words import duration, share, size
 from keyferry.telemetry.progress import Progress
 
 CALM = Progress(

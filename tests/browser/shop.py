@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -169,21 +170,21 @@ class Shop:
 
 
 @contextmanager
-def running(
-    directory: Path, source: Server, target: Server, *more: str, kind: str = "migrate"
-) -> Iterator[Shop]:
+def running(source: Server, target: Server, *more: str, kind: str = "migrate") -> Iterator[Shop]:
     """A source with keys, and a migration of it with a dashboard."""
     with source.session() as session:
         fill(session, KEYS)
     given = [source.url, target.url, "--max-latency", "0", *more]
     if kind == "migrate":
         given += ["--name", NAME, "--gate", "none", "--lag-target", "5", "--prepare-timeout", "5"]
-    shop = Shop(directory, given, kind)
-    try:
-        shop.start()
-        yield shop
-    finally:
-        shop.close()
+    # Not below pytest's directory: the path of a socket may not be long.
+    with tempfile.TemporaryDirectory(prefix="keyferry-", dir="/tmp") as directory:
+        shop = Shop(Path(directory), given, kind)
+        try:
+            shop.start()
+            yield shop
+        finally:
+            shop.close()
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from dashboard_page import LOST, REFUSED, Dashboard, a_browser, looking
@@ -39,12 +38,10 @@ def has_history_of(dashboard: Dashboard, begun_ms: int, ended_ms: int) -> None:
         )
 
 
-def test_a_browser_that_was_away_has_missed_nothing(
-    browser: Browser, flushed: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_a_browser_that_was_away_has_missed_nothing(browser: Browser, flushed: Callable[..., Server]) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     with (
-        running(tmp_path, source, target) as shop,
+        running(source, target) as shop,
         FaultProxy(HOST, shop.port) as network,
         looking(browser, f"http://{HOST}:{network.port}") as desk,
     ):
@@ -72,10 +69,10 @@ def test_a_browser_that_was_away_has_missed_nothing(
 
 
 def test_killed_and_started_again_it_is_found_by_the_open_page(
-    browser: Browser, flushed: Callable[..., Server], tmp_path: Path
+    browser: Browser, flushed: Callable[..., Server]
 ) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
-    with running(tmp_path, source, target) as shop, looking(browser, shop.origin) as desk:
+    with running(source, target) as shop, looking(browser, shop.origin) as desk:
         desk.open(shop.token)
         desk.station_is("ready")
         old = shop.token
@@ -105,10 +102,10 @@ def test_killed_and_started_again_it_is_found_by_the_open_page(
 
 
 def test_a_look_that_grows_old_says_so_before_it_is_too_old(
-    browser: Browser, flushed: Callable[..., Server], tmp_path: Path
+    browser: Browser, flushed: Callable[..., Server]
 ) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
-    with running(tmp_path, source, target) as shop, looking(browser, shop.origin) as desk:
+    with running(source, target) as shop, looking(browser, shop.origin) as desk:
         desk.open()
         desk.station_is("ready")
         desk.says("#connection", "live")
@@ -122,10 +119,10 @@ def test_a_look_that_grows_old_says_so_before_it_is_too_old(
 
 
 def test_a_server_that_is_away_is_seen(
-    browser: Browser, flushed: Callable[..., Server], start_server: Callable[..., Server], tmp_path: Path
+    browser: Browser, flushed: Callable[..., Server], start_server: Callable[..., Server]
 ) -> None:
     source, target = flushed("redis-7.0"), start_server("valkey-9.1")
-    with running(tmp_path, source, target) as shop, looking(browser, shop.origin) as desk:
+    with running(source, target) as shop, looking(browser, shop.origin) as desk:
         desk.open()
         desk.station_is("ready")
         desk.health_is("good")

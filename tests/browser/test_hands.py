@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from dashboard_page import PHONE, REFUSED, Dashboard, a_browser, looking
@@ -30,12 +29,10 @@ def acting(page: Dashboard, headers: str) -> int:
     )
 
 
-def test_a_keyboard_is_enough_and_a_token_is_needed(
-    browser: Browser, flushed: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_a_keyboard_is_enough_and_a_token_is_needed(browser: Browser, flushed: Callable[..., Server]) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     with (
-        running(tmp_path, source, target) as shop,
+        running(source, target) as shop,
         looking(browser, shop.origin, PHONE) as phone,
     ):
         phone.excuse(REFUSED)

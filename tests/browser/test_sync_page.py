@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from dashboard_page import a_browser, looking
@@ -18,9 +17,9 @@ def browser() -> Iterator[Browser]:
     yield from a_browser()
 
 
-def test_a_sync_is_watched(browser: Browser, flushed: Callable[..., Server], tmp_path: Path) -> None:
+def test_a_sync_is_watched(browser: Browser, flushed: Callable[..., Server]) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
-    with running(tmp_path, source, target, kind="sync") as shop, looking(browser, shop.origin) as desk:
+    with running(source, target, kind="sync") as shop, looking(browser, shop.origin) as desk:
         desk.open()
         desk.station_is("follow")
         desk.health_is("good")

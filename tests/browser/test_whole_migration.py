@@ -49,7 +49,7 @@ def test_copied_switched_taken_back_switched_finished(
 ) -> None:
     source, target = flushed("redis-7.0"), flushed("valkey-9.1")
     with ExitStack() as stack:
-        shop = stack.enter_context(running(tmp_path, source, target, "--max-rate", str(SLOW)))
+        shop = stack.enter_context(running(source, target, "--max-rate", str(SLOW)))
         desk = stack.enter_context(looking(browser, shop.origin))
         phone = stack.enter_context(looking(browser, shop.origin, PHONE, "dark"))
         desk.excuse(REFUSED)

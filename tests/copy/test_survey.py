@@ -384,8 +384,11 @@ def test_a_database_that_the_source_lacks(start_server: StartServer, flushed: Fl
     assert "The source does not give us database 7" in report.stops[0].sentence
 
 
-def test_memory_and_eviction(start_server: StartServer, flushed: Flushed) -> None:
-    source, target = flushed(REDIS_7), start_server(REDIS_7, maxmemory="8mb", maxmemory_policy="allkeys-lru")
+def test_memory_and_eviction(start_server: StartServer) -> None:
+    source, target = (
+        start_server(REDIS_7),
+        start_server(REDIS_7, maxmemory="8mb", maxmemory_policy="allkeys-lru"),
+    )
     run(source, *[("SET", f"k{i}", b"x" * 100_000) for i in range(100)])
     report = check(source, target)
     stop = one_stop(report)

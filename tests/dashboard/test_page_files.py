@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from keyferry.app import words
+from keyferry.model import words
 
 STATIC = Path(str(files("keyferry.app.dashboard") / "static"))
 MODULES = sorted(STATIC.glob("*.js"))

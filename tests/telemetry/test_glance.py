@@ -290,3 +290,9 @@ def test_a_sync() -> None:
     away = replace(SYNC, stage="waiting for a server", away="source")
     assert glances.look(away, 10.0).why.startswith("The source does not answer")
     assert glances.look(away, 10.0 + AWAY_TROUBLE_S).health == "trouble"
+
+
+def test_a_hook_takes_as_long_as_it_likes() -> None:
+    glance = glance_of_migration(replace(SWITCHING, step="hook"), Lasting())
+    assert "undone" not in glance.next and "runs" in glance.next and not glance.left
+    assert "undone" in glance_of_migration(SWITCHING, Lasting()).next

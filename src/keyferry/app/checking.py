@@ -14,13 +14,13 @@ from rich.text import Text
 from keyferry.app.log import NO_LOG, Level, RunLog
 from keyferry.app.output import console_on, emit, emit_json, error_dict
 from keyferry.app.settings import SideOptions, address_map, endpoint, selection
-from keyferry.app.words import counted
 from keyferry.copy.check import CheckReport, Finding, run_check
 from keyferry.copy.facts import CheckRequest
 from keyferry.copy.settings import CopySettings
 from keyferry.model.address import names_database
 from keyferry.model.errors import KeyferryError
 from keyferry.model.keynames import KeyNames
+from keyferry.model.words import counted
 
 _MARKS = {"ok": ("✓", "+", "green"), "warning": ("!", "!", "yellow"), "stop": ("✗", "x", "bold red")}
 

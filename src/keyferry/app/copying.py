@@ -16,11 +16,11 @@ from keyferry.app.log_screen import logged_screen
 from keyferry.app.output import check_writable, emit
 from keyferry.app.settings import copy_settings
 from keyferry.app.signals import stopping
-from keyferry.app.words import count
 from keyferry.copy.run import has_checkpoint
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.model.errors import ExitCode, InterruptedRun
+from keyferry.model.words import count
 from keyferry.telemetry.progress import Progress
 from keyferry.telemetry.report import CopyReport
 

@@ -32,7 +32,6 @@ from keyferry.app.record import Recorder
 from keyferry.app.reporting import report_so_far
 from keyferry.app.screen import open_screen
 from keyferry.app.signals import stopping
-from keyferry.app.words import count, counted, duration
 from keyferry.copy.settings import CopySettings
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.conductor import run_migration
@@ -43,6 +42,7 @@ from keyferry.cutover.settings import MigrationSettings
 from keyferry.follow.settings import SyncSettings
 from keyferry.journal.migration import MigrationJournal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, UsageError
+from keyferry.model.words import count, counted, duration
 from keyferry.telemetry.glance import Glance
 from keyferry.telemetry.migrating import FactKey, MigrationProgress
 from keyferry.testing.binaries import ServerBinary, embedded_pair, probe

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from keyferry.app.words import count, counted, duration
+from keyferry.model.words import count, counted, duration
 from keyferry.telemetry.migrating import MigrationReport
 from keyferry.testing.service_crowd import Counted, Tally
 

@@ -12,7 +12,6 @@ from typing import Any
 from keyferry.app.demo_result import Result, Seen, row, said, typed
 from keyferry.app.demo_screen import Stage
 from keyferry.app.demo_users import KEYFERRY_USER, service_url
-from keyferry.app.words import counted, duration
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.control_client import ask
 from keyferry.cutover.phase_steps import Performer, Plan
@@ -21,6 +20,7 @@ from keyferry.cutover.requests import End, Request
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError
 from keyferry.model.phases import Phase, Side
 from keyferry.model.record import Stamp
+from keyferry.model.words import counted, duration
 from keyferry.testing.servers import HOST, Server
 from keyferry.testing.service import Habits
 from keyferry.testing.service_crowd import Crowd

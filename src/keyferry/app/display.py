@@ -21,7 +21,7 @@ from keyferry.app.pictures import (
     warned,
 )
 from keyferry.app.screen import Screen, open_screen
-from keyferry.app.words import count, duration, share, size
+from keyferry.model.words import count, duration, share, size
 from keyferry.telemetry.progress import Progress
 
 Display: TypeAlias = Screen[Progress]

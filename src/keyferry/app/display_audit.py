@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from keyferry.app.pictures import BAR_WIDTH, LINE_S, heading
-from keyferry.app.words import counted, duration
 from keyferry.capture.audit_run import AuditProgress
+from keyferry.model.words import counted, duration
 
 
 class AuditView:

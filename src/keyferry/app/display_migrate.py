@@ -10,9 +10,9 @@ from rich.text import Text
 
 from keyferry.app import display_sync
 from keyferry.app.pictures import LINE_S, WARNING, Row, columns, heading, joined, one_line, time_left
-from keyferry.app.words import count, counted, latency
 from keyferry.model.keynames import MARKS, KeyNames
 from keyferry.model.phases import Side
+from keyferry.model.words import count, counted, latency
 from keyferry.telemetry.following import SyncProgress
 from keyferry.telemetry.migrating import (
     STATIONS,

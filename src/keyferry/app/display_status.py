@@ -16,8 +16,8 @@ from rich.text import Text
 from keyferry.app import display_migrate
 from keyferry.app.leases import is_silent
 from keyferry.app.pictures import WARNING
-from keyferry.app.words import count, counted, duration, latency
 from keyferry.model.phases import Side
+from keyferry.model.words import count, counted, duration, latency
 from keyferry.telemetry.following import SyncProgress
 from keyferry.telemetry.migrating import (
     MigrationProgress,

@@ -21,9 +21,9 @@ from keyferry.app.pictures import (
     time_left,
     warned,
 )
-from keyferry.app.words import count, counted, duration, moment, share, size
 from keyferry.capture.kinds import FeedKind
 from keyferry.model.keynames import MARKS, NAMES, KeyNames
+from keyferry.model.words import count, counted, duration, moment, share, size
 from keyferry.telemetry.following import HotKey, SyncProgress
 
 QUIET_S = 10.0

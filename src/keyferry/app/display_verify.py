@@ -17,7 +17,7 @@ from keyferry.app.pictures import (
     time_left,
     warned,
 )
-from keyferry.app.words import count, duration, share
+from keyferry.model.words import count, duration, share
 from keyferry.telemetry.comparing import VerifyProgress
 
 

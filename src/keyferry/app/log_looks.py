@@ -13,8 +13,8 @@ from keyferry.app.display_migrate import switch_sentence, verified_words
 from keyferry.app.display_sync import in_pass, told_stage
 from keyferry.app.log import Level, LogEvent
 from keyferry.app.log_lines import Value, steps_text
-from keyferry.app.words import count, counted, share
 from keyferry.model.keynames import KeyNames
+from keyferry.model.words import count, counted, share
 from keyferry.telemetry.comparing import VerifyProgress
 from keyferry.telemetry.following import SyncProgress
 from keyferry.telemetry.glance import Glance, Health, MigrationGlances, SyncGlances

@@ -29,7 +29,6 @@ from keyferry.app.settings import migration_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_migrate import of_migration
 from keyferry.app.syncing import has_checkpoint
-from keyferry.app.words import duration
 from keyferry.copy.stop import StopFlag
 from keyferry.cutover.books import SwitchBooks
 from keyferry.cutover.settings import MigrationSettings
@@ -38,6 +37,7 @@ from keyferry.journal.reading import living_journal
 from keyferry.model.errors import ExitCode, InterruptedRun, KeyferryError, RefusedError, UsageError
 from keyferry.model.keynames import KeyNames
 from keyferry.model.phases import Side
+from keyferry.model.words import duration
 from keyferry.telemetry.glance import MigrationGlances
 from keyferry.telemetry.migrating import FactKey, MigrationProgress, MigrationReport, report_of
 

@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from keyferry.app.words import duration, latency, share
+from keyferry.model.words import duration, latency, share
 from keyferry.telemetry.progress import ThrottleState
 
 LINE_S = 5.0

@@ -13,7 +13,7 @@ from itertools import pairwise
 from statistics import median_high
 from typing import Any, NamedTuple
 
-from keyferry.app.words import count
+from keyferry.model.words import count
 
 WIDTH = 760.0
 LEFT, RIGHT = 132.0, 14.0

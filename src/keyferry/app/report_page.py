@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from keyferry import __version__
 from keyferry.app import report_charts, report_words
 from keyferry.app.report_charts import TimeAxis
-from keyferry.app.words import duration
+from keyferry.model.words import duration
 
 MARK = '<meta name="generator" content="Keyferry'
 """By this a file is known as one of our pages."""

@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from keyferry.app.summary import METHOD_WORDS, NOTE_WORDS
-from keyferry.app.words import count, counted, duration, latency, size
 from keyferry.cutover.plan import GATED, Step
 from keyferry.model.errors import ExitCode
+from keyferry.model.words import count, counted, duration, latency, size
 
 Report = Mapping[str, Any]
 Tone = Literal["good", "running", "attention", "trouble"]

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.text import Text
 
-from keyferry.app.words import count, counted, duration, size
 from keyferry.copy.plan import CopyPlan
 from keyferry.model.methods import Method
+from keyferry.model.words import count, counted, duration, size
 from keyferry.telemetry.report import CARRYING_METHODS, CopyReport
 
 METHOD_WORDS = {

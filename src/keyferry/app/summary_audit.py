@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from keyferry.app.words import count, counted, duration
 from keyferry.capture.audit import AuditReport, CommandUse, Way
 from keyferry.capture.tap import LIMIT_WORDS
 from keyferry.model.keys import escape
+from keyferry.model.words import count, counted, duration
 
 SAFE_SHOWN = 12
 KEY_SHOWN = 60

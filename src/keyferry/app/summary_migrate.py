@@ -9,7 +9,7 @@ from rich.text import Text
 
 from keyferry.app.display_migrate import switch_sentence, verified_words
 from keyferry.app.summary import lines
-from keyferry.app.words import counted, duration, size
+from keyferry.model.words import counted, duration, size
 from keyferry.telemetry.migrating import MigrationReport, SwitchReport
 
 STAGE_S_MIN = 0.05

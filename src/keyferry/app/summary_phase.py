@@ -10,11 +10,11 @@ from rich.text import Text
 
 from keyferry.app.leases import is_silent
 from keyferry.app.summary import lines
-from keyferry.app.words import counted, duration
 from keyferry.cutover.phase_report import PhaseReport, SideReport
 from keyferry.cutover.phase_steps import Outcome
 from keyferry.model.phases import RULES, Phase, Side
 from keyferry.model.record import Kind, PhaseRecord
+from keyferry.model.words import counted, duration
 from keyferry.model.writers import WriterEntry
 
 _KINDS = {

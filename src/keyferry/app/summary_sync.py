@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.text import Text
 
 from keyferry.app.summary import NOTE_WORDS, lines
-from keyferry.app.words import count, counted, duration, moment, size
+from keyferry.model.words import count, counted, duration, moment, size
 from keyferry.telemetry.following import SyncReport
 
 

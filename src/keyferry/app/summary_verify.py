@@ -8,8 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from keyferry.app.summary import NOTE_WORDS, lines
-from keyferry.app.words import count, counted, duration
 from keyferry.model.keys import escape
+from keyferry.model.words import count, counted, duration
 from keyferry.telemetry.comparing import REASONS, Difference, Reason, VerifyReport
 from keyferry.verify.settings import VerifySettings
 

@@ -20,11 +20,11 @@ from keyferry.app.screen import Screen
 from keyferry.app.settings import sync_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_sync import of_sync
-from keyferry.app.words import counted, duration
 from keyferry.copy.stop import StopFlag
 from keyferry.follow.settings import SyncSettings
 from keyferry.model.errors import ExitCode, InterruptedRun
 from keyferry.model.keynames import KeyNames
+from keyferry.model.words import counted, duration
 from keyferry.telemetry.following import SyncProgress, SyncReport
 from keyferry.telemetry.glance import SyncGlances
 

@@ -16,9 +16,9 @@ from keyferry.app.screen import Screen
 from keyferry.app.settings import verify_settings
 from keyferry.app.signals import stopping
 from keyferry.app.summary_verify import of_verify
-from keyferry.app.words import count
 from keyferry.copy.stop import StopFlag
 from keyferry.model.errors import ExitCode, InterruptedRun
+from keyferry.model.words import count
 from keyferry.telemetry.comparing import VerifyProgress, VerifyReport
 from keyferry.verify.settings import VerifySettings
 

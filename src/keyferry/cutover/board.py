@@ -29,7 +29,7 @@ from keyferry.telemetry.migrating import (
 )
 from keyferry.telemetry.samples import Samples
 
-KEEP_EVERY_S = 15.0
+KEEP_EVERY_S = 5.0
 
 
 class Board:

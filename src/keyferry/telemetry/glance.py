@@ -177,7 +177,9 @@ def glance_of_migration(
     next_, command = _next(progress, by_itself, late)
     if health == "trouble" and command in ("cutover", "finish"):
         next_, command = f"Look into that first. Then: {next_}", ""
-    left = "" if progress.paused else _left(progress.stage, progress.sync)
+    # A command of the operator's may take as long as it likes.
+    unknown = progress.paused or progress.step == "hook"
+    left = "" if unknown else _left(progress.stage, progress.sync)
     return Glance(_doing(progress), health, why, left, next_, command)
 
 
@@ -380,6 +382,8 @@ def _next(progress: MigrationProgress, by_itself: bool, late: int) -> tuple[str,
     match progress.stage:
         case "finished":
             return f"{NOTHING_TO_PRESS} keyferry report shows what it has done.", ""
+        case "switching" if progress.step == "hook":
+            return f"{NOTHING_TO_PRESS} It is switched, and your command runs.", ""
         case "switching":
             return f"{NOTHING_TO_PRESS} It is over in seconds, or everything is undone by itself.", ""
         case "switched":
