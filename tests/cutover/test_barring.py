@@ -157,7 +157,7 @@ def test_a_shared_user_is_an_obstacle(server: Server) -> None:
         shop.call("CLIENT", "SETNAME", "shop-7")
         survey = Bar(reach, DEFAULT).survey()
         assert not survey.complete and survey.able
-        assert "Keyferry and 1 connections of others use the same user, shop" in survey.obstacles[0]
+        assert "Keyferry and 1 connection of others use the same user, shop" in survey.obstacles[0]
 
 
 def test_without_names_nobody_can_tell_who_shares_our_user(server: Server) -> None:

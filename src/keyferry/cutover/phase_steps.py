@@ -182,8 +182,8 @@ class Plan:
         waiting = _waiting(here, record.epoch, lambda writer: over(side, writer))
         other = looks.get(side.other)
         lost = other.record if other else None
-        if other and lost and lost.kind is Kind.LOST and lost.epoch >= record.epoch - 1:
-            # Right after a commit, or one step after it: those that have not come over yet.
+        if other and lost and lost.kind is Kind.LOST and lost.epoch == record.epoch:
+            # Right after a commit: those that have not come over yet.
             left = {name: entry for name, entry in other.writers.items() if name not in here}
             waiting |= _waiting(left, record.epoch, lambda writer: over(side.other, writer))
         if waiting:

@@ -7,6 +7,7 @@ import itertools
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,7 @@ import redis
 
 from keyferry.cutover.phase_steps import Outcome, Performer, Plan
 from keyferry.cutover.record_store import RecordStore
+from keyferry.model.errors import RefusedError
 from keyferry.model.phases import Phase, Side, after_switch
 from keyferry.model.record import PhaseRecord, Stamp
 
@@ -112,7 +114,18 @@ class Migration:
         if waits:
             self.step(after_switch(record.phase))
         else:
-            self.step(after_switch(record.phase), wait_s=0.0, everyone=False)
+            self._commit(after_switch(record.phase))
+
+    def _commit(self, phase: Phase) -> None:
+        """Without a wait after it. One that comes over only now has not taken this hold yet: it is given again."""
+        until_s = time.monotonic() + 10.0
+        while True:
+            try:
+                self.step(phase, wait_s=0.0, everyone=False)
+                return
+            except RefusedError:
+                assert time.monotonic() < until_s
+                time.sleep(0.01)
 
 
 def settle(authority: Any, other: Any) -> None:
